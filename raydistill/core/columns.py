@@ -1,0 +1,87 @@
+"""Names and Arrow schemas of every table that one stage writes and another reads.
+
+A column that isn't named here doesn't cross a stage border.
+"""
+
+import pyarrow as pa
+
+ROLES = ("train", "probe", "calibration", "evaluation")
+"""The four roles of DESIGN section 2: `train` is the gallery; `probe` shares its patients; the others share none."""
+
+FINDINGS_SEPARATOR = "|"
+
+RECORDS = pa.schema(
+    [
+        pa.field("image_id", pa.string(), nullable=False),
+        pa.field("patient_id", pa.string(), nullable=False),
+        pa.field("study_index", pa.int32(), nullable=False),
+        pa.field("image", pa.binary(), nullable=False),
+        pa.field("prompt", pa.string(), nullable=False),
+        pa.field("labels", pa.list_(pa.string()), nullable=False),
+        pa.field("view", pa.string()),
+        pa.field("sex", pa.string()),
+        pa.field("age", pa.float32()),
+        pa.field("sha256", pa.string(), nullable=False),
+    ]
+)
+"""Real images, one folder a role. `image` is PNG, 8-bit grey, square at `ingest.resolution`; `patient_id` and
+`image_id` are as in the source (they never leave the run folder); `sha256` is of the source's encoded bytes."""
+
+QUARANTINE = pa.schema(
+    [
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("image_id", pa.string()),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("detail", pa.string(), nullable=False),
+    ]
+)
+"""Rows of the source that could not be used, by row number in the source, with a reason from a short list."""
+
+REQUESTS = pa.schema(
+    [
+        pa.field("sample_id", pa.string(), nullable=False),
+        pa.field("prompt", pa.string(), nullable=False),
+        pa.field("labels", pa.list_(pa.string()), nullable=False),
+        pa.field("view", pa.string()),
+        pa.field("sex", pa.string()),
+        pa.field("age_band", pa.string()),
+        pa.field("seed", pa.int64(), nullable=False),
+    ]
+)
+"""What is asked of a model: one row a sample, planned before any sampling."""
+
+SAMPLES = pa.schema([*REQUESTS, pa.field("image", pa.binary()), pa.field("failure", pa.string())])
+"""Synthetic images. `image` is PNG, 8-bit grey; null with the reason in `failure` where generation failed."""
+
+MATCHES = pa.schema(
+    [
+        pa.field("query_id", pa.string(), nullable=False),
+        pa.field("query_patient_id", pa.string()),
+        pa.field("score", pa.float32(), nullable=False),
+        pa.field("nearest_image_id", pa.string(), nullable=False),
+        pa.field("nearest_patient_id", pa.string(), nullable=False),
+        pa.field("neighbour_scores", pa.list_(pa.float32()), nullable=False),
+        pa.field("neighbour_image_ids", pa.list_(pa.string()), nullable=False),
+        pa.field("structure_score", pa.float32(), nullable=False),
+        pa.field("structure_image_id", pa.string(), nullable=False),
+        pa.field("unseen_score", pa.float32()),
+        pa.field("unseen_structure_score", pa.float32()),
+    ]
+)
+"""One query (a sample, or a real image) against the whole gallery, threshold-free.
+
+`score` is the maximum cosine similarity over the gallery of one embedder, in [-1, 1]; `neighbour_*` the top k;
+`structure_score` the maximum of the near-copy measure, in [-1, 1], and the gallery image it belongs to;
+`unseen_*` the same maxima over an unseen gallery of the same make-up (evaluation patients), null where it was not
+asked for. `query_patient_id` is null for samples."""
+
+VERDICTS = pa.schema(
+    [
+        pa.field("sample_id", pa.string(), nullable=False),
+        pa.field("keep", pa.bool_(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("score", pa.float32()),
+        pa.field("structure_score", pa.float32()),
+    ]
+)
+"""One row a sample, kept or not. `reason` is `kept`, `identity`, `near_copy`, `identity+near_copy` or `failed`."""

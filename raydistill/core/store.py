@@ -1,0 +1,202 @@
+"""Files behind a URI: a local folder, `s3://`, `gs://` or any fsspec address, through one small class.
+
+A `Store` is a folder. It pickles, so Ray workers get it as it is. What is written appears whole or not at all:
+local files are renamed into place, and an object store shows an object only when its upload is complete.
+"""
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from raydistill.core.errors import InputError
+from raydistill.core.manifest import FileEntry
+
+CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder on some file system.
+
+    Args:
+        filesystem: a pyarrow file system.
+        path: the folder on it, without a trailing slash.
+        uri: the address to show and to record, without credentials.
+    """
+
+    filesystem: fs.FileSystem = field(repr=False, compare=False)
+    path: str
+    uri: str
+
+    @classmethod
+    def open(cls, uri: str) -> "Store":
+        """Open a folder by URI or local path; the folder need not exist.
+
+        Args:
+            uri: a local path, `file://`, `s3://`, `gs://`, or an address that fsspec knows. Credentials come from
+                the environment or the instance's role, never from here.
+
+        Raises:
+            InputError: when the scheme isn't known or the address can't be read as one.
+        """
+        if "://" not in uri:
+            local = str(Path(uri).expanduser().resolve())
+            return cls(fs.LocalFileSystem(), local, local)
+        try:
+            filesystem, path = fs.FileSystem.from_uri(uri)
+        except (pa.ArrowInvalid, ValueError) as first:
+            filesystem, path = _open_with_fsspec(uri, first)
+        return cls(filesystem, path.rstrip("/"), uri.split("?")[0].rstrip("/"))
+
+    @property
+    def is_local(self) -> bool:
+        """Whether this is a plain folder of this machine."""
+        return isinstance(self.filesystem, fs.LocalFileSystem)
+
+    def __truediv__(self, name: str) -> "Store":
+        """Return the folder (or file address) `name` below this one."""
+        return Store(self.filesystem, f"{self.path}/{name}", f"{self.uri}/{name}") if name else self
+
+    def exists(self, name: str = "") -> bool:
+        """Whether a file or folder is there."""
+        return self._info(name).type != fs.FileType.NotFound
+
+    def read_bytes(self, name: str) -> bytes:
+        """Read a whole file.
+
+        Raises:
+            FileNotFoundError: when there is no such file.
+        """
+        with self.filesystem.open_input_file(self._at(name)) as stream:
+            return bytes(stream.read())
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """Write a whole file so that it appears complete or not at all."""
+        target = self._at(name)
+        if not self.is_local:
+            with self.filesystem.open_output_stream(target) as stream:
+                stream.write(content)
+            return
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        partial = f"{target}.{uuid.uuid4().hex[:8]}.partial"
+        with open(partial, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, target)
+
+    def read_json(self, name: str) -> Any:
+        """Read a JSON file."""
+        return json.loads(self.read_bytes(name))
+
+    def write_json(self, name: str, value: object) -> None:
+        """Write a JSON file, indented for people; NaN is refused."""
+        text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        self.write_bytes(name, text.encode())
+
+    def write_table(self, name: str, table: pa.Table) -> None:
+        """Write one Parquet file."""
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer, compression="zstd")
+        self.write_bytes(name, buffer.getvalue())
+
+    def read_table(self, name: str = "", columns: list[str] | None = None) -> pa.Table:
+        """Read one Parquet file, or every one below a folder in the order of their names.
+
+        Args:
+            name: a `.parquet` file or a folder.
+            columns: only these.
+
+        Raises:
+            FileNotFoundError: when there is no Parquet file at that place.
+        """
+        names = [name] if name.endswith(".parquet") else [f"{name}/{n}" if name else n for n in self.shards(name)]
+        if not names:
+            raise FileNotFoundError(f"no Parquet file in {(self / name).uri}")
+        paths = [self._at(n) for n in names]
+        table = ds.dataset(paths, filesystem=self.filesystem, format="parquet").to_table(columns=columns)
+        return table.replace_schema_metadata(None)
+
+    def shards(self, name: str = "") -> list[str]:
+        """Names of the Parquet files directly in a folder, sorted."""
+        return [n for n in self.list(name) if n.endswith(".parquet") and "/" not in n]
+
+    def list(self, name: str = "") -> list[str]:
+        """Paths, relative to `name`, of every complete file below it, sorted; empty when it isn't there."""
+        base = self._at(name)
+        selector = fs.FileSelector(base, recursive=True, allow_not_found=True)
+        infos = self.filesystem.get_file_info(selector)
+        found = (i.path[len(base) + 1 :] for i in infos if i.type == fs.FileType.File)
+        return sorted(path for path in found if not path.endswith(".partial"))
+
+    def delete(self, name: str = "") -> None:
+        """Delete a file, or a folder with all it holds; nothing happens when it isn't there."""
+        kind = self._info(name).type
+        if kind == fs.FileType.File:
+            self.filesystem.delete_file(self._at(name))
+        elif kind == fs.FileType.Directory:
+            self.filesystem.delete_dir(self._at(name))
+
+    def upload(self, folder: str | Path, name: str = "") -> None:
+        """Copy a local folder's files to `name`, each appearing whole."""
+        root = Path(folder)
+        for file in sorted(p for p in root.rglob("*") if p.is_file()):
+            self.write_bytes(f"{name}/{file.relative_to(root)}".lstrip("/"), file.read_bytes())
+
+    def download(self, folder: str | Path, name: str = "") -> None:
+        """Copy every file below `name` into a local folder."""
+        for path in self.list(name):
+            target = Path(folder) / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(self.read_bytes(f"{name}/{path}".lstrip("/")))
+
+    @contextmanager
+    def local(self, name: str = "") -> Iterator[Path]:
+        """Give a local folder with the files of `name`: the folder itself, or a temporary copy of a remote one."""
+        if self.is_local:
+            yield Path(self._at(name))
+            return
+        with tempfile.TemporaryDirectory(prefix="raydistill-") as folder:
+            self.download(folder, name)
+            yield Path(folder)
+
+    def fingerprint(self) -> list[FileEntry]:
+        """Hash every file below this folder, the manifest excepted."""
+        return [self._entry(path) for path in self.list() if path != "manifest.json"]
+
+    def _entry(self, path: str) -> FileEntry:
+        digest, size = hashlib.sha256(), 0
+        with self.filesystem.open_input_stream(self._at(path), compression=None) as stream:
+            while chunk := stream.read(CHUNK_BYTES):
+                digest.update(chunk)
+                size += len(chunk)
+        return FileEntry(path=path, size=size, sha256=digest.hexdigest())
+
+    def _at(self, name: str) -> str:
+        return f"{self.path}/{name}" if name else self.path
+
+    def _info(self, name: str) -> fs.FileInfo:
+        return self.filesystem.get_file_info(self._at(name))
+
+
+def _open_with_fsspec(uri: str, first: Exception) -> tuple[fs.FileSystem, str]:
+    import fsspec
+
+    try:
+        filesystem, path = fsspec.core.url_to_fs(uri)
+    except (ImportError, ValueError) as error:
+        raise InputError(f"can't open {uri}: {error} ({first})") from error
+    return fs.PyFileSystem(fs.FSSpecHandler(filesystem)), path

@@ -1,0 +1,1 @@
+"""Ray and DeepSpeed, and no science: sessions, the one training loop, sharded map jobs."""

@@ -1,0 +1,86 @@
+"""Sharded map jobs on Ray Data: one input shard, one output shard, an actor pool between them.
+
+A finished shard is a file that appeared whole. The same job run again does only the shards whose files are missing,
+so a kill costs at most the shards in flight, and a shard's rows never depend on who computed it.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from raydistill.core.config import Compute
+from raydistill.core.errors import RaydistillError
+from raydistill.core.store import Store
+from raydistill.core.progress import Progress
+
+ShardWork = Callable[[str], int]
+"""Makes one output shard by name, writes it, and returns how many rows it has."""
+
+
+class _Worker:
+    """An actor of the pool: builds the work once (models, galleries), then makes shards."""
+
+    def __init__(self, make: Callable[..., ShardWork], arguments: dict[str, Any]) -> None:
+        import torch
+
+        torch.set_num_threads(1)
+        self.work = make(**arguments)
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        names = [str(name) for name in batch["shard"]]
+        return {"shard": np.array(names), "rows": np.array([self.work(name) for name in names])}
+
+
+def map_shards(
+    make: Callable[..., ShardWork],
+    arguments: dict[str, Any],
+    shards: Sequence[str],
+    *,
+    done_in: Store,
+    compute: Compute,
+    progress: Progress,
+) -> None:
+    """Make every shard that isn't there yet.
+
+    Args:
+        make: an importable class or function; called with `arguments` once on each actor.
+        arguments: picklable; stores and configuration, not arrays.
+        shards: names of all output shards, such as `part-00000.parquet`.
+        done_in: the folder the work writes to; a name that exists there is finished.
+        compute: size of the actor pool and of an actor.
+        progress: told the shards done.
+
+    Raises:
+        RaydistillError: naming the shard that is missing after the job, if any.
+    """
+    import ray
+
+    finished = set(done_in.list())
+    missing = [name for name in shards if name not in finished]
+    progress(len(shards) - len(missing), len(shards), "shards")
+    if missing:
+        dataset = ray.data.from_items([{"shard": name} for name in missing], override_num_blocks=len(missing))
+        made = dataset.map_batches(
+            _Worker,
+            fn_constructor_args=(make, arguments),
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(compute.num_workers, len(missing))),
+            num_cpus=compute.num_cpus,
+            num_gpus=compute.num_gpus or None,
+        )
+        for count, _ in enumerate(made.iter_rows(), start=len(shards) - len(missing) + 1):
+            progress(count, len(shards), "shards")
+    left = sorted(set(shards) - set(done_in.list()))
+    if left:
+        raise RaydistillError(f"{len(left)} shards were not made, the first is {(done_in / left[0]).uri}")
+
+
+def shard_names(rows: int, rows_per_shard: int) -> list[str]:
+    """Name the shards that hold a number of rows.
+
+    Example:
+        >>> shard_names(300, 128)
+        ['part-00000.parquet', 'part-00001.parquet', 'part-00002.parquet']
+    """
+    return [f"part-{i:05d}.parquet" for i in range(-(-rows // rows_per_shard))]

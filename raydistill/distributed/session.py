@@ -1,0 +1,164 @@
+"""Joining a Ray cluster, or starting a local Ray that listens on loopback only, and hearing from its workers.
+
+A cluster is joined when `RAY_ADDRESS` names one that answers (`ray job submit` sets it). Otherwise a local Ray starts.
+"""
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from raydistill.core.config import ClusterConfig
+from raydistill.core.errors import RaydistillError
+
+CONNECT_TIMEOUT_S = 5.0
+POLL_S = 0.5
+
+LOCAL_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # A Ray that stays on this machine binds to loopback; the variable's name is Ray's, the effect is not OS-bound.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_DEDUP_LOGS": "0",
+    # DeepSpeed and transformers would otherwise start one thread pool a core in every worker.
+    "OMP_NUM_THREADS": "1",
+}
+
+
+def reachable_address() -> str | None:
+    """Return `RAY_ADDRESS` if a cluster answers there, else None."""
+    address = os.environ.get("RAY_ADDRESS", "")
+    if address in ("", "local"):
+        return None
+    if address == "auto" or "://" in address:
+        return address
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
+    except (OSError, ValueError):
+        logging.getLogger(__name__).warning("no Ray cluster answers at %s: starting a local Ray", address)
+        os.environ.pop("RAY_ADDRESS")
+        return None
+    return address
+
+
+@contextmanager
+def session(config: ClusterConfig) -> Iterator[dict[str, Any]]:
+    """Join or start Ray for the time of a run.
+
+    Args:
+        config: size of the local Ray; not used when a cluster is joined.
+
+    Yields:
+        `{"address", "nodes", "cpus", "gpus"}` as the cluster says.
+    """
+    address = reachable_address()
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(config.health_check_interval_s))
+    if address is None:
+        for name, value in LOCAL_ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+    import ray
+
+    if address is None:
+        ray.init(
+            address="local",
+            num_cpus=config.num_cpus,
+            object_store_memory=config.object_store_mb * 2**20,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    else:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
+    _quiet()
+    try:
+        yield describe()
+    finally:
+        ray.shutdown()
+
+
+def describe() -> dict[str, Any]:
+    """What the connected cluster has: its address, living nodes, CPUs and GPUs."""
+    import ray
+
+    resources = ray.cluster_resources()
+    return {
+        "address": ray.get_runtime_context().gcs_address,
+        "nodes": sum(node["Alive"] for node in ray.nodes()),
+        "cpus": resources.get("CPU", 0.0),
+        "gpus": resources.get("GPU", 0.0),
+    }
+
+
+def require_shared(is_local: bool, uri: str) -> None:
+    """Refuse a local run folder on a cluster of several nodes.
+
+    Raises:
+        RaydistillError: when workers on other nodes could not see what is written there.
+    """
+    nodes = describe()["nodes"]
+    if is_local and nodes > 1 and not os.environ.get("RAYDISTILL_SHARED_DISK"):
+        raise RaydistillError(
+            f"the run folder {uri} is a local path and the cluster has {nodes} nodes: use a URI all of them reach "
+            "(s3://…, gs://…), or set RAYDISTILL_SHARED_DISK=1 if the path is on a shared disk"
+        )
+
+
+class _Board:
+    """An actor that keeps the last word of a running job."""
+
+    def __init__(self) -> None:
+        self.last: tuple[int, int, str] | None = None
+
+    def post(self, done: int, total: int, unit: str) -> None:
+        self.last = (done, total, unit)
+
+    def read(self) -> tuple[int, int, str] | None:
+        return self.last
+
+
+@contextmanager
+def board(progress: Callable[[int, int, str], None]) -> Iterator[Any]:
+    """Give workers a handle whose `post.remote(done, total, unit)` reaches `progress` on the driver.
+
+    Args:
+        progress: called on a thread of the driver, about twice a second while something changes.
+
+    Yields:
+        A Ray actor handle; pass it to workers.
+    """
+    import ray
+
+    actor = ray.remote(num_cpus=0)(_Board).remote()
+    stop = threading.Event()
+
+    def poll() -> None:
+        seen = None
+        while not stop.wait(POLL_S):
+            last = ray.get(actor.read.remote())
+            if last and last != seen:
+                seen = last
+                progress(*last)
+
+    thread = threading.Thread(target=poll, daemon=True)
+    thread.start()
+    try:
+        yield actor
+    finally:
+        stop.set()
+        thread.join()
+        ray.kill(actor)
+
+
+def _quiet() -> None:
+    """Send Ray Data's and Ray Train's chatter to their log files; raydistill has its own progress line."""
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    for name in ("ray.data", "ray.train", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,0 +1,95 @@
+"""What a stage is: a node's name, a version, a frozen configuration, named inputs, and a `run` that fills one folder.
+
+An input is a *view*: one folder of another node's artifact. Keys and lineage are made of views, so a stage depends
+on exactly what it reads: the teacher on `ingest/train`, not on the evaluation patients beside it.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from pydantic import BaseModel
+
+from raydistill.core.progress import Progress, silent
+from raydistill.core.seeds import derive_seed
+from raydistill.core.store import Store
+
+
+@dataclass(frozen=True)
+class View:
+    """One folder of the artifact that a node writes."""
+
+    node: "Stage"
+    folder: str
+
+
+@dataclass
+class Context:
+    """What a running stage is given.
+
+    Args:
+        inputs: a read-only `Store` per named input, already at the view's folder.
+        out: the artifact's folder; empty when the stage starts.
+        work: scratch that survives a kill and is deleted once the manifest is written: checkpoints, finished shards.
+        seed: the node's own seed.
+        progress: reports how far the stage is.
+    """
+
+    inputs: Mapping[str, Store]
+    out: Store
+    work: Store
+    seed: int
+    progress: Progress = silent
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage says about its artifact: row counts, and facts for the manifest, the report and the summary."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class Stage(ABC):
+    """One node of the pipeline.
+
+    Args:
+        node: the node's name, unique in a pipeline, also its folder in the run.
+        config: the part of the configuration that decides the result.
+        inputs: views by the name under which `run` finds them.
+        seed: the run's seed; the node's own is derived from it.
+    """
+
+    version: ClassVar[int] = 1
+
+    def __init__(self, node: str, config: BaseModel, inputs: Mapping[str, View], seed: int) -> None:
+        """Bind a configuration and inputs to a node's name."""
+        self.node = node
+        self.config = config
+        self.inputs = dict(inputs)
+        self.root_seed = seed
+
+    @property
+    def seed(self) -> int:
+        """The node's own seed."""
+        return derive_seed(self.root_seed, self.node)
+
+    def key_config(self) -> dict[str, Any]:
+        """Return the resolved configuration that is part of the key: all of it but where it runs."""
+        dumped = self.config.model_dump(mode="json")
+        return {"seed": self.seed, **_without_compute(dumped)}
+
+    def __getitem__(self, folder: str) -> View:
+        """Return the view of one folder of this node's artifact."""
+        return View(self, folder)
+
+    @abstractmethod
+    def run(self, context: Context) -> Outcome:
+        """Fill `context.out` from `context.inputs`."""
+
+
+def _without_compute(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_compute(inner) for name, inner in value.items() if name != "compute"}
+    return [_without_compute(inner) for inner in value] if isinstance(value, list) else value
