@@ -1,0 +1,1 @@
+"""What is measured: rates and their intervals, membership, fidelity, utility. On arrays, without a cluster."""

@@ -1,0 +1,140 @@
+"""How well a filter's operating point holds: on probes, on strangers, on planted near-copies, between eyes."""
+
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from sklearn.metrics import cohen_kappa_score
+
+from raydistill.metrics.intervals import clustered_rate
+from raydistill.metrics.result import MetricResult, insufficient
+
+
+def agreement(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> dict[str, float]:
+    """Compare two flagged sets over the same samples.
+
+    Args:
+        a: (N,) flags of one eye.
+        b: (N,) flags of another, in the same order.
+
+    Returns:
+        `jaccard` in [0, 1] (1 when neither flags anything), `kappa` in [-1, 1] (1 when the flags are equal), and the
+        counts `both`, `either`, `n`.
+
+    Source: Jaccard 1912; Cohen 1960.
+    """
+    both, either = int((a & b).sum()), int((a | b).sum())
+    kappa = 1.0 if np.array_equal(a, b) else float(cohen_kappa_score(a, b))
+    jaccard = both / either if either else 1.0
+    return {"jaccard": jaccard, "kappa": kappa, "both": both, "either": either, "n": len(a)}
+
+
+def flags(table: pa.Table, identity_threshold: float, near_copy_threshold: float) -> NDArray[np.bool_]:
+    """Say which rows of a table with `score` and `structure_score` the filter would drop."""
+    identity = table["score"].to_numpy() >= identity_threshold
+    return identity | (table["structure_score"].to_numpy() >= near_copy_threshold)
+
+
+def filter_metrics(
+    verdicts: pa.Table,
+    probe: pa.Table,
+    calibration: pa.Table,
+    *,
+    identity_threshold: float,
+    near_copy_threshold: float,
+    confidence: float,
+) -> dict[str, MetricResult]:
+    """Count the verdicts, and measure FPIR and TPIR of the whole filter (identity or structure).
+
+    Args:
+        verdicts: columns.VERDICTS, one row a sample.
+        probe: columns.MATCHES of withheld images of train patients.
+        calibration: columns.MATCHES of people nobody trained on.
+        identity_threshold: on `score`.
+        near_copy_threshold: on `structure_score`.
+        confidence: of the intervals.
+
+    Returns:
+        `kept`, `dropped.<reason>`, `fpir`, `tpir`.
+
+    Source: FPIR and TPIR as in ISO/IEC 19795-1 (open-set identification).
+    """
+    reasons, n = Counter(verdicts["reason"].to_pylist()), verdicts.num_rows
+    counted = {
+        ("kept" if reason == "kept" else f"dropped.{reason}"): MetricResult(
+            value=count, n=n, unit="samples", estimator="count", table="verdicts", confidence=confidence
+        )
+        for reason, count in sorted({"kept": 0, **reasons}.items())
+    }
+    strangers = flags(calibration, identity_threshold, near_copy_threshold)
+    fpir = clustered_rate(strangers, calibration["query_patient_id"].to_numpy(zero_copy_only=False), confidence)
+    known = flags(probe, identity_threshold, near_copy_threshold)
+    right = probe["nearest_patient_id"].to_numpy(zero_copy_only=False) == probe["query_patient_id"].to_numpy(
+        zero_copy_only=False
+    )
+    if not len(known):
+        tpir = insufficient("no probe images", n=0, unit="share of probe images", confidence=confidence)
+        return {**counted, "fpir": _named(fpir, "share of calibration images"), "tpir": tpir}
+    hits = clustered_rate(known & right, probe["query_patient_id"].to_numpy(zero_copy_only=False), confidence)
+    return {
+        **counted,
+        "fpir": _named(fpir, "share of calibration images"),
+        "tpir": _named(hits, "share of probe images flagged with the right patient on top"),
+    }
+
+
+def selftest_metrics(
+    planted: pa.Table,
+    agreements: list[dict[str, object]],
+    *,
+    identity_threshold: float,
+    near_copy_threshold: float,
+    confidence: float,
+) -> dict[str, MetricResult]:
+    """Measure the filter on pictures whose truth is known.
+
+    Args:
+        planted: the self-test's table; `source_role` train are near-copies, calibration are innocent.
+        agreements: one entry a pair of eyes, from `agreement`.
+        identity_threshold: on `score`.
+        near_copy_threshold: on `structure_score`.
+        confidence: of the intervals.
+
+    Returns:
+        `sensitivity`, `false_flag_rate`, `consistency_jaccard`, `consistency_kappa` and the first two by treatment.
+    """
+    flagged = flags(planted, identity_threshold, near_copy_threshold)
+    roles, treatments, patients = (
+        planted[name].to_numpy(zero_copy_only=False) for name in ("source_role", "treatment", "patient_id")
+    )
+    results = {}
+    for metric, role, unit in (
+        ("sensitivity", "train", "share of planted near-copies"),
+        ("false_flag_rate", "calibration", "share of treated images of strangers"),
+    ):
+        mine = roles == role
+        results[metric] = _named(clustered_rate(flagged[mine], patients[mine], confidence), unit)
+        for treatment in sorted(set(treatments[mine])):
+            rows = mine & (treatments == treatment)
+            results[f"{metric}.{treatment}"] = _named(clustered_rate(flagged[rows], patients[rows], confidence), unit)
+    for name in ("jaccard", "kappa"):
+        results[f"consistency_{name}"] = _worst_agreement(agreements, name, confidence)
+    return results
+
+
+def _worst_agreement(agreements: list[dict[str, object]], name: str, confidence: float) -> MetricResult:
+    worst = min(agreements, key=lambda entry: float(str(entry[name])))
+    return MetricResult(
+        value=float(str(worst[name])),
+        n=int(str(worst["n"])),
+        unit=f"{name} of the flagged sets",
+        estimator="the least agreeing pair of eyes at equal FPIR",
+        note=f"between {worst['eyes']}; {worst['both']} flagged by both, {worst['either']} by either",
+        confidence=confidence,
+        table="agreement.json",
+    )
+
+
+def _named(result: MetricResult, unit: str) -> MetricResult:
+    return result.model_copy(update={"unit": unit})

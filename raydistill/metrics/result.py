@@ -1,0 +1,168 @@
+"""A number never travels alone: `MetricResult`, and how results and budgets become a verdict."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Verdict = Literal["pass", "fail", "insufficient_evidence"]
+
+
+class MetricResult(BaseModel):
+    """One measured number with everything needed to read it.
+
+    Args:
+        value: the point estimate, finite; `None` when the data can't support one, and `note` then says why.
+        interval: lower and upper bound, finite and ordered; `None` where no honest interval exists.
+        confidence: the interval's nominal two-sided confidence, in (0, 1).
+        n: number of images (samples, records) the value was computed from.
+        unit: what the value counts, such as `share of samples`.
+        estimator: how value and interval were computed, in words.
+        control: the same quantity measured where nothing can have leaked, or between two real sets.
+        baseline: the value under no effect, such as 0.5 for an AUC.
+        reference: a short citation of the formula.
+        note: what a reader must know before quoting the value.
+        table: the artifact's table from which the value can be recomputed.
+
+    Raises:
+        ValueError: when a number isn't finite, the interval is reversed, or a missing value has no note.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    value: float | None
+    interval: tuple[float, float] | None = None
+    confidence: float = Field(0.95, gt=0.0, lt=1.0)
+    n: int = Field(ge=0)
+    unit: str
+    estimator: str
+    control: float | None = None
+    baseline: float | None = None
+    reference: str | None = None
+    note: str | None = None
+    table: str | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "MetricResult":
+        if self.value is None and (not self.note or self.interval is not None):
+            raise ValueError("a result without a value needs a note that says why, and has no interval")
+        if self.interval is not None and self.interval[0] > self.interval[1]:
+            raise ValueError(f"interval {self.interval} is reversed")
+        return self
+
+    def with_note(self, note: str) -> "MetricResult":
+        """Return a copy whose note also says `note`."""
+        return self.model_copy(update={"note": f"{self.note}; {note}" if self.note else note})
+
+
+def insufficient(
+    why: str, *, n: int, unit: str, confidence: float = 0.95, reference: str | None = None
+) -> MetricResult:
+    """Return the result of a measurement the data can't support.
+
+    Args:
+        why: what is missing and how much would be enough.
+        n: number of images there were.
+        unit: unit the value would have had.
+        confidence: confidence the interval would have had.
+        reference: citation of the formula.
+    """
+    return MetricResult(
+        value=None,
+        confidence=confidence,
+        n=n,
+        unit=unit,
+        estimator="none",
+        note=f"insufficient: {why}",
+        reference=reference,
+    )
+
+
+class Check(BaseModel):
+    """One metric held against its budget.
+
+    Args:
+        metric: the metric's name, with whose it is, such as `student.excess_risk`.
+        value: the point estimate.
+        interval: its interval.
+        budget: the bound.
+        kind: `max` when the metric must stay at or below the budget, `min` when at or above.
+        confidence: confidence of the interval, in (0, 1).
+        note: why there is no value, when there is none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    metric: str
+    value: float | None
+    interval: tuple[float, float] | None
+    budget: float
+    kind: Literal["max", "min"]
+    confidence: float = 0.95
+    note: str | None = None
+
+    @classmethod
+    def of(cls, metric: str, result: MetricResult, budget: float, kind: Literal["max", "min"]) -> "Check":
+        """Hold a result against a budget."""
+        return cls(
+            metric=metric,
+            value=result.value,
+            interval=result.interval,
+            budget=budget,
+            kind=kind,
+            confidence=result.confidence,
+            note=result.note,
+        )
+
+    @property
+    def outcome(self) -> Verdict:
+        """Return `pass` when the whole interval keeps the budget, `fail` when the whole interval breaks it.
+
+        An interval that straddles the budget, or a missing value or interval, is `insufficient_evidence`.
+        """
+        if self.value is None or self.interval is None:
+            return "insufficient_evidence"
+        low, high = self.interval
+        kept, broken = (high <= self.budget, low > self.budget)
+        if self.kind == "min":
+            kept, broken = (low >= self.budget, high < self.budget)
+        return "pass" if kept else "fail" if broken else "insufficient_evidence"
+
+    @property
+    def reason(self) -> str:
+        """Say the outcome in one sentence that names the metric, value, interval and budget."""
+        bound = f"{'at most' if self.kind == 'max' else 'at least'} {_digits(self.budget)}"
+        if self.value is None:
+            return f"{self.metric} has no value ({self.note or 'not measured'}); its budget is {bound}."
+        if self.interval is None:
+            return f"{self.metric} is {_digits(self.value)} without an interval; its budget is {bound}."
+        low, high = (_digits(edge) for edge in self.interval)
+        relation = {
+            "pass": "keeps the budget of",
+            "fail": "breaks the budget of",
+            "insufficient_evidence": "is too uncertain for the budget of",
+        }[self.outcome]
+        level = f"{100 * self.confidence:g} % interval"
+        return f"{self.metric} is {_digits(self.value)} ({level} {low} to {high}) and {relation} {bound}."
+
+
+def judge(checks: Sequence[Check]) -> tuple[Verdict, list[str]]:
+    """Turn checks into one verdict.
+
+    Args:
+        checks: every metric with a budget; none at all is `insufficient_evidence`.
+
+    Returns:
+        `fail` if any check fails, else `insufficient_evidence` if any lacks evidence, else `pass`; and one sentence
+        a check, those that decided the verdict first.
+    """
+    if not checks:
+        return "insufficient_evidence", ["Nothing was held against a budget."]
+    order: tuple[Verdict, ...] = ("fail", "insufficient_evidence", "pass")
+    ranked = sorted(checks, key=lambda check: order.index(check.outcome))
+    return ranked[0].outcome, [check.reason for check in ranked]
+
+
+def _digits(number: float) -> str:
+    return f"{number:.4g}" if math.isfinite(number) else str(number)

@@ -1,0 +1,93 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from raydistill.metrics.result import Check, MetricResult, insufficient, judge
+
+
+def result(value=0.1, interval=(0.05, 0.2), **extra):
+    return MetricResult(value=value, interval=interval, n=10, unit="share", estimator="exact", **extra)
+
+
+def check(interval, budget=0.5, kind="max", value=None):
+    middle = sum(interval) / 2 if interval else None
+    return Check(metric="risk", value=value or middle, interval=interval, budget=budget, kind=kind)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_numbers_are_finite(bad):
+    with pytest.raises(ValidationError):
+        result(value=bad)
+    with pytest.raises(ValidationError):
+        result(interval=(0.0, bad))
+    with pytest.raises(ValidationError):
+        result(control=bad)
+
+
+def test_missing_value_needs_a_reason_and_no_interval():
+    with pytest.raises(ValidationError, match="note"):
+        result(value=None, interval=None)
+    with pytest.raises(ValidationError):
+        result(value=None, note="insufficient: why")
+    missing = insufficient("3 patients, 30 needed", n=3, unit="share")
+    assert missing.value is None
+    assert missing.note == "insufficient: 3 patients, 30 needed"
+
+
+def test_results_are_frozen_ordered_and_survive_json():
+    with pytest.raises(ValidationError):
+        result(interval=(0.3, 0.2))
+    one = result(control=0.02, note="a").with_note("b")
+    assert one.note == "a; b"
+    assert MetricResult.model_validate_json(one.model_dump_json()) == one
+    with pytest.raises(ValidationError):
+        one.value = 0.0
+
+
+@pytest.mark.parametrize(
+    ("interval", "kind", "outcome"),
+    [
+        ((0.1, 0.5), "max", "pass"),
+        ((0.5, 0.6), "max", "insufficient_evidence"),
+        ((0.51, 0.6), "max", "fail"),
+        ((0.1, 0.49), "min", "fail"),
+        ((0.1, 0.5), "min", "insufficient_evidence"),
+        ((0.5, 0.6), "min", "pass"),
+        (None, "max", "insufficient_evidence"),
+    ],
+)
+def test_outcome_depends_on_the_whole_interval(interval, kind, outcome):
+    assert check(interval, kind=kind).outcome == outcome
+
+
+@given(st.floats(-1, 1), st.floats(0, 1), st.floats(-1, 1))
+def test_max_and_min_mirror_each_other(low, width, budget):
+    up = check((low, low + width), budget, "max", value=low)
+    down = Check(metric="risk", value=-low, interval=(-low - width, -low), budget=-budget, kind="min")
+    assert up.outcome == down.outcome
+
+
+def test_judge_takes_the_worst_and_says_it_first():
+    good, bad, unsure = check((0.0, 0.1)), check((0.8, 0.9)), check((0.4, 0.6))
+    assert judge([good, good])[0] == "pass"
+    assert judge([good, unsure])[0] == "insufficient_evidence"
+    verdict, reasons = judge([good, unsure, bad])
+    assert verdict == "fail"
+    assert reasons[0] == "risk is 0.85 (95 % interval 0.8 to 0.9) and breaks the budget of at most 0.5."
+    assert len(reasons) == 3
+
+
+def test_nothing_judged_is_never_a_pass():
+    assert judge([])[0] == "insufficient_evidence"
+
+
+def test_reason_of_a_missing_value_carries_its_note():
+    missing = insufficient("3 patients, 30 needed", n=3, unit="share")
+    sentence = Check.of("student.excess_risk", missing, 0.05, "max").reason
+    assert "student.excess_risk" in sentence
+    assert "30 needed" in sentence
+    assert "at most 0.05" in sentence
+    assert "without an interval" in Check.of("m", result(interval=None), 1.0, "max").reason
