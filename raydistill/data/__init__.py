@@ -1,0 +1,1 @@
+"""The data layer: sources, pictures, roles and prompts. Neither torch nor ray."""
