@@ -60,7 +60,8 @@ class Resamples:
             confidence: two-sided confidence, in (0, 1).
 
         Source: logit interval with a resampled standard error, Pepe 2003, The Statistical Evaluation of Medical
-        Tests, section 5.2; compared for areas by Qin and Hotilovac 2008, Statistical Methods in Medical Research 17:207.
+        Tests, section 5.2; compared for areas by Qin and Hotilovac 2008, Statistical Methods in Medical
+        Research 17:207.
         """
         if not self._usable or units < 2:
             return None

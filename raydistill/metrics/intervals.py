@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from raydistill.metrics.result import MetricResult
+from raydistill.metrics.result import MetricResult, insufficient
 
 Floats = NDArray[np.float64]
 
@@ -67,7 +67,7 @@ def exact_rate(hits: int, n: int, confidence: float = 0.95) -> Rate:
     return Rate(hits / n, float(interval.low), float(interval.high), n, float(n), n, confidence)
 
 
-def clustered_rate(hits: Any, clusters: Any, confidence: float = 0.95) -> Rate:
+def korn_graubard(hits: Any, clusters: Any, confidence: float = 0.95) -> Rate:
     """Return a rate of clustered records with a Clopper-Pearson interval at the effective sample size.
 
     The design effect is estimated with two pseudo-clusters added, one all hit and one not hit at all, as large as
@@ -98,7 +98,7 @@ def rate_result(rate: Rate, *, unit: str, **extra: Any) -> MetricResult:
     """Return a clustered rate as a result.
 
     Args:
-        rate: what `clustered_rate` returned.
+        rate: what `korn_graubard` returned.
         unit: what the rate is a share of.
         extra: further fields of `MetricResult`, such as `control` or `note`; they win over the defaults.
     """
@@ -119,6 +119,23 @@ def rate_result(rate: Rate, *, unit: str, **extra: Any) -> MetricResult:
         note="; ".join(notes) or None,
         **{"reference": RATE_REFERENCE, **extra},
     )
+
+
+def clustered_rate(
+    hits: Any, clusters: Any, confidence: float = 0.95, *, unit: str = "share of records", **extra: Any
+) -> MetricResult:
+    """Return the rate of clustered records as a result; insufficient when there is no record.
+
+    Args:
+        hits: (N,) bool, or float in [0, 1] where a tie counts a half.
+        clusters: (N,) which cluster (patient) each record belongs to.
+        confidence: two-sided confidence, in (0, 1).
+        unit: what the rate is a share of.
+        extra: further fields of `MetricResult`, such as `control` or `note`.
+    """
+    if not len(hits):
+        return insufficient("there is no record", n=0, unit=unit, confidence=confidence)
+    return rate_result(korn_graubard(hits, clusters, confidence), unit=unit, **extra)
 
 
 def effective_size(values: Floats, codes: NDArray[np.int64], confidence: float) -> float:
@@ -164,7 +181,7 @@ def paired_difference(first: Any, second: Any, clusters: Any, confidence: float 
     Source: square-and-add with the correlation of the two rates, Newcombe 1998, Statistics in Medicine 17:2635
     (method 10); MOVER, Zou and Donner 2008, Statistics in Medicine 27:1693; here on Korn-Graubard limits.
     """
-    a, b = (clustered_rate(values, clusters, confidence) for values in (first, second))
+    a, b = (korn_graubard(values, clusters, confidence) for values in (first, second))
     shared = _correlation(first, second, clusters)
     down, up = (a.value - a.low, b.high - b.value), (a.high - a.value, b.value - b.low)
     below, above = (np.sqrt(max(0.0, x * x + y * y - 2 * shared * x * y)) for x, y in (down, up))

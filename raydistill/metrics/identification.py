@@ -1,0 +1,243 @@
+"""Re-identification of samples against the whole gallery: rates beside their controls, the worst patients, subgroups.
+
+A sample's *cluster* is its nearest gallery patient. One memorised patient yields many hits at once, so hits on one
+patient are one piece of evidence, not many; samples that resemble different patients share nothing but the model.
+A real image's cluster is its own patient.
+"""
+
+import hashlib
+import hmac
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from raydistill.metrics.intervals import (
+    Rate,
+    clustered_rate,
+    excess_risk,
+    korn_graubard,
+    paired_difference,
+    rate_result,
+)
+from raydistill.metrics.result import MetricResult, insufficient
+
+SAMPLES = "share of samples"
+NO_SAMPLES = "no image was matched"
+HASH_DIGITS = 16
+"""Hexadecimal digits kept of a patient's keyed hash: 64 bits, no collision among any number of patients that exist."""
+
+
+def rates(
+    sample_scores: Any,
+    sample_clusters: Any,
+    control_scores: Any,
+    control_clusters: Any,
+    threshold: float,
+    confidence: float = 0.95,
+) -> dict[str, MetricResult]:
+    """Return the re-identification rate of samples, that of real outsiders, and the excess of the first.
+
+    Args:
+        sample_scores: (N,) maximum similarity of each sample over the gallery, in [-1, 1].
+        sample_clusters: (N,) nearest gallery patient of each sample.
+        control_scores: (M,) the same of real images of patients outside the gallery.
+        control_clusters: (M,) the patient of each of those.
+        threshold: operating point; a score at or above it is a hit.
+        confidence: two-sided confidence, in (0, 1).
+
+    Returns:
+        `reidentification_rate`, `control_rate` and `excess_risk`.
+
+    Source: open-set identification rates, ISO/IEC 19795-1; excess risk, Giomi et al. 2023, PoPETs 2023(2):312.
+    """
+    scores, controls = np.asarray(sample_scores), np.asarray(control_scores)
+    if not len(scores) or not len(controls):
+        missing = insufficient(NO_SAMPLES, n=len(scores), unit=SAMPLES, confidence=confidence)
+        return dict.fromkeys(("reidentification_rate", "control_rate", "excess_risk"), missing)
+    rate = korn_graubard(scores >= threshold, sample_clusters, confidence)
+    control = korn_graubard(controls >= threshold, control_clusters, confidence)
+    where = f"threshold {threshold:.4g}"
+    return {
+        "reidentification_rate": rate_result(rate, unit=SAMPLES, control=control.value, note=where),
+        "control_rate": rate_result(control, unit="share of unseen real images", note=where),
+        "excess_risk": _excess(rate, control, where),
+    }
+
+
+def max_similarity(sample_scores: Any, control_scores: Any) -> MetricResult:
+    """Return the highest similarity of any sample to any gallery image, beside that of unseen real images.
+
+    Args:
+        sample_scores: (N,) maximum similarity of each sample over the gallery, in [-1, 1].
+        control_scores: (M,) the same of real images of patients outside the gallery.
+    """
+    scores, controls = np.asarray(sample_scores, dtype=float), np.asarray(control_scores, dtype=float)
+    if not len(scores) or not len(controls):
+        return insufficient(NO_SAMPLES, n=len(scores), unit="cosine similarity")
+    tails = [float(np.quantile(values, 0.999)) for values in (scores, controls)]
+    return MetricResult(
+        value=float(scores.max()),
+        n=len(scores),
+        unit="cosine similarity",
+        estimator="maximum over samples of the maximum over the gallery; a maximum has no interval",
+        control=float(controls.max()),
+        baseline=1.0,
+        reference="ISO/IEC 19795-1",
+        note=f"99.9th percentile {tails[0]:.4f}, of {len(controls)} unseen real images {tails[1]:.4f}; grows with n",
+    )
+
+
+def near_copy_rate(
+    structure_scores: Any,
+    clusters: Any,
+    threshold: float,
+    control_scores: Any = (),
+    confidence: float = 0.95,
+) -> MetricResult:
+    """Return the share of samples that are structurally almost a gallery image.
+
+    Args:
+        structure_scores: (N,) maximum of the near-copy measure over the gallery, in [-1, 1].
+        clusters: (N,) nearest gallery patient of each sample.
+        threshold: at or above it a sample is a near-copy.
+        control_scores: (M,) the same measure of unseen real images.
+        confidence: two-sided confidence, in (0, 1).
+    """
+    scores, controls = np.asarray(structure_scores), np.asarray(control_scores)
+    control = float((controls >= threshold).mean()) if len(controls) else None
+    where = f"threshold {threshold:.4g}"
+    return clustered_rate(scores >= threshold, clusters, confidence, unit=SAMPLES, control=control, note=where)
+
+
+def closer_to_train_share(
+    train_scores: Any, unseen_scores: Any, clusters: Any, confidence: float = 0.95
+) -> MetricResult:
+    """Return the share of samples that resemble the train gallery more than an unseen one of the same size.
+
+    If nothing was memorised the two galleries are exchangeable and the share is 0.5; ties count a half. No threshold.
+
+    Args:
+        train_scores: (N,) maximum similarity of each sample over the train gallery.
+        unseen_scores: (N,) the same over an equally large gallery of patients nobody trained on.
+        clusters: (N,) nearest patient over *both* galleries: under exchangeability all samples won by one patient fall
+            on one side together. The nearest train patient alone makes the interval somewhat too narrow.
+        confidence: two-sided confidence, in (0, 1).
+
+    Source: distance to closest record, train against holdout, Platzer and Reutterer 2021, Frontiers in Big Data
+    4:679939.
+    """
+    train, unseen = np.asarray(train_scores, dtype=float), np.asarray(unseen_scores, dtype=float)
+    wins = (train > unseen) + 0.5 * (train == unseen)
+    return clustered_rate(
+        wins, clusters, confidence, unit=SAMPLES, baseline=0.5, reference="Platzer and Reutterer 2021"
+    )
+
+
+def train_minus_unseen_rate(
+    train_scores: Any, unseen_scores: Any, clusters: Any, threshold: float, confidence: float = 0.95
+) -> MetricResult:
+    """Return how much more often samples hit the train gallery than an unseen one of the same size.
+
+    Args:
+        train_scores: (N,) maximum similarity of each sample over the train gallery.
+        unseen_scores: (N,) the same over an equally large gallery of patients nobody trained on.
+        clusters: (N,) as for `closer_to_train_share`.
+        threshold: operating point of both.
+        confidence: two-sided confidence, in (0, 1).
+    """
+    train, unseen = np.asarray(train_scores) >= threshold, np.asarray(unseen_scores) >= threshold
+    if not len(train):
+        return insufficient(NO_SAMPLES, n=0, unit="difference of shares", confidence=confidence)
+    value, low, high = paired_difference(train, unseen, clusters, confidence)
+    return MetricResult(
+        value=value,
+        interval=(low, high),
+        confidence=confidence,
+        n=len(train),
+        unit="difference of shares",
+        estimator=f"paired difference; MOVER on patient-clustered Korn-Graubard limits at {100 * confidence:g} %",
+        control=float(unseen.mean()),
+        baseline=0.0,
+        reference="Newcombe 1998; Zou and Donner 2008",
+        note=f"threshold {threshold:.4g}; train {train.mean():.4f}, unseen {unseen.mean():.4f}",
+    )
+
+
+def worst_patients(nearest_patient_ids: Any, flagged: Any, key: bytes, top: int = 10) -> pa.Table:
+    """Return the patients most often hit, under keyed hashes.
+
+    Args:
+        nearest_patient_ids: (N,) nearest gallery patient of each sample, as in the source.
+        flagged: (N,) bool, whether the sample is a hit.
+        key: secret that stays with the custodian; without it a hash can't be linked to a patient.
+        top: rows at most.
+
+    Returns:
+        Columns `patient` (16 hexadecimal digits of HMAC-SHA256), `hits`, `samples` (that have the patient as nearest),
+        most hits first; patients without a hit are left out.
+
+    Raises:
+        ValueError: when the key is empty.
+    """
+    if not key:
+        raise ValueError("a keyed hash needs a key: an unkeyed one can be undone by hashing every known id")
+    ids, codes = np.unique(np.asarray(nearest_patient_ids, dtype=str), return_inverse=True)
+    hits, samples = np.bincount(codes, np.asarray(flagged, dtype=float)).astype(int), np.bincount(codes)
+    rows = [
+        (_keyed_hash(name, key), h, n) for name, h, n in zip(ids, hits.tolist(), samples.tolist(), strict=True) if h
+    ]
+    ranked = sorted(rows, key=lambda row: (-row[1], row[0]))[:top]
+    schema = pa.schema([("patient", pa.string()), ("hits", pa.int64()), ("samples", pa.int64())])
+    return pa.Table.from_pylist([dict(zip(schema.names, row, strict=True)) for row in ranked], schema=schema)
+
+
+def subgroup_rates(flagged: Any, groups: Any, clusters: Any, confidence: float = 0.95) -> dict[str, MetricResult]:
+    """Return the rate of hits within each subgroup.
+
+    Args:
+        flagged: (N,) bool, whether the sample is a hit.
+        groups: (N,) the subgroup each sample was asked for, such as a sex or an age band; None is `unknown`.
+        clusters: (N,) nearest gallery patient of each sample.
+        confidence: two-sided confidence of each interval by itself, not corrected for the number of subgroups.
+
+    Returns:
+        One result a subgroup, by name; `control` is the rate of everyone else.
+    """
+    hit, cluster = np.asarray(flagged, dtype=bool), np.asarray(clusters)
+    names = np.array(["unknown" if group is None else str(group) for group in groups], dtype=str)
+    results = {}
+    for name in np.unique(names):
+        inside = names == name
+        rest = float(hit[~inside].mean()) if not inside.all() else None
+        results[str(name)] = clustered_rate(
+            hit[inside], cluster[inside], confidence, unit=SAMPLES, control=rest, note="control is everyone else's rate"
+        )
+    return results
+
+
+def _excess(rate: Rate, control: Rate, note: str) -> MetricResult:
+    bounds = excess_risk(rate, control)
+    if bounds is None:
+        why = "outsiders may be hit always, so nothing can exceed them"
+        return insufficient(why, n=rate.n, unit=SAMPLES, confidence=rate.confidence)
+    value, low, high = bounds
+    return MetricResult(
+        value=value,
+        interval=(low, high),
+        confidence=rate.confidence,
+        n=rate.n,
+        unit="share of samples beyond chance",
+        estimator=(
+            "(rate - control) / (1 - control); MOVER-R on patient-clustered Korn-Graubard limits at "
+            f"{100 * rate.confidence:g} % ({rate.num_clusters} and {control.num_clusters} patients)"
+        ),
+        control=control.value,
+        baseline=0.0,
+        reference="Giomi et al. 2023; Donner and Zou 2012",
+        note="; ".join(filter(None, [note, rate.zero_note])),
+    )
+
+
+def _keyed_hash(name: str, key: bytes) -> str:
+    return hmac.new(key, name.encode(), hashlib.sha256).hexdigest()[:HASH_DIGITS]
