@@ -64,6 +64,7 @@ MATCHES = pa.schema(
         pa.field("neighbour_image_ids", pa.list_(pa.string()), nullable=False),
         pa.field("structure_score", pa.float32(), nullable=False),
         pa.field("structure_image_id", pa.string(), nullable=False),
+        pa.field("matched_scores", pa.list_(pa.float32())),
         pa.field("unseen_score", pa.float32()),
         pa.field("unseen_structure_score", pa.float32()),
     ]
@@ -72,8 +73,8 @@ MATCHES = pa.schema(
 
 `score` is the maximum cosine similarity over the gallery of one embedder, in [-1, 1]; `neighbour_*` the top k;
 `structure_score` the maximum of the near-copy measure, in [-1, 1], and the gallery image it belongs to;
-`unseen_*` the same maxima over an unseen gallery of the same make-up (evaluation patients), null where it was not
-asked for. `query_patient_id` is null for samples."""
+`unseen_*` the same maxima over an unseen gallery (evaluation patients), and `matched_scores` the maxima over random
+parts of the gallery of exactly the unseen gallery's size, null where they were not asked for. `query_patient_id` is null for samples."""
 
 VERDICTS = pa.schema(
     [
@@ -84,4 +85,4 @@ VERDICTS = pa.schema(
         pa.field("structure_score", pa.float32()),
     ]
 )
-"""One row a sample, kept or not. `reason` is `kept`, `identity`, `near_copy`, `identity+near_copy` or `failed`."""
+"""One row a sample. `reason` is `kept`, `identity`, `near_copy`, `identity+near_copy` or `failed`."""

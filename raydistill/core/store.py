@@ -150,6 +150,20 @@ class Store:
         elif kind == fs.FileType.Directory:
             self.filesystem.delete_dir(self._at(name))
 
+    def delete_partial(self) -> None:
+        """Delete what interrupted writes of a killed process left below this folder."""
+        if self.is_local:
+            for file in Path(self.path).rglob("*.partial"):
+                file.unlink()
+
+    def keep_local(self, name: str = "") -> Path:
+        """Return a local folder with the files of `name` that lives as long as the process."""
+        if self.is_local:
+            return Path(self._at(name))
+        folder = Path(tempfile.mkdtemp(prefix="raydistill-"))
+        self.download(folder, name)
+        return folder
+
     def upload(self, folder: str | Path, name: str = "") -> None:
         """Copy a local folder's files to `name`, each appearing whole."""
         root = Path(folder)

@@ -11,8 +11,8 @@ import numpy as np
 
 from raydistill.core.config import Compute
 from raydistill.core.errors import RaydistillError
-from raydistill.core.store import Store
 from raydistill.core.progress import Progress
+from raydistill.core.store import Store
 
 ShardWork = Callable[[str], int]
 """Makes one output shard by name, writes it, and returns how many rows it has."""

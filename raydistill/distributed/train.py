@@ -17,9 +17,9 @@ import torch
 
 from raydistill.core.config import ClusterConfig, Compute, DeepSpeedConfig, OptimizerConfig
 from raydistill.core.errors import ConfigError, TrainingError
+from raydistill.core.progress import Progress
 from raydistill.core.store import Store
 from raydistill.distributed.session import board
-from raydistill.core.progress import Progress
 
 POST_EVERY_S = 1.0
 HISTORY_POINTS = 200

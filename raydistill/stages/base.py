@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel
 
+from raydistill.core.config import ClusterConfig
+from raydistill.core.manifest import Manifest
 from raydistill.core.progress import Progress, silent
 from raydistill.core.seeds import derive_seed
 from raydistill.core.store import Store
@@ -33,6 +35,8 @@ class Context:
         out: the artifact's folder; empty when the stage starts.
         work: scratch that survives a kill and is deleted once the manifest is written: checkpoints, finished shards.
         seed: the node's own seed.
+        manifests: the manifest of the artifact behind each input.
+        cluster: how many failures to survive.
         progress: reports how far the stage is.
     """
 
@@ -40,6 +44,8 @@ class Context:
     out: Store
     work: Store
     seed: int
+    manifests: Mapping[str, Manifest] = field(default_factory=dict)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
     progress: Progress = silent
 
 
@@ -62,6 +68,8 @@ class Stage(ABC):
     """
 
     version: ClassVar[int] = 1
+    resumable: ClassVar[bool] = False
+    """Whether files left in `out` by a killed attempt are finished shards to go on from; otherwise they are cleared."""
 
     def __init__(self, node: str, config: BaseModel, inputs: Mapping[str, View], seed: int) -> None:
         """Bind a configuration and inputs to a node's name."""

@@ -1,0 +1,184 @@
+"""The `raydistill` command: run, plan, status, verify, report, config. Mistakes get one line and exit code 2."""
+
+import json
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from raydistill import __version__
+from raydistill.core.config import Config
+from raydistill.core.errors import RaydistillError
+from raydistill.core.loading import load_config
+from raydistill.core.store import Store
+
+EXIT_BY_VERDICT = {"pass": 0, "fail": 3, "insufficient_evidence": 4}
+INTERRUPTED = 130
+
+app = typer.Typer(
+    add_completion=True, no_args_is_help=True, help="Privacy distillation of text-to-image models on Ray.",
+    pretty_exceptions_enable=False,
+)  # fmt: skip
+
+ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file; the defaults without one.")]
+RunDirOption = Annotated[str | None, typer.Option("--run-dir", help="Path or URI; runs/<name> by default.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override one value: section.key=value.")]
+RunArgument = Annotated[str, typer.Argument(help="A run folder: path or URI.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+
+
+def readable(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn the errors raydistill raises on purpose into one line and their exit code."""
+
+    @wraps(command)
+    def guarded(*arguments: Any, **options: Any) -> Any:
+        try:
+            return command(*arguments, **options)
+        except RaydistillError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            typer.echo("interrupted; the same command continues", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+
+    return guarded
+
+
+@app.callback(invoke_without_command=True)
+def main(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """Privacy distillation of text-to-image models on Ray."""
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+@readable
+def run(
+    config: ConfigOption = None,
+    run_dir: RunDirOption = None,
+    overrides: SetOption = None,
+    require_pass: Annotated[bool, typer.Option(help="Exit 3 on fail, 4 on insufficient evidence.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Run the pipeline, or what of it isn't done yet."""
+    resolved = load_config(config, overrides or [])
+    from raydistill.display import Display
+    from raydistill.run import run as run_pipeline
+
+    result = run_pipeline(resolved, run_dir, Display(quiet))
+    typer.echo(f"verdict: {result.verdict}")
+    for reason in result.reasons:
+        typer.echo(f"  - {reason}")
+    typer.echo(f"report: {result.run_uri}/report.html")
+    if require_pass:
+        raise typer.Exit(EXIT_BY_VERDICT[result.verdict])
+
+
+@app.command()
+@readable
+def plan(
+    config: ConfigOption = None, run_dir: RunDirOption = None, overrides: SetOption = None, as_json: JsonOption = False
+) -> None:
+    """Show every node: whether it is cached, and what it reads. Runs nothing."""
+    resolved = load_config(config, overrides or [])
+    from raydistill.run import default_run_dir
+
+    runner = _runner(resolved, run_dir or default_run_dir(resolved))
+    from raydistill.runner import check_folder
+
+    check_folder(runner.run)
+    lines = runner.plan()
+    if as_json:
+        typer.echo(json.dumps([line.__dict__ for line in lines], indent=1))
+        return
+    rows = [(x.node, x.stage, x.state, x.key or "", ", ".join(sorted(set(x.inputs.values())))) for x in lines]
+    _table(("node", "stage", "state", "key", "reads"), rows)
+
+
+@app.command()
+@readable
+def status(run_dir: RunArgument, as_json: JsonOption = False) -> None:
+    """Show how far a run is, from its summary."""
+    summary = _read(run_dir, "summary.json")
+    if as_json:
+        typer.echo(json.dumps(summary, indent=1))
+        return
+    rows = [(name, n["state"], f"{n['seconds'] or 0:.0f} s", n["rows"] or "") for name, n in summary["nodes"].items()]
+    _table(("node", "state", "time", "rows"), rows)
+    typer.echo(f"verdict: {summary['verdict'] or 'not yet'}")
+    for reason in summary["reasons"]:
+        typer.echo(f"  - {reason}")
+
+
+@app.command()
+@readable
+def verify(run_dir: RunArgument) -> None:
+    """Re-hash every artifact of a run and name the first broken link."""
+    from raydistill.report.bundle import verify_release
+
+    runner = _runner(_config_of(run_dir), run_dir)
+    files = 0
+    for node, count in runner.verify():
+        files += count
+        typer.echo(f"ok  {node}: {count} files")
+    files += verify_release(runner.run)
+    typer.echo(f"{files} files are what their manifests say")
+
+
+@app.command()
+@readable
+def report(run_dir: RunArgument) -> None:
+    """Render report.html of a run again."""
+    from raydistill.report.html import write_report
+
+    runner = _runner(_config_of(run_dir), run_dir)
+    runner.plan()
+    write_report(runner, _read(run_dir, "summary.json"))
+    typer.echo(f"{runner.run.uri}/report.html")
+
+
+@app.command()
+@readable
+def config(config: ConfigOption = None, overrides: SetOption = None) -> None:
+    """Print the resolved configuration."""
+    import yaml
+
+    typer.echo(yaml.safe_dump(load_config(config, overrides or []).model_dump(mode="json"), sort_keys=False))
+
+
+def _runner(resolved: Config, run_dir: str) -> Any:
+    from raydistill.pipeline import wire
+    from raydistill.runner import Runner
+
+    return Runner(Store.open(run_dir), resolved, wire(resolved))
+
+
+def _read(run_dir: str, name: str) -> Any:
+    store = Store.open(run_dir)
+    if not store.exists(name):
+        raise RaydistillError(f"no {name} in {store.uri}: is it a run folder?")
+    return store.read_json(name)
+
+
+def _config_of(run_dir: str) -> Config:
+    import yaml
+
+    store = Store.open(run_dir)
+    if not store.exists("config.yaml"):
+        raise RaydistillError(f"no config.yaml in {store.uri}: is it a run folder?")
+    values = yaml.safe_load(store.read_bytes("config.yaml"))
+    return Config.model_validate({name: value for name, value in values.items() if name != "schema"})
+
+
+def _table(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*header, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160).print(table)

@@ -1,0 +1,125 @@
+"""From a YAML file and `--set` overrides to a validated configuration, or one readable line that says what is wrong."""
+
+import difflib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from raydistill.core.config import Config
+from raydistill.core.errors import ConfigError
+
+VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+RESERVED = ("schema",)
+
+
+def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
+    """Read a configuration file, apply overrides, validate.
+
+    Args:
+        path: a YAML file; None takes the defaults. `${NAME}` in a value stands for an environment variable.
+        overrides: `a.b=c`, in order; `c` is read as YAML, so `true`, `0.1` and `[1, 2]` have their types.
+
+    Returns:
+        The frozen configuration; `name` defaults to the file's stem.
+
+    Raises:
+        ConfigError: one line per mistake, naming the key and the nearest known one.
+    """
+    values = _read(Path(path)) if path else {}
+    if path:
+        values.setdefault("name", Path(path).stem)
+    for override in overrides:
+        _apply(values, override)
+    values = {name: value for name, value in _expand(values).items() if name not in RESERVED}
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        where = f" in {path}" if path else ""
+        lines = [_explain(dict(mistake)) for mistake in error.errors()]
+        raise ConfigError("; ".join(dict.fromkeys(lines)) + where) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"no configuration file at {path}") from None
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"{path} can't be read as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict | None):
+        raise ConfigError(f"{path} must hold keys and values, not a {type(values).__name__}")
+    return values or {}
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    name, equals, text = override.partition("=")
+    keys = name.strip().split(".")
+    if not equals or not all(keys):
+        raise ConfigError(f"--set {override!r} must look like section.key=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = text
+    section = values
+    for key in keys[:-1]:
+        inner = section.setdefault(key, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {override!r}: {key} is a value, not a section")
+        section = inner
+    section[keys[-1]] = value
+
+
+def _expand(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _expand(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_expand(inner) for inner in value]
+    return VARIABLE.sub(_environment, value) if isinstance(value, str) else value
+
+
+def _environment(match: re.Match[str]) -> str:
+    name = match.group(1)
+    if name not in os.environ:
+        raise ConfigError(f"the configuration needs the environment variable {name}; set it, or override with --set")
+    return os.environ[name]
+
+
+def _explain(mistake: Mapping[str, Any]) -> str:
+    """Say one validation error in a line, with the nearest known key for an unknown one."""
+    location = [str(part) for part in mistake["loc"] if not str(part).startswith("function-")]
+    name = ".".join(location)
+    if mistake["type"] == "extra_forbidden":
+        known = _fields_at(location[:-1])
+        near = difflib.get_close_matches(location[-1], known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(sorted(known))}"
+        return f"unknown key {name}; {hint}"
+    if mistake["type"] == "missing":
+        return f"{name} is missing"
+    got = repr(mistake.get("input"))
+    shown = got if len(got) < 60 else got[:57] + "..."
+    message = str(mistake["msg"]).removeprefix("Value error, ")
+    return f"{name or 'configuration'}: {message}" + (
+        f" (got {shown})" if not isinstance(mistake.get("input"), dict) else ""
+    )
+
+
+def _fields_at(location: Sequence[str]) -> list[str]:
+    """Names of the fields of the section at a place in the configuration."""
+    models: list[type[BaseModel]] = [Config]
+    for key in location:
+        found = [field.annotation for model in models if (field := model.model_fields.get(key))]
+        models = [m for annotation in found for m in _models(annotation)] or [
+            model for model in models if any(key in get_args(f.annotation) for f in model.model_fields.values())
+        ]
+    return [name for model in models for name in model.model_fields]
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for inner in get_args(annotation) for model in _models(inner)]

@@ -1,0 +1,83 @@
+"""What a person at the terminal sees: one live line for the running stage, one line for each finished one."""
+
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+NAME_WIDTH = 20
+
+
+class Display:
+    """Writes to standard error; live only on a terminal.
+
+    Args:
+        quiet: say nothing at all.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        """Write to the terminal behind standard error."""
+        self.console = Console(file=sys.stderr, quiet=quiet, highlight=False)
+
+    def line(self, text: str) -> None:
+        """Write one line."""
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    @contextmanager
+    def stage(self, node: str, number: int, total: int) -> Iterator["StageLine"]:
+        """Show a stage while it runs.
+
+        Args:
+            node: its name.
+            number: its place, from 1.
+            total: how many there are.
+        """
+        title = f"[{number:2d}/{total}] {node:<{NAME_WIDTH}}"
+        columns = [TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), MofNCompleteColumn()]
+        live = Progress(
+            *columns, TextColumn("{task.fields[unit]}"), Rate(), TimeElapsedColumn(), TextColumn("ETA"),
+            TimeRemainingColumn(), console=self.console, transient=True, disable=not self.console.is_terminal,
+        )  # fmt: skip
+        with live:
+            yield StageLine(self, title, live, live.add_task(title, total=None, unit=""))
+
+
+class StageLine:
+    """The line of one stage: a bar while it runs, a sentence when it is done."""
+
+    def __init__(self, display: Display, title: str, live: Progress, task: TaskID) -> None:
+        """Start at nothing done."""
+        self.display, self.title, self.live, self.task = display, title, live, task
+
+    def progress(self, done: int, total: int, unit: str) -> None:
+        """Move the bar."""
+        self.live.update(self.task, completed=done, total=total or None, unit=unit)
+
+    def finish(self, cached: bool, counts: Mapping[str, int], seconds: float) -> None:
+        """Leave one line behind."""
+        said = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+        self.display.line(f"{self.title} {'cached' if cached else f'{seconds:.0f} s':>7}  {said}")
+
+
+class Rate(ProgressColumn):
+    """Units a second since the stage began."""
+
+    def render(self, task: Task) -> Text:
+        """Return the rate, or nothing before anything is done."""
+        started = task.start_time
+        elapsed = time.monotonic() - started if started is not None else 0.0
+        return Text(f"{task.completed / elapsed:.1f}/s" if task.completed and elapsed > 0 else "")

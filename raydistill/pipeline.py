@@ -1,0 +1,98 @@
+"""The file to read first: the stages in order, wired; what is cached (`plan`); running what isn't (`run`)."""
+
+from raydistill.core.config import Config
+from raydistill.stages.base import Stage, View
+from raydistill.stages.evaluate import Evaluate, EvaluateNodeConfig
+from raydistill.stages.filter import Filter
+from raydistill.stages.ingest import Ingest, IngestNodeConfig
+from raydistill.stages.match import Match
+from raydistill.stages.release import Release, ReleaseNodeConfig
+from raydistill.stages.sample import Sample
+from raydistill.stages.selftest import SelfTest, SelfTestNodeConfig
+from raydistill.stages.train_diffusion import TrainDiffusion
+from raydistill.stages.train_reid import TrainReid
+from raydistill.stages.tune import Tune, TuneNodeConfig
+
+
+def wire(c: Config) -> list[Stage]:
+    """Wire the whole path from real images to a release decision.
+
+    Args:
+        c: the resolved configuration.
+
+    Returns:
+        The nodes in an order in which each comes after its inputs.
+    """
+    s = c.seed
+    data = Ingest("ingest", IngestNodeConfig(source=c.source, ingest=c.ingest), {}, s)
+    train, probe, calibration, evaluation = (data[role] for role in ("train", "probe", "calibration", "evaluation"))
+
+    # Three pairs of eyes, never shared: the filter's, the tuning judge's, the final auditor's.
+    reid = TrainReid("reid_filter", c.eyes.filter, {"images": train}, s)
+    judge = TrainReid("reid_judge", c.eyes.judge, {"images": train}, s)
+    auditor = TrainReid("reid_auditor", c.eyes.auditor, {"images": train}, s)
+
+    teacher = TrainDiffusion("teacher", c.teacher, {"images": train}, s)
+    prompts = {"prompts": data["prompts"]}
+    t_samples = Sample("teacher_samples", c.teacher_samples, {"model": teacher["model"], **prompts}, s)
+
+    real = {"gallery": train, "query_probe": probe, "query_calibration": calibration}
+    unseen = {"query_evaluation": evaluation, "unseen": evaluation}
+    eyes = {"eye_filter": reid["network"], "eye_judge": judge["network"], "eye_auditor": auditor["network"]}
+    t_matches = Match("teacher_matches", c.match, {"images": t_samples["samples"], **real, **unseen, **eyes}, s)
+
+    selftest = SelfTest(
+        "selftest",
+        SelfTestNodeConfig(selftest=c.selftest, match=c.match, consistency_fpir=c.evaluate.audit_fpir),
+        {"model": teacher["model"], "train": train, "calibration": calibration, "eye": reid["network"]}
+        | {f"matches_{eye}": t_matches[eye] for eye in ("filter", "judge", "auditor")},
+        s,
+    )
+    policy = Tune(
+        "tune",
+        TuneNodeConfig(tune=c.tune, evaluate=c.evaluate),
+        {"samples": t_samples["samples"], "calibration": calibration}
+        | {"findings": data["cohort"], "matches": t_matches["filter"], "judge": t_matches["judge"]},
+        s,
+    )
+    chosen = {"policy": policy["policy"]}
+    t_images, t_filter = {"samples": t_samples["samples"]}, {"matches": t_matches["filter"]}
+    verdicts = Filter("verdicts", c.evaluate, {**t_images, **t_filter, **chosen, "selftest": selftest[""]}, s)
+
+    kept = {"images": t_samples["samples"], "verdicts": verdicts["verdicts"]}
+    student = TrainDiffusion("student", c.student, kept, s)
+    s_samples = Sample("student_samples", c.student_samples, {"model": student["model"], **prompts}, s)
+    s_eyes = {"eye_filter": reid["network"], "eye_auditor": auditor["network"]}
+    s_matches = Match("student_matches", c.match, {"images": s_samples["samples"], **real, **unseen, **s_eyes}, s)
+    s_verdicts = Filter(
+        "student_verdicts",
+        c.evaluate,
+        {"samples": s_samples["samples"], "matches": s_matches["filter"], **chosen},
+        s,
+    )
+
+    cohort = {"train": train, "evaluation": evaluation, "findings": data["cohort"]}
+
+    def evaluate(name: str, **inputs: View) -> Stage:
+        config = EvaluateNodeConfig(evaluate=c.evaluate, near_copy_fpir=c.tune.near_copy_fpir[0])
+        return Evaluate(f"{name}_evaluation", config, {**cohort, **inputs}, s)
+
+    r_eval = evaluate("real", images=train)
+    reference = {"reference": r_eval["predictions"]}
+    t_audit = {"matches": t_matches["auditor"], **reference}
+    t_eval = evaluate("teacher", images=t_samples["samples"], model=teacher["model"], **t_audit)
+    f_eval = evaluate("filtered", **kept, **t_audit)
+    s_audit = {"matches": s_matches["auditor"], **reference}
+    s_eval = evaluate("student", images=s_samples["samples"], model=student["model"], **s_audit)
+
+    release = Release(
+        "decision",
+        ReleaseNodeConfig(release=c.release, student=c.student),
+        {"student": student[""], "filter": verdicts[""], "student_filter": s_verdicts[""]}
+        | {"real_evaluation": r_eval[""], "teacher_evaluation": t_eval[""], "student_evaluation": s_eval[""]},
+        s,
+    )
+    return [
+        *(data, reid, judge, auditor, teacher, t_samples, t_matches, selftest, policy, verdicts),
+        *(student, s_samples, s_matches, s_verdicts, r_eval, t_eval, f_eval, s_eval, release),
+    ]

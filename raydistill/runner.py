@@ -1,0 +1,215 @@
+"""Running a wired pipeline over a run folder: what is cached, what isn't, and what broke.
+
+The manifest, written last, is the only completion marker; so the same command again does nothing but say so, and
+after a kill at any moment it continues with what has no manifest yet.
+"""
+
+import importlib.metadata
+import platform
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+import yaml
+
+from raydistill import __version__
+from raydistill.core.config import Config
+from raydistill.core.errors import InputError, LineageError
+from raydistill.core.manifest import SCHEMA_VERSION, InputEntry, Manifest, artifact_key, digest_files
+from raydistill.core.progress import Progress, silent
+from raydistill.core.seeds import derive_seed
+from raydistill.core.store import Store
+from raydistill.stages.base import Context, Stage
+
+SOFTWARE = ("torch", "ray", "deepspeed", "diffusers", "transformers", "faiss-cpu", "numpy", "pyarrow", "optuna")
+
+State = Literal["cached", "to run", "waiting"]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One line of a plan: a node, whether its artifact is there, its key once that can be known, what it reads."""
+
+    node: str
+    stage: str
+    state: State
+    key: str | None
+    inputs: dict[str, str]
+
+
+class Runner:
+    """One run folder and one wired pipeline.
+
+    Args:
+        run: the run folder.
+        config: the resolved configuration.
+        stages: nodes, each after its inputs.
+    """
+
+    def __init__(self, run: Store, config: Config, stages: Sequence[Stage]) -> None:
+        """Bind a pipeline to a folder; nothing is read or written yet."""
+        self.run, self.config, self.stages = run, config, stages
+        self.manifests: dict[str, Manifest] = {}
+
+    def open(self) -> None:
+        """Make the run folder this configuration's.
+
+        Raises:
+            InputError: when the folder holds something else, or a run of another schema.
+        """
+        check_folder(self.run)
+        resolved = {"schema": SCHEMA_VERSION, **self.config.model_dump(mode="json")}
+        self.run.write_bytes("config.yaml", yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True).encode())
+
+    def plan(self) -> list[Planned]:
+        """Say of every node whether its artifact is there, without running anything."""
+        lines = []
+        self.manifests = {}
+        for stage in self.stages:
+            inputs = {name: f"{view.node.node}/{view.folder}".rstrip("/") for name, view in stage.inputs.items()}
+            if not all(view.node.node in self.manifests for view in stage.inputs.values()):
+                lines.append(Planned(stage.node, type(stage).__name__, "waiting", None, inputs))
+                continue
+            key = self._key(stage)
+            manifest = self._load(stage, key)
+            state: State = "cached" if manifest else "to run"
+            lines.append(Planned(stage.node, type(stage).__name__, state, key, inputs))
+        return lines
+
+    def execute(self, stage: Stage, progress: Progress = silent) -> tuple[Manifest, bool]:
+        """Bring one node up to date.
+
+        Args:
+            stage: a node whose inputs are complete.
+            progress: told how far the stage is.
+
+        Returns:
+            Its manifest, and whether it was cached.
+        """
+        key = self._key(stage)
+        manifest = self._load(stage, key)
+        if manifest:
+            return manifest, True
+        out, work = self.artifact(stage.node, key), self.run / ".work" / stage.node / key
+        if not stage.resumable:
+            out.delete()
+        started, clock = datetime.now(UTC), time.monotonic()
+        context = Context(
+            inputs={name: self.artifact(v.node.node, self.manifests[v.node.node].key) / v.folder
+                    for name, v in stage.inputs.items()},
+            out=out,
+            work=work,
+            seed=stage.seed,
+            manifests={name: self.manifests[view.node.node] for name, view in stage.inputs.items()},
+            cluster=self.config.cluster,
+            progress=progress,
+        )  # fmt: skip
+        outcome = stage.run(context)
+        out.delete_partial()
+        files = out.fingerprint()
+        manifest = Manifest(
+            node=stage.node,
+            stage=type(stage).__name__,
+            version=stage.version,
+            key=key,
+            digest=digest_files(files),
+            config=stage.key_config(),
+            inputs=self._entries(stage),
+            files=files,
+            counts=outcome.counts,
+            facts=outcome.facts,
+            software=software(),
+            started=started.isoformat(timespec="seconds"),
+            seconds=round(time.monotonic() - clock, 2),
+        )
+        out.write_bytes("manifest.json", manifest.model_dump_json(indent=1).encode())
+        self.manifests[stage.node] = manifest
+        work.delete()
+        return manifest, False
+
+    def verify(self) -> Iterator[tuple[str, int]]:
+        """Re-hash every artifact of the chain, first to last.
+
+        Yields:
+            Each sound node's name and its number of files.
+
+        Raises:
+            LineageError: at the first broken link, naming the node and the file.
+        """
+        for stage in self.stages:
+            node = stage.node
+            key = self._key(stage)
+            manifest = self._load(stage, key)
+            if manifest is None:
+                raise LineageError(f"{node}: no artifact with key {key}; the run isn't complete, or a file is missing")
+            _compare(node, manifest, self.artifact(node, key))
+            if manifest.inputs != self._entries(stage):
+                raise LineageError(f"{node}: its inputs aren't the artifacts that are there now")
+            yield node, len(manifest.files)
+
+    def artifact(self, node: str, key: str) -> Store:
+        """Return the folder of an artifact."""
+        return self.run / node / key
+
+    def hmac_key(self) -> bytes:
+        """Return the key with which patient ids are hashed in reports of this run."""
+        return derive_seed(self.config.seed, "patient hashes").to_bytes(8, "big")
+
+    def _load(self, stage: Stage, key: str) -> Manifest | None:
+        out = self.artifact(stage.node, key)
+        if not out.exists("manifest.json"):
+            return None
+        manifest = Manifest.model_validate_json(out.read_bytes("manifest.json"))
+        self.manifests[stage.node] = manifest
+        return manifest
+
+    def _entries(self, stage: Stage) -> dict[str, InputEntry]:
+        entries = {}
+        for name, view in stage.inputs.items():
+            source = self.manifests[view.node.node]
+            digest = source.folder_digest(view.folder)
+            entries[name] = InputEntry(node=source.node, key=source.key, folder=view.folder, digest=digest)
+        return entries
+
+    def _key(self, stage: Stage) -> str:
+        digests: Mapping[str, str] = {name: entry.digest for name, entry in self._entries(stage).items()}
+        return artifact_key(type(stage).__name__, stage.version, stage.key_config(), digests)
+
+
+def check_folder(run: Store) -> None:
+    """Refuse a folder that isn't empty and isn't a run of this schema.
+
+    Raises:
+        InputError: naming the folder and what is in the way.
+    """
+    if run.exists("config.yaml"):
+        found = yaml.safe_load(run.read_bytes("config.yaml"))
+        schema = found.get("schema") if isinstance(found, dict) else None
+        if schema != SCHEMA_VERSION:
+            raise InputError(
+                f"{run.uri} belongs to a run of schema {schema}, this is {SCHEMA_VERSION}: choose another --run-dir"
+            )
+    elif run.list():
+        raise InputError(f"{run.uri} isn't empty and isn't a run folder (no config.yaml): choose another --run-dir")
+
+
+def software() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    versions = {name: importlib.metadata.version(name) for name in SOFTWARE}
+    return {"raydistill": __version__, "python": platform.python_version(), **versions}
+
+
+def _compare(node: str, manifest: Manifest, out: Store) -> None:
+    """Hold an artifact's files against its manifest."""
+    there = {entry.path: entry for entry in out.fingerprint()}
+    for entry in manifest.files:
+        if entry.path not in there:
+            raise LineageError(f"{node}: {entry.path} is missing from {out.uri}")
+        if there.pop(entry.path) != entry:
+            raise LineageError(f"{node}: {entry.path} in {out.uri} isn't what its manifest says")
+    if there:
+        raise LineageError(f"{node}: {min(there)} in {out.uri} isn't in its manifest")
+    if digest_files(manifest.files) != manifest.digest:
+        raise LineageError(f"{node}: the manifest's digest doesn't fit its files")

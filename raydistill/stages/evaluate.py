@@ -1,0 +1,171 @@
+"""The final evaluation of one set of images: the auditor's risk, membership, utility, fidelity. One stage, four inputs.
+
+Real images, teacher samples, kept samples and student samples go through the same code with the same budget. The
+evaluation patients are read here and nowhere else.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from raydistill.core.config import EvaluateConfig, Section
+from raydistill.core.seeds import derive_seed
+from raydistill.core.store import Store
+from raydistill.diffusion.features import public_features
+from raydistill.diffusion.sampling import Sampler
+from raydistill.matching.calibration import OperatingPoint, calibrate
+from raydistill.metrics import fidelity, identification, membership, utility
+from raydistill.metrics.result import MetricResult
+from raydistill.stages.base import Context, Outcome, Stage
+from raydistill.stages.images import pixels, read_kept
+
+Metrics = dict[str, MetricResult]
+
+RECORD_COLUMNS = ["image_id", "patient_id", "image", "labels", "prompt", "sex", "view", "age"]
+
+
+class EvaluateNodeConfig(Section):
+    """How the final numbers are estimated."""
+
+    evaluate: EvaluateConfig
+    near_copy_fpir: float
+
+
+class Evaluate(Stage):
+    """Inputs: `images` (and `verdicts`), `train`, `evaluation`, `findings`; `matches` of the auditor, `model` and
+    `reference` predictions where they apply.
+
+    Output: `metrics.json`, `predictions/`, `tables/`, `operating_point.json`.
+    """  # noqa: D205
+
+    version: ClassVar[int] = 1
+    config: EvaluateNodeConfig
+
+    def run(self, context: Context) -> Outcome:
+        """Measure everything the inputs allow."""
+        real = context.inputs["evaluation"].read_table(columns=RECORD_COLUMNS)
+        metrics: Metrics = {}
+        steps = 4
+        if "matches" in context.inputs:
+            metrics |= self._risk(context)
+        context.progress(1, steps, "parts")
+        if "model" in context.inputs:
+            metrics |= self._membership(context, real)
+        context.progress(2, steps, "parts")
+        metrics |= self._utility(context, real)
+        context.progress(3, steps, "parts")
+        metrics |= self._fidelity(context, real)
+        context.progress(4, steps, "parts")
+        dumped = {name: result.model_dump(mode="json") for name, result in metrics.items()}
+        context.out.write_json("metrics.json", dumped)
+        images = read_kept(context.inputs, ["prompt"]).num_rows
+        patients = len(set(real["patient_id"].to_pylist()))
+        return Outcome(counts={"images": images, "evaluation_patients": patients, "evaluation_images": real.num_rows})
+
+    def _risk(self, context: Context) -> Metrics:
+        """Audit: the judge of this number is a network the filter never used."""
+        how = self.config.evaluate
+        store = context.inputs["matches"]
+        samples = _kept_matches(context.inputs)
+        strangers, control = ((store / role).read_table() for role in ("calibration", "evaluation"))
+        identity = _point(strangers, "score", how.audit_fpir, how.confidence)
+        structure = _point(strangers, "structure_score", self.config.near_copy_fpir, how.confidence)
+        points = {"identity": identity.model_dump(mode="json"), "structure": structure.model_dump(mode="json")}
+        context.out.write_json("operating_point.json", points)
+        scores, patients = _numpy(samples, "score"), _numpy(samples, "nearest_patient_id")
+        control_scores, control_patients = _numpy(control, "score"), _numpy(control, "query_patient_id")
+        metrics = identification.rates(
+            scores, patients, control_scores, control_patients, identity.threshold, confidence=how.confidence
+        )
+        metrics["near_copy_rate"] = identification.near_copy_rate(
+            _numpy(samples, "structure_score"),
+            patients,
+            _numpy(control, "structure_score"),
+            control_patients,
+            structure.threshold,
+            confidence=how.confidence,
+        )
+        matched = np.stack([np.asarray(row) for row in samples["matched_scores"].to_pylist()])
+        metrics |= identification.closer_to_train(
+            matched, _numpy(samples, "unseen_score"), patients, identity.threshold, confidence=how.confidence
+        )
+        flagged = scores >= identity.threshold
+        context.out.write_table("tables/worst_patients.parquet", identification.worst_patients(patients, flagged))
+        groups = _subgroups(context, samples)
+        context.out.write_table(
+            "tables/subgroups.parquet", identification.subgroup_rates(flagged, patients, groups, how.confidence)
+        )
+        return metrics
+
+    def _membership(self, context: Context, real: pa.Table) -> Metrics:
+        """Ask the model itself whom it was trained on."""
+        how, seed = self.config.evaluate, context.seed
+        train = context.inputs["train"].read_table(columns=RECORD_COLUMNS)
+        size = min(train.num_rows, real.num_rows, how.membership_images)
+        sampler = Sampler(context.inputs["model"].keep_local(), "cuda" if how.compute.num_gpus else "cpu")
+        losses, patients = [], []
+        for name, table in (("members", train), ("strangers", real)):
+            rows = np.random.default_rng(derive_seed(seed, name)).permutation(table.num_rows)[:size]
+            part = table.take(np.sort(rows))
+            seeds = [derive_seed(seed, "membership", image_id) for image_id in part["image_id"].to_pylist()]
+            losses.append(
+                sampler.denoising_losses(
+                    pixels(part),
+                    part["prompt"].to_pylist(),
+                    fractions=how.membership_timesteps,
+                    seeds=seeds,
+                    batch_size=64,
+                )
+            )
+            patients.append(part["patient_id"].to_numpy())
+        return membership.membership_attack(
+            *losses, *patients, confidence=how.confidence, bootstrap=how.bootstrap, seed=derive_seed(seed, "bootstrap")
+        )
+
+    def _utility(self, context: Context, real: pa.Table) -> Metrics:
+        """Train the findings classifier on these images with the same budget as on any others; test it on real ones."""
+        how = self.config.evaluate
+        findings = context.inputs["findings"].read_json("cohort.json")["findings"]
+        table = read_kept(context.inputs, ["image", "labels"])
+        truth = utility.label_matrix(real["labels"].to_pylist(), findings)
+        patients = real["patient_id"].to_numpy()
+        objective = utility.FindingsObjective(
+            pixels(table), utility.label_matrix(table["labels"].to_pylist(), findings), seed=self.root_seed
+        )
+        model = utility.fit(objective, steps=how.probe_steps)
+        scores = utility.predict(model, pixels(real))
+        _write_predictions(context.out, real, findings, scores)
+        options = {"confidence": how.confidence, "bootstrap": how.bootstrap, "seed": context.seed}
+        metrics = {"utility_auroc": utility.macro_auroc(truth, scores, patients, **options)}
+        context.out.write_table("tables/by_finding.parquet", utility.by_finding(truth, scores, patients, findings, **options))
+        if "reference" in context.inputs:
+            best = _read_predictions(context.inputs["reference"], findings)
+            metrics["utility_loss"] = utility.paired_difference(truth, best, scores, patients, **options)
+        return metrics
+
+    def _fidelity(self, context: Context, real: pa.Table) -> Metrics:
+        """Compare with evaluation images; the floor is what real train images reach."""
+        features = public_features(pixels(read_kept(context.inputs, ["image"])), pooled=True)
+        floor = public_features(pixels(context.inputs["train"].read_table(columns=["image"])), pooled=True)
+        truth = public_features(pixels(real), pooled=True)
+        return fidelity.all_metrics(truth, features, floor, seed=context.seed)
+
+
+def _kept_matches(inputs: Mapping[str, Store]) -> pa.Table:
+    """Read the auditor's matches of the samples, only of kept ones where verdicts are an input."""
+    matches = (inputs["matches"] / "samples").read_table()
+    if "verdicts" not in inputs:
+        return matches
+    verdicts = inputs["verdicts"].read_table(columns=["sample_id", "keep"])
+    kept = verdicts.filter(verdicts["keep"])["sample_id"].combine_chunks()
+    return matches.filter(pa.compute.is_in(matches["query_id"], value_set=kept))
+
+
+def _point(strangers: pa.Table, column: str, target: float, confidence: float) -> OperatingPoint:
+    return calibrate(_numpy(strangers, column), _numpy(strangers, "query_patient_id"), target, confidence)
+
+
+def _numpy(table: pa.Table, column: str) -> np.ndarray:
+    return table[column].to_numpy()

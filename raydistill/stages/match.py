@@ -1,0 +1,173 @@
+"""Compare every sample, and the real queries, with every gallery image. Expensive and threshold-free.
+
+Each eye has its own folder of matches, so that a later stage depends on the eyes it reads and on no other.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from raydistill.core.columns import MATCHES
+from raydistill.core.config import MatchConfig
+from raydistill.core.seeds import generator
+from raydistill.core.store import Store
+from raydistill.distributed.data import map_shards
+from raydistill.matching.near_copy import StructureIndex
+from raydistill.matching.search import Gallery
+from raydistill.reid.model import ReidEmbedder
+from raydistill.stages.base import Context, Outcome, Stage
+from raydistill.stages.images import pixels
+
+MATCHED_PARTS = 8
+"""Random parts of the gallery of the unseen gallery's size; more would only smooth `matched_scores`."""
+
+RECORD_COLUMNS = ["image_id", "patient_id", "image"]
+
+
+class Match(Stage):
+    """Inputs: `images`, `gallery` (train), `eye_<name>` networks, real queries `query_<role>`, optionally `unseen`.
+
+    The queries `query_evaluation` and the unseen gallery are seen by the eye `auditor` only.
+    Output: `<eye>/samples/part-*.parquet` and `<eye>/<role>/part-*.parquet`.
+    """
+
+    version: ClassVar[int] = 1
+    resumable: ClassVar[bool] = True
+    config: MatchConfig
+
+    def run(self, context: Context) -> Outcome:
+        """Embed the gallery once an eye, then match shard by shard on an actor pool."""
+        eyes = [name.removeprefix("eye_") for name in context.inputs if name.startswith("eye_")]
+        queries = {"samples": context.inputs["images"]} | {
+            name.removeprefix("query_"): store for name, store in context.inputs.items() if name.startswith("query_")
+        }
+        names = [f"{role}/{shard}" for role, store in queries.items() for shard in store.shards()]
+        arguments = {
+            "inputs": dict(context.inputs),
+            "eyes": eyes,
+            "queries": queries,
+            "out": context.out,
+            "config": self.config,
+            "seed": context.seed,
+        }
+        # The eye written last tells that a shard is finished for all; the auditor sees every role.
+        map_shards(
+            MatchShard,
+            arguments,
+            names,
+            done_in=context.out / eyes[-1],
+            compute=self.config.compute,
+            progress=context.progress,
+        )
+        rows = (context.out / eyes[-1] / "samples").read_table(columns=["query_id"]).num_rows
+        return Outcome(counts={"samples": rows, "gallery": context.manifests["gallery"].counts["train"]})
+
+
+class MatchShard:
+    """Makes one shard of matches for every eye. Built on an actor: loads networks, embeds galleries."""
+
+    def __init__(
+        self,
+        inputs: Mapping[str, Store],
+        eyes: list[str],
+        queries: Mapping[str, Store],
+        out: Store,
+        config: MatchConfig,
+        seed: int,
+    ) -> None:
+        """Load each eye and let it see the gallery; build the structural index once for all."""
+        device = "cuda" if config.compute.num_gpus else "cpu"
+        self.queries, self.out, self.config = queries, out, config
+        self.eyes = {eye: ReidEmbedder.load(inputs[f"eye_{eye}"].keep_local(), device) for eye in eyes}
+        train = inputs["gallery"].read_table(columns=RECORD_COLUMNS)
+        unseen = inputs["unseen"].read_table(columns=RECORD_COLUMNS) if "unseen" in inputs else None
+        self.seen = Reference(train, self.eyes, config)
+        self.unseen = Reference(unseen, {"auditor": self.eyes["auditor"]}, config) if unseen is not None else None
+        self.parts: list[Reference] = []
+        if unseen is not None:
+            rng = generator(seed, "matched_parts")
+            rows = [patient_part(self.seen.patient_ids, unseen.num_rows, rng) for _ in range(MATCHED_PARTS)]
+            self.parts = [self.seen.part(part, "auditor") for part in rows]
+
+    def __call__(self, name: str) -> int:
+        """Match the rows of one shard, decoded once, with every eye that may see them."""
+        role, _, shard = name.partition("/")
+        table = self.queries[role].read_table(shard)
+        id_column = "sample_id" if role == "samples" else "image_id"
+        table = table.filter(pa.compute.is_valid(table["image"]))
+        images = pixels(table)
+        structure, places = self.seen.structure.search(images)
+        for eye, embedder in self.eyes.items():
+            if role == "evaluation" and eye != "auditor":
+                continue
+            embeddings = embedder.embed(images, self.config.batch_size)
+            gallery = self.seen.galleries[eye]
+            found = gallery.search(embeddings, self.config.top_k)
+            columns = {
+                "query_id": table[id_column],
+                "query_patient_id": table["patient_id"] if role != "samples" else pa.nulls(len(table), pa.string()),
+                "score": found.scores[:, 0],
+                "nearest_image_id": [gallery.image_ids[i] for i in found.indices[:, 0]],
+                "nearest_patient_id": [gallery.patient_ids[i] for i in found.indices[:, 0]],
+                "neighbour_scores": list(found.scores),
+                "neighbour_image_ids": [[gallery.image_ids[i] for i in row] for row in found.indices],
+                "structure_score": structure,
+                "structure_image_id": [gallery.image_ids[i] for i in places],
+                **self._unseen(eye, embeddings, images),
+            }
+            self.out.write_table(f"{eye}/{name}", pa.table(columns, schema=MATCHES))
+        return table.num_rows
+
+    def _unseen(self, eye: str, embeddings: NDArray[np.float32], images: NDArray[np.uint8]) -> dict[str, object]:
+        """Score against people the model never saw, and against equally large parts of those it saw."""
+        if eye != "auditor" or self.unseen is None:
+            blank = pa.nulls(len(images))
+            return {"matched_scores": blank, "unseen_score": blank, "unseen_structure_score": blank}
+        best = [part.galleries[eye].search(embeddings, 1).scores[:, 0] for part in self.parts]
+        return {
+            "matched_scores": list(np.stack(best, axis=1)),
+            "unseen_score": self.unseen.galleries[eye].search(embeddings, 1).scores[:, 0],
+            "unseen_structure_score": self.unseen.structure.search(images)[0],
+        }
+
+
+class Reference:
+    """Real images to compare with: one gallery of embeddings an eye, and one structural index."""
+
+    def __init__(self, table: pa.Table, eyes: Mapping[str, ReidEmbedder], config: MatchConfig) -> None:
+        """Embed the images of a table of records with every eye."""
+        images = pixels(table)
+        self.image_ids, self.patient_ids = table["image_id"].to_pylist(), table["patient_id"].to_pylist()
+        self.structure = StructureIndex(images, config.near_copy_max_shift)
+        self.galleries = {
+            name: Gallery(eye.embed(images, config.batch_size), self.image_ids, self.patient_ids)
+            for name, eye in eyes.items()
+        }
+
+    def part(self, rows: NDArray[np.int64], eye: str) -> "Reference":
+        """Return a reference to some rows of one eye's gallery, without a structural index."""
+        part = object.__new__(Reference)
+        part.image_ids = [self.image_ids[i] for i in rows]
+        part.patient_ids = [self.patient_ids[i] for i in rows]
+        part.galleries = {eye: Gallery(self.galleries[eye].embeddings[rows], part.image_ids, part.patient_ids)}
+        return part
+
+
+def patient_part(patient_ids: list[str], size: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Choose whole patients at random until `size` images are reached; the last patient's surplus is dropped.
+
+    Args:
+        patient_ids: one a gallery image.
+        size: images wanted; all images when the gallery has fewer.
+        rng: where the order of patients comes from.
+
+    Returns:
+        Sorted gallery rows, int64.
+    """
+    ids = np.array(patient_ids)
+    order = {patient: place for place, patient in enumerate(rng.permutation(np.unique(ids)))}
+    places = np.array([order[patient] for patient in ids])
+    return np.sort(np.argsort(places, kind="stable")[:size]).astype(np.int64)

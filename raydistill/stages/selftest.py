@@ -1,0 +1,145 @@
+"""Can the filter be trusted? Plant near-copies of train images, treat strangers the same way, score both.
+
+Threshold-free, like match: the scores are judged at whatever operating point the policy ends with.
+"""
+
+from collections.abc import Mapping
+from itertools import combinations
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from raydistill.core.config import MatchConfig, Section, SelfTestConfig
+from raydistill.core.seeds import derive_seed, generator
+from raydistill.core.store import Store
+from raydistill.data.distortions import TREATMENTS, distort
+from raydistill.diffusion.sampling import Sampler
+from raydistill.distributed.data import map_shards
+from raydistill.matching.calibration import calibrate
+from raydistill.metrics.filtering import agreement
+from raydistill.reid.model import ReidEmbedder
+from raydistill.stages.base import Context, Outcome, Stage
+from raydistill.stages.images import pixels
+from raydistill.stages.match import RECORD_COLUMNS, Reference
+
+ROLES = ("train", "calibration")
+
+PLANTED = pa.schema(
+    [
+        pa.field("source_role", pa.string(), nullable=False),
+        pa.field("image_id", pa.string(), nullable=False),
+        pa.field("patient_id", pa.string(), nullable=False),
+        pa.field("treatment", pa.string(), nullable=False),
+        pa.field("score", pa.float32(), nullable=False),
+        pa.field("structure_score", pa.float32(), nullable=False),
+        pa.field("image", pa.binary(), nullable=False),
+    ]
+)
+"""One planted picture: what it was made of and how, and its threshold-free scores against the whole gallery."""
+
+
+class SelfTestNodeConfig(Section):
+    """The self-test's own settings and those of the matching it tests."""
+
+    selftest: SelfTestConfig
+    match: MatchConfig
+    consistency_fpir: float
+
+
+class SelfTest(Stage):
+    """Inputs: `model` (the teacher), `train`, `calibration`, `eye` (the filter's), `matches_<eye>` of every eye.
+
+    Output: `planted/part-*.parquet`, `agreement/agreement.json`.
+    """
+
+    version: ClassVar[int] = 1
+    resumable: ClassVar[bool] = True
+    config: SelfTestNodeConfig
+
+    def run(self, context: Context) -> Outcome:
+        """Plant, score, and measure how far the eyes agree on the teacher's samples."""
+        returns = [f"noise_{strength:g}" for strength in self.config.selftest.strengths]
+        names = [f"{role}-{treatment}.parquet" for role in ROLES for treatment in (*TREATMENTS, *returns)]
+        map_shards(
+            PlantShard,
+            {"inputs": dict(context.inputs), "out": context.out / "planted", "config": self.config, "seed": self.seed},
+            names,
+            done_in=context.out / "planted",
+            compute=self.config.selftest.compute,
+            progress=context.progress,
+        )
+        context.out.write_json("agreement/agreement.json", self._agreement(context.inputs))
+        rows = (context.out / "planted").read_table(columns=["image_id"]).num_rows
+        return Outcome(counts={"planted": rows}, facts={"treatments": [*TREATMENTS, *returns]})
+
+    def _agreement(self, inputs: Mapping[str, Store]) -> list[dict[str, Any]]:
+        """Compare the sets that the eyes flag, each at its own threshold for the same FPIR."""
+        flags = {}
+        for name, store in inputs.items():
+            if name.startswith("matches_"):
+                strangers = (store / "calibration").read_table(columns=["score", "query_patient_id"])
+                point = calibrate(
+                    strangers["score"].to_numpy(),
+                    strangers["query_patient_id"].to_pylist(),
+                    self.config.consistency_fpir,
+                    0.95,
+                )
+                scores = (store / "samples").read_table(columns=["query_id", "score"]).sort_by("query_id")
+                flags[name.removeprefix("matches_")] = scores["score"].to_numpy() >= point.threshold
+        return [{"eyes": [a, b], **agreement(flags[a], flags[b])} for a, b in combinations(flags, 2)]
+
+
+class PlantShard:
+    """Makes the planted pictures of one role and treatment, and their scores. Built on an actor."""
+
+    def __init__(self, inputs: Mapping[str, Store], out: Store, config: SelfTestNodeConfig, seed: int) -> None:
+        """Load the teacher and the filter's eye, which sees the gallery."""
+        device = "cuda" if config.selftest.compute.num_gpus else "cpu"
+        self.sampler = Sampler(inputs["model"].keep_local(), device)
+        self.eye = ReidEmbedder.load(inputs["eye"].keep_local(), device)
+        self.reference = Reference(
+            inputs["train"].read_table(columns=RECORD_COLUMNS), {"filter": self.eye}, config.match
+        )
+        self.inputs, self.out, self.config, self.seed = inputs, out, config, seed
+
+    def __call__(self, name: str) -> int:
+        """Choose images, treat them, score the results against the gallery."""
+        role, _, treatment = name.removesuffix(".parquet").partition("-")
+        records = self.inputs[role].read_table(columns=[*RECORD_COLUMNS, "prompt"])
+        chosen = generator(self.seed, role).permutation(records.num_rows)[: self.config.selftest.num_images]
+        records = records.take(np.sort(chosen))
+        seeds = [derive_seed(self.seed, treatment, image_id) for image_id in records["image_id"].to_pylist()]
+        treated = self._treat(pixels(records), records["prompt"].to_pylist(), treatment, seeds)
+        self._write(name, role, treatment, records, treated)
+        return records.num_rows
+
+    def _treat(
+        self, images: NDArray[np.uint8], prompts: list[str], treatment: str, seeds: list[int]
+    ) -> NDArray[np.uint8]:
+        if not treatment.startswith("noise_"):
+            return distort(images, treatment, seeds)
+        return self.sampler.noise_and_denoise(
+            images,
+            prompts,
+            seeds,
+            strength=float(treatment.removeprefix("noise_")),
+            num_inference_steps=self.config.selftest.num_inference_steps,
+            batch_size=self.config.match.batch_size,
+        )
+
+    def _write(self, name: str, role: str, treatment: str, records: pa.Table, treated: NDArray[np.uint8]) -> None:
+        from raydistill.data.images import encode_png
+
+        found = self.reference.galleries["filter"].search(self.eye.embed(treated, self.config.match.batch_size), 1)
+        columns = {
+            "source_role": [role] * len(treated),
+            "image_id": records["image_id"],
+            "patient_id": records["patient_id"],
+            "treatment": [treatment] * len(treated),
+            "score": found.scores[:, 0],
+            "structure_score": self.reference.structure.search(treated)[0],
+            "image": [encode_png(image) for image in treated],
+        }
+        self.out.write_table(name, pa.table(columns, schema=PLANTED))

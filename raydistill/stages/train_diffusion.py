@@ -1,0 +1,96 @@
+"""Train a diffusion model: the teacher on real images, the student on kept samples. One stage, two inputs."""
+
+import json
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from raydistill.core.config import DiffusionConfig
+from raydistill.core.errors import InputError
+from raydistill.core.store import Store
+from raydistill.diffusion import components
+from raydistill.diffusion.objective import DiffusionObjective
+from raydistill.distributed.train import TrainJob, train
+from raydistill.stages.base import Context, Outcome, Stage
+from raydistill.stages.images import pixels, read_kept
+
+MARKER = "raydistill.json"
+ENCODE_BATCH = 64
+
+
+class TrainDiffusion(Stage):
+    """Inputs: `images` (records or samples with prompts), optionally `verdicts`. Output: `model/`, `history.json`."""
+
+    version: ClassVar[int] = 1
+    config: DiffusionConfig
+
+    def run(self, context: Context) -> Outcome:
+        """Encode images and prompts once, train on the latents, export a Stable Diffusion folder."""
+        rows = self._encode(context)
+        job = TrainJob(
+            make_objective=partial(_objective, context.work, self.config, context.seed),
+            optimizer=self.config.optimizer,
+            deepspeed=self.config.deepspeed,
+            compute=self.config.compute,
+            ema_decay=self.config.ema_decay,
+            out=context.out,
+            weights="model",
+            work=context.work,
+        )
+        history = train(job, context.cluster, context.progress)
+        touched = sorted(entry.node for entry in context.manifests.values())
+        public = components.weights_provenance(self.config)
+        context.out.write_json(f"model/{MARKER}", {"trained_on": touched, "started_from": public})
+        epochs = self.config.optimizer.steps * self.config.optimizer.batch_size / rows
+        facts = {"final_loss": history["loss"][-1][1], "epochs": round(epochs, 1), "started_from": public}
+        return Outcome(counts={"images": rows}, facts=facts)
+
+    def _encode(self, context: Context) -> int:
+        """Write the initial model, latents and token ids to the work folder, unless an earlier attempt did."""
+        if context.work.exists("encoded.json"):
+            return int(context.work.read_json("encoded.json")["rows"])
+        table = read_kept(context.inputs, ["image", "prompt"])
+        if table.num_rows < self.config.optimizer.batch_size:
+            raise InputError(
+                f"{self.node}: {table.num_rows} images can't fill a batch of {self.config.optimizer.batch_size}; "
+                "for a student: sample more, loosen the filter, or train a teacher that memorises less"
+            )
+        images = pixels(table)
+        with tempfile.TemporaryDirectory(prefix="raydistill-") as name:
+            folder = Path(name)
+            initial = folder / "initial"
+            components.prepare_initial(self.config, resolution=images.shape[-1], seed=context.seed, folder=initial)
+            model = components.load(initial, "cpu")
+            np.save(folder / "latents.npy", components.encode_images(model.vae, images, ENCODE_BATCH))
+            if self.config.horizontal_flip:
+                flipped = components.encode_images(model.vae, images[:, :, ::-1], ENCODE_BATCH)
+                np.save(folder / "flipped.npy", flipped)
+            np.save(folder / "ids.npy", components.tokenize(model.tokenizer, table["prompt"].to_pylist()))
+            context.work.upload(folder)
+        context.work.write_json("encoded.json", {"rows": table.num_rows})
+        return table.num_rows
+
+
+def _objective(work: Store, config: DiffusionConfig, seed: int) -> DiffusionObjective:
+    """Build the objective on a worker from what `_encode` left in the work folder."""
+    folder = work.keep_local()
+    flipped = folder / "flipped.npy"
+    return DiffusionObjective(
+        folder / "initial",
+        np.load(folder / "latents.npy", mmap_mode="r"),
+        np.load(flipped, mmap_mode="r") if flipped.exists() else None,
+        np.load(folder / "ids.npy"),
+        batch_size=config.optimizer.batch_size,
+        prompt_dropout=config.prompt_dropout,
+        train_text_encoder=config.train_text_encoder,
+        seed=seed,
+    )
+
+
+def trained_on(pretrained: str | None) -> list[str]:
+    """Say what a starting point of raydistill's own making was trained on; empty for public weights."""
+    marker = Path(pretrained or "", MARKER)
+    return list(json.loads(marker.read_text())["trained_on"]) if pretrained and marker.exists() else []

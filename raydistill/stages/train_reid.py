@@ -1,0 +1,43 @@
+"""Train one re-identification network, an eye, on the train patients."""
+
+from functools import partial
+from typing import ClassVar
+
+from raydistill.core.config import ReidConfig
+from raydistill.core.store import Store
+from raydistill.distributed.train import TrainJob, train
+from raydistill.reid.training import ReidObjective
+from raydistill.stages.base import Context, Outcome, Stage
+from raydistill.stages.images import pixels
+
+
+class TrainReid(Stage):
+    """Input: `images` (train records). Output: `network/`, `history.json`."""
+
+    version: ClassVar[int] = 1
+    config: ReidConfig
+
+    def run(self, context: Context) -> Outcome:
+        """Train through the one training loop and export safetensors."""
+        records = context.inputs["images"].read_table(columns=["patient_id"])
+        job = TrainJob(
+            make_objective=partial(_objective, context.inputs["images"], self.config, context.seed),
+            optimizer=self.config.optimizer,
+            deepspeed=self.config.deepspeed,
+            compute=self.config.compute,
+            ema_decay=None,
+            out=context.out,
+            weights="network",
+            work=context.work,
+        )
+        history = train(job, context.cluster, context.progress)
+        patients = len(set(records["patient_id"].to_pylist()))
+        return Outcome(
+            counts={"images": records.num_rows, "patients": patients},
+            facts={"final_loss": history["loss"][-1][1], "backbone": self.config.backbone.kind},
+        )
+
+
+def _objective(images: Store, config: ReidConfig, seed: int) -> ReidObjective:
+    table = images.read_table(columns=["image", "patient_id"])
+    return ReidObjective(pixels(table), table["patient_id"].to_numpy(zero_copy_only=False), config, seed)

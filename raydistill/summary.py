@@ -1,0 +1,58 @@
+"""`RUN/summary.json`: verdict, every node's state, every metric with its interval. The contract with other tools."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from raydistill.core.manifest import SCHEMA_VERSION, Manifest
+from raydistill.runner import Runner
+
+EVALUATIONS = {
+    "teacher": "teacher_evaluation",
+    "filtered": "filtered_evaluation",
+    "student": "student_evaluation",
+    "real": "real_evaluation",
+}
+
+
+def summarise(runner: Runner, states: Mapping[str, str]) -> dict[str, Any]:
+    """Collect what is known so far.
+
+    Args:
+        runner: with the manifests of the finished nodes.
+        states: node -> pending, running, done, cached or failed.
+
+    Returns:
+        The content of summary.json; `verdict` is null until the decision is made.
+    """
+    decision = _read(runner, "decision", "verdict.json") or {
+        "verdict": None,
+        "reasons": ["The run isn't finished."],
+    }
+    groups = _read(runner, "verdicts", "metrics.json") or {}
+    metrics = {group: _read(runner, node, "metrics.json") or {} for group, node in EVALUATIONS.items()}
+    return {
+        "schema": SCHEMA_VERSION,
+        "name": runner.config.name,
+        "verdict": decision["verdict"],
+        "reasons": decision["reasons"],
+        "nodes": {node: _node(runner, node, state) for node, state in states.items()},
+        "metrics": {**metrics, "filter": groups.get("filter", {}), "selftest": groups.get("selftest", {})},
+    }
+
+
+def _node(runner: Runner, node: str, state: str) -> dict[str, Any]:
+    manifest: Manifest | None = runner.manifests.get(node)
+    if manifest is None:
+        return {"state": state, "uri": None, "key": None, "seconds": None, "rows": None}
+    return {
+        "state": state,
+        "uri": runner.artifact(node, manifest.key).uri,
+        "key": manifest.key,
+        "seconds": manifest.seconds,
+        "rows": next(iter(manifest.counts.values()), None),
+    }
+
+
+def _read(runner: Runner, node: str, name: str) -> Any:
+    manifest = runner.manifests.get(node)
+    return runner.artifact(node, manifest.key).read_json(name) if manifest else None
