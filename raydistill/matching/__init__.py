@@ -1,0 +1,1 @@
+"""Exact search, near-copies, thresholds and verdicts."""

@@ -1,0 +1,1 @@
+"""The networks that tell whether two images show the same person."""

@@ -1,0 +1,243 @@
+"""The re-identification network: a transformers backbone, pooled, projected and normalised to unit length."""
+
+import json
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn import functional as F
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    ConvNextConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    ResNetConfig,
+    ViTConfig,
+)
+
+from raydistill.core.config import BackboneConfig, ReidConfig
+from raydistill.core.errors import ConfigError, InputError
+from raydistill.core.seeds import derive_seed
+
+FORMAT = 1
+SMALL_SIDE = 48
+"""Up to this side, in pixels, a backbone built from scratch keeps one halving less, so that detail survives."""
+
+POOLER_UNUSED = ("vit", "deit")
+"""Model types whose pooler has weights that nothing here reads."""
+
+
+class Embedder(Protocol):
+    """Anything that turns images into comparable vectors. An extension point."""
+
+    def embed(self, images: npt.NDArray[np.uint8], batch_size: int) -> npt.NDArray[np.float32]:
+        """Embed images (N, R, R), 8-bit grey, to (N, D) float32 rows of unit length; each depends on its image only."""
+        ...
+
+
+class ReidNetwork(nn.Module):
+    """A backbone and a linear head; similar vectors mean the same person.
+
+    Args:
+        backbone: configuration of the transformers backbone; its weights start random.
+        resolution: side R of the square grey images, in pixels.
+        embedding_dim: D, length of an embedding.
+        input_side: side the images are resized to before the backbone; R when it was built for R.
+    """
+
+    def __init__(self, backbone: PreTrainedConfig, resolution: int, embedding_dim: int, input_side: int) -> None:
+        super().__init__()
+        self.resolution, self.embedding_dim, self.input_side = resolution, embedding_dim, input_side
+        self.channels = int(getattr(backbone, "num_channels", 3))
+        self.backbone = _trimmed(AutoModel.from_config(backbone), input_side)
+        with torch.no_grad():
+            width = self.features(torch.zeros(1, resolution, resolution)).shape[1]
+        self.head = nn.Linear(width, embedding_dim)
+
+    @classmethod
+    def build(cls, config: ReidConfig, resolution: int) -> "ReidNetwork":
+        """Build the network of a configuration; the same weights everywhere, drawn from its seed.
+
+        Args:
+            config: backbone, embedding size and seed.
+            resolution: side of the grey images, in pixels.
+
+        Raises:
+            ConfigError: when pretrained weights can't be read, or the resolution is too small for the backbone.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(config.seed, "reid", "weights"))
+            if config.backbone.pretrained is None:
+                backbone = scratch_config(config.backbone, resolution)
+                return cls(backbone, resolution, config.embedding_dim, resolution)
+            pretrained = _read_pretrained(config.backbone)
+            network = cls(pretrained.config, resolution, config.embedding_dim, _native_side(pretrained.config))
+            network.backbone = _trimmed(pretrained, network.input_side)
+            return network.train()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Embed images.
+
+        Args:
+            images: (N, R, R) grey levels of any real dtype and scale; exposure is normalised away.
+
+        Returns:
+            (N, D) rows of unit length.
+        """
+        return F.normalize(self.head(self.features(images)), dim=1)
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Pool the backbone's last feature map to (N, W), before the head."""
+        pixels = standardise(images).unsqueeze(1)
+        if self.input_side != self.resolution:
+            pixels = F.interpolate(pixels, size=(self.input_side,) * 2, mode="bilinear", align_corners=False)
+        hidden = self.backbone(pixels.expand(-1, self.channels, -1, -1)).last_hidden_state
+        return hidden.mean(dim=(2, 3)) if hidden.dim() == 4 else hidden.mean(dim=1)
+
+    def save(self, folder: str | Path) -> None:
+        """Write `config.json` and `model.safetensors` into a folder, which is made when missing."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        content = {
+            "format": FORMAT,
+            "resolution": self.resolution,
+            "embedding_dim": self.embedding_dim,
+            "input_side": self.input_side,
+            "backbone": json.loads(self.backbone.config.to_json_string(use_diff=False)),
+        }
+        (folder / "config.json").write_text(json.dumps(content, indent=1) + "\n")
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        save_file(weights, folder / "model.safetensors")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "ReidNetwork":
+        """Read a folder that `save` wrote; in eval mode, on the CPU.
+
+        Raises:
+            InputError: when the folder isn't one, or is of another format.
+        """
+        folder = Path(folder)
+        if not (folder / "config.json").is_file():
+            raise InputError(f"{folder} isn't a re-identification network: it has no config.json")
+        content: dict[str, Any] = json.loads((folder / "config.json").read_text())
+        if content.get("format") != FORMAT:
+            raise InputError(f"{folder}/config.json has format {content.get('format')}; this version reads {FORMAT}")
+        backbone = AutoConfig.for_model(**content["backbone"])
+        network = cls(backbone, content["resolution"], content["embedding_dim"], content["input_side"])
+        network.load_state_dict(load_file(folder / "model.safetensors"))
+        return network.eval()
+
+
+class ReidEmbedder:
+    """A trained network for inference. An `Embedder`.
+
+    Args:
+        network: the network.
+        device: where it computes, such as `cpu` or `cuda`.
+    """
+
+    def __init__(self, network: ReidNetwork, device: str = "cpu") -> None:
+        self.network = network.eval().to(device)
+        self.device = device
+
+    @classmethod
+    def load(cls, folder: str | Path, device: str = "cpu") -> "ReidEmbedder":
+        """Read the network in a folder that `ReidNetwork.save` wrote."""
+        return cls(ReidNetwork.load(folder), device)
+
+    @torch.inference_mode()
+    def embed(self, images: npt.NDArray[np.uint8], batch_size: int) -> npt.NDArray[np.float32]:
+        """Embed images in batches of one fixed shape, so that a row doesn't depend on its neighbours.
+
+        Args:
+            images: (N, R, R), 8-bit grey, R the resolution of the network.
+            batch_size: rows computed at once; the tail is padded to it.
+
+        Returns:
+            (N, D) float32, rows of unit length.
+
+        Raises:
+            InputError: when the images have another shape or dtype.
+        """
+        side = self.network.resolution
+        if images.dtype != np.uint8 or images.shape[1:] != (side, side):
+            raise InputError(f"expected uint8 images (N, {side}, {side}), got {images.dtype} {images.shape}")
+        rows = np.empty((len(images), self.network.embedding_dim), dtype=np.float32)
+        for start in range(0, len(images), batch_size):
+            chunk = images[start : start + batch_size]
+            batch = np.zeros((batch_size, side, side), dtype=np.uint8)
+            batch[: len(chunk)] = chunk
+            embedded = self.network(torch.from_numpy(batch).to(self.device))
+            rows[start : start + len(chunk)] = embedded[: len(chunk)].float().cpu().numpy()
+        return rows
+
+
+def standardise(images: torch.Tensor) -> torch.Tensor:
+    """Give every image (N, R, R) zero mean and unit variance; a constant image becomes zeros."""
+    images = images.float()
+    centred = images - images.mean(dim=(1, 2), keepdim=True)
+    return centred / centred.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp_min(1e-6)
+
+
+def scratch_config(backbone: BackboneConfig, resolution: int) -> PreTrainedConfig:
+    """Return the transformers configuration of a small one-channel backbone.
+
+    Args:
+        backbone: kind and width.
+        resolution: side of the images, in pixels.
+
+    Raises:
+        ConfigError: when the images are too small for it.
+    """
+    if resolution < 16 or resolution % 8:
+        raise ConfigError(f"a backbone built from scratch needs a resolution of 8 n >= 16, not {resolution}")
+    width = backbone.width
+    stages = [width, 2 * width, 4 * width, 8 * width]
+    if backbone.kind == "resnet":
+        return ResNetConfig(
+            num_channels=1, embedding_size=width, hidden_sizes=stages, depths=[1, 1, 1, 1], layer_type="basic"
+        )
+    if backbone.kind == "convnext":
+        patch = 2 if resolution <= SMALL_SIDE else 4
+        return ConvNextConfig(num_channels=1, patch_size=patch, hidden_sizes=stages, depths=[1, 1, 2, 1])
+    return ViTConfig(
+        num_channels=1,
+        image_size=resolution,
+        patch_size=resolution // 8,
+        hidden_size=width,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        intermediate_size=4 * width,
+    )
+
+
+def _trimmed(backbone: PreTrainedModel, side: int) -> PreTrainedModel:
+    """Leave out what isn't used: a pooler without a gradient, and the max-pooling that small images can't afford."""
+    if backbone.config.model_type in POOLER_UNUSED:
+        backbone.register_module("pooler", None)
+    if backbone.config.model_type == "resnet" and side <= SMALL_SIDE:
+        backbone.get_submodule("embedder").register_module("pooler", nn.Identity())
+    return backbone
+
+
+def _read_pretrained(backbone: BackboneConfig) -> PreTrainedModel:
+    try:
+        model: PreTrainedModel = AutoModel.from_pretrained(
+            str(backbone.pretrained),
+            local_files_only=backbone.local_files_only,
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"backbone.pretrained: can't read weights from {backbone.pretrained}: {error}") from error
+    return model
+
+
+def _native_side(config: PreTrainedConfig) -> int:
+    side = getattr(config, "image_size", None) or 224
+    return int(side if isinstance(side, int) else side[0])
