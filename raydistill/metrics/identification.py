@@ -7,10 +7,12 @@ A real image's cluster is its own patient.
 
 import hashlib
 import hmac
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from raydistill.metrics.intervals import (
     Rate,
@@ -20,7 +22,7 @@ from raydistill.metrics.intervals import (
     paired_difference,
     rate_result,
 )
-from raydistill.metrics.result import MetricResult, insufficient
+from raydistill.metrics.result import MetricResult, insufficient, results_table
 
 SAMPLES = "share of samples"
 NO_SAMPLES = "no image was matched"
@@ -90,24 +92,42 @@ def max_similarity(sample_scores: Any, control_scores: Any) -> MetricResult:
 
 def near_copy_rate(
     structure_scores: Any,
-    clusters: Any,
+    sample_clusters: Any,
+    control_scores: Any,
+    control_clusters: Any,
     threshold: float,
-    control_scores: Any = (),
     confidence: float = 0.95,
 ) -> MetricResult:
-    """Return the share of samples that are structurally almost a gallery image.
+    """Return the share of samples that are structurally almost a gallery image, beside that of unseen real images.
 
     Args:
         structure_scores: (N,) maximum of the near-copy measure over the gallery, in [-1, 1].
-        clusters: (N,) nearest gallery patient of each sample.
-        threshold: at or above it a sample is a near-copy.
+        sample_clusters: (N,) nearest gallery patient of each sample.
         control_scores: (M,) the same measure of unseen real images.
+        control_clusters: (M,) the patient of each of those.
+        threshold: at or above it an image is a near-copy.
         confidence: two-sided confidence, in (0, 1).
     """
-    scores, controls = np.asarray(structure_scores), np.asarray(control_scores)
-    control = float((controls >= threshold).mean()) if len(controls) else None
+    control = clustered_rate(np.asarray(control_scores) >= threshold, control_clusters, confidence)
+    hits = np.asarray(structure_scores) >= threshold
     where = f"threshold {threshold:.4g}"
-    return clustered_rate(scores >= threshold, clusters, confidence, unit=SAMPLES, control=control, note=where)
+    return clustered_rate(hits, sample_clusters, confidence, unit=SAMPLES, control=control.value, note=where)
+
+
+def closer_to_train(
+    train_scores: Any, unseen_scores: Any, clusters: Any, threshold: float, confidence: float = 0.95
+) -> dict[str, MetricResult]:
+    """Compare train and unseen gallery, with and without a threshold.
+
+    Returns:
+        `closer_to_train_share` and `train_minus_unseen_rate`; arguments as there.
+    """
+    return {
+        "closer_to_train_share": closer_to_train_share(train_scores, unseen_scores, clusters, confidence),
+        "train_minus_unseen_rate": train_minus_unseen_rate(
+            train_scores, unseen_scores, clusters, threshold, confidence
+        ),
+    }
 
 
 def closer_to_train_share(
@@ -118,8 +138,9 @@ def closer_to_train_share(
     If nothing was memorised the two galleries are exchangeable and the share is 0.5; ties count a half. No threshold.
 
     Args:
-        train_scores: (N,) maximum similarity of each sample over the train gallery.
-        unseen_scores: (N,) the same over an equally large gallery of patients nobody trained on.
+        train_scores: (N,) maximum similarity of each sample over the train gallery, or (N, P) over P random parts.
+        unseen_scores: (N,) the same over a gallery of patients nobody trained on, as large as the train gallery or as
+            one part of it.
         clusters: (N,) nearest patient over *both* galleries: under exchangeability all samples won by one patient fall
             on one side together. The nearest train patient alone makes the interval somewhat too narrow.
         confidence: two-sided confidence, in (0, 1).
@@ -127,8 +148,8 @@ def closer_to_train_share(
     Source: distance to closest record, train against holdout, Platzer and Reutterer 2021, Frontiers in Big Data
     4:679939.
     """
-    train, unseen = np.asarray(train_scores, dtype=float), np.asarray(unseen_scores, dtype=float)
-    wins = (train > unseen) + 0.5 * (train == unseen)
+    train, unseen = _parts(train_scores), _parts(unseen_scores)
+    wins = ((train > unseen) + 0.5 * (train == unseen)).mean(axis=1)
     return clustered_rate(
         wins, clusters, confidence, unit=SAMPLES, baseline=0.5, reference="Platzer and Reutterer 2021"
     )
@@ -140,13 +161,13 @@ def train_minus_unseen_rate(
     """Return how much more often samples hit the train gallery than an unseen one of the same size.
 
     Args:
-        train_scores: (N,) maximum similarity of each sample over the train gallery.
-        unseen_scores: (N,) the same over an equally large gallery of patients nobody trained on.
+        train_scores: (N,) or (N, P), as for `closer_to_train_share`.
+        unseen_scores: (N,) as there.
         clusters: (N,) as for `closer_to_train_share`.
         threshold: operating point of both.
         confidence: two-sided confidence, in (0, 1).
     """
-    train, unseen = np.asarray(train_scores) >= threshold, np.asarray(unseen_scores) >= threshold
+    train, unseen = ((_parts(scores) >= threshold).mean(axis=1) for scores in (train_scores, unseen_scores))
     if not len(train):
         return insufficient(NO_SAMPLES, n=0, unit="difference of shares", confidence=confidence)
     value, low, high = paired_difference(train, unseen, clusters, confidence)
@@ -192,28 +213,31 @@ def worst_patients(nearest_patient_ids: Any, flagged: Any, key: bytes, top: int 
     return pa.Table.from_pylist([dict(zip(schema.names, row, strict=True)) for row in ranked], schema=schema)
 
 
-def subgroup_rates(flagged: Any, groups: Any, clusters: Any, confidence: float = 0.95) -> dict[str, MetricResult]:
-    """Return the rate of hits within each subgroup.
+def subgroup_rates(
+    flagged: Any, clusters: Any, groups: Mapping[str, Sequence[Any]], confidence: float = 0.95
+) -> pa.Table:
+    """Return the rate of hits within each subgroup, beside the rate of everyone else as `control`.
 
     Args:
         flagged: (N,) bool, whether the sample is a hit.
-        groups: (N,) the subgroup each sample was asked for, such as a sex or an age band; None is `unknown`.
         clusters: (N,) nearest gallery patient of each sample.
+        groups: attribute to (N,) the value each sample was asked for, such as `sex` or `age_band`; None is `unknown`.
         confidence: two-sided confidence of each interval by itself, not corrected for the number of subgroups.
 
     Returns:
-        One result a subgroup, by name; `control` is the rate of everyone else.
+        `result.results_table` with rows named `attribute=value`.
     """
     hit, cluster = np.asarray(flagged, dtype=bool), np.asarray(clusters)
-    names = np.array(["unknown" if group is None else str(group) for group in groups], dtype=str)
     results = {}
-    for name in np.unique(names):
-        inside = names == name
-        rest = float(hit[~inside].mean()) if not inside.all() else None
-        results[str(name)] = clustered_rate(
-            hit[inside], cluster[inside], confidence, unit=SAMPLES, control=rest, note="control is everyone else's rate"
-        )
-    return results
+    for attribute, values in groups.items():
+        names = np.array(["unknown" if value is None else str(value) for value in values], dtype=str)
+        for name in np.unique(names):
+            inside = names == name
+            rest = float(hit[~inside].mean()) if not inside.all() else None
+            results[f"{attribute}={name}"] = clustered_rate(
+                hit[inside], cluster[inside], confidence, unit=SAMPLES, control=rest
+            )
+    return results_table(results)
 
 
 def _excess(rate: Rate, control: Rate, note: str) -> MetricResult:
@@ -237,6 +261,11 @@ def _excess(rate: Rate, control: Rate, note: str) -> MetricResult:
         reference="Giomi et al. 2023; Donner and Zou 2012",
         note="; ".join(filter(None, [note, rate.zero_note])),
     )
+
+
+def _parts(scores: Any) -> NDArray[np.float64]:
+    values = np.asarray(scores, dtype=float)
+    return values if values.ndim > 1 else values[:, None]
 
 
 def _keyed_hash(name: str, key: bytes) -> str:

@@ -1,10 +1,18 @@
 """A number never travels alone: `MetricResult`, and how results and budgets become a verdict."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
+import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+RESULTS = pa.schema(
+    [(name, pa.string()) for name in ("name", "unit", "estimator", "note")]
+    + [(name, pa.float64()) for name in ("value", "low", "high", "confidence", "control")]
+    + [("n", pa.int64())]
+)
+"""Columns of `results_table`."""
 
 Verdict = Literal["pass", "fail", "insufficient_evidence"]
 
@@ -77,6 +85,22 @@ def insufficient(
         note=f"insufficient: {why}",
         reference=reference,
     )
+
+
+def results_table(results: Mapping[str, MetricResult]) -> pa.Table:
+    """Return results as a table for people and spreadsheets.
+
+    Args:
+        results: by name, such as a subgroup or a finding.
+
+    Returns:
+        One row a result, columns `RESULTS`.
+    """
+    rows = [
+        {**result.model_dump(), "name": name, **dict(zip(("low", "high"), result.interval or (), strict=False))}
+        for name, result in results.items()
+    ]
+    return pa.Table.from_pylist(rows, schema=RESULTS)
 
 
 class Check(BaseModel):
