@@ -191,7 +191,7 @@ def check_folder(run: Store) -> None:
             raise InputError(
                 f"{run.uri} belongs to a run of schema {schema}, this is {SCHEMA_VERSION}: choose another --run-dir"
             )
-    elif run.list():
+    elif run.files():
         raise InputError(f"{run.uri} isn't empty and isn't a run folder (no config.yaml): choose another --run-dir")
 
 

@@ -132,9 +132,9 @@ class Store:
 
     def shards(self, name: str = "") -> list[str]:
         """Names of the Parquet files directly in a folder, sorted."""
-        return [n for n in self.list(name) if n.endswith(".parquet") and "/" not in n]
+        return [n for n in self.files(name) if n.endswith(".parquet") and "/" not in n]
 
-    def list(self, name: str = "") -> list[str]:
+    def files(self, name: str = "") -> list[str]:
         """Paths, relative to `name`, of every complete file below it, sorted; empty when it isn't there."""
         base = self._at(name)
         selector = fs.FileSelector(base, recursive=True, allow_not_found=True)
@@ -172,7 +172,7 @@ class Store:
 
     def download(self, folder: str | Path, name: str = "") -> None:
         """Copy every file below `name` into a local folder."""
-        for path in self.list(name):
+        for path in self.files(name):
             target = Path(folder) / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(self.read_bytes(f"{name}/{path}".lstrip("/")))
@@ -189,7 +189,7 @@ class Store:
 
     def fingerprint(self) -> list[FileEntry]:
         """Hash every file below this folder, the manifest excepted."""
-        return [self._entry(path) for path in self.list() if path != "manifest.json"]
+        return [self._entry(path) for path in self.files() if path != "manifest.json"]
 
     def _entry(self, path: str) -> FileEntry:
         digest, size = hashlib.sha256(), 0

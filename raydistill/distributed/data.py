@@ -56,7 +56,7 @@ def map_shards(
     """
     import ray
 
-    finished = set(done_in.list())
+    finished = set(done_in.files())
     missing = [name for name in shards if name not in finished]
     progress(len(shards) - len(missing), len(shards), "shards")
     if missing:
@@ -71,7 +71,7 @@ def map_shards(
         )
         for count, _ in enumerate(made.iter_rows(), start=len(shards) - len(missing) + 1):
             progress(count, len(shards), "shards")
-    left = sorted(set(shards) - set(done_in.list()))
+    left = sorted(set(shards) - set(done_in.files()))
     if left:
         raise RaydistillError(f"{len(left)} shards were not made, the first is {(done_in / left[0]).uri}")
 

@@ -170,7 +170,9 @@ def _prepare(objective: Objective, job: TrainJob) -> tuple[Any, Any]:
     module, options = objective.build(), job.optimizer
     ema = EMAModel(module.parameters(), decay=job.ema_decay, use_ema_warmup=True) if job.ema_decay else None
     optimizer = torch.optim.AdamW(module.parameters(), lr=options.lr, weight_decay=options.weight_decay)
-    schedule = get_scheduler(options.schedule, optimizer, options.warmup_steps, options.steps)
+    schedule = get_scheduler(
+        options.schedule, optimizer, num_warmup_steps=options.warmup_steps, num_training_steps=options.steps
+    )
     engine, *_ = deepspeed.initialize(
         model=module,
         optimizer=optimizer,

@@ -1,0 +1,49 @@
+"""One local Ray for all tests that need it."""
+
+import os
+
+import pytest
+
+os.environ |= {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+os.environ.pop("RAY_ADDRESS", None)
+
+
+@pytest.fixture(scope="session")
+def local_ray():
+    from raydistill.core.config import ClusterConfig
+    from raydistill.distributed.session import session
+
+    with session(ClusterConfig(num_cpus=4, object_store_mb=200)) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """Start a local S3 server and point this process and its workers at it."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    settings = {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+    }
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ |= settings
+    yield settings["AWS_ENDPOINT_URL"]
+    server.stop()
+    for name, value in before.items():
+        os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
+
+
+@pytest.fixture
+def s3_bucket(s3_server, request):
+    """Make a fresh bucket and give its URI."""
+    import boto3
+
+    name = "test-" + "".join(c for c in request.node.name.lower() if c.isalnum())[:40]
+    boto3.client("s3", endpoint_url=s3_server).create_bucket(Bucket=name)
+    return f"s3://{name}"

@@ -1,0 +1,65 @@
+"""Configuration files and overrides: what is right gets through, what is wrong gets one line."""
+
+import pytest
+
+from raydistill.core.config import Config
+from raydistill.core.errors import ConfigError
+from raydistill.core.loading import load_config
+
+
+def test_the_defaults_are_valid_and_frozen():
+    config = load_config(None)
+    assert config == Config()
+    with pytest.raises(ValueError, match="frozen"):
+        config.seed = 3
+
+
+def test_overrides_have_types_and_win(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("seed: 1\nteacher_samples: {num_samples: 7}\n")
+    config = load_config(path, ["teacher_samples.num_samples=9", "selftest.strengths=[0.1, 0.2]", "seed=4"])
+    assert (config.name, config.seed, config.teacher_samples.num_samples) == ("mine", 4, 9)
+    assert config.selftest.strengths == (0.1, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("tuna.num_trials=3", r"unknown key tuna; did you mean tune\?"),
+        ("tune.num_trails=3", r"unknown key tune.num_trails; did you mean num_trials\?"),
+        ("tune.num_trials=many", "tune.num_trials: .*integer.*'many'"),
+        ("tune.num_trials=0", "tune.num_trials: .*greater than 0"),
+        ("seed", "must look like section.key=value"),
+        ("seed.deeper=1", "seed.*valid integer|seed is a value"),
+        ("source.kind=dicom", "source: .*'parquet'"),
+        ("source.path=x.parquet", r"unknown key source.phantom.path"),
+        ("eyes.auditor.backbone.kind=resnet", "graded by its own filter"),
+        ("name=a/b", "name: .*pattern"),
+    ],
+)
+def test_mistakes_are_named_in_one_line(override, message):
+    with pytest.raises(ConfigError, match=message) as error:
+        load_config(None, ["source.kind=phantom", override])
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_and_broken_yaml_are_named(tmp_path):
+    with pytest.raises(ConfigError, match="no configuration file at"):
+        load_config(tmp_path / "none.yaml")
+    (tmp_path / "bad.yaml").write_text("a: [1")
+    with pytest.raises(ConfigError, match="can't be read as YAML"):
+        load_config(tmp_path / "bad.yaml")
+    (tmp_path / "list.yaml").write_text("- 1")
+    with pytest.raises(ConfigError, match="must hold keys and values"):
+        load_config(tmp_path / "list.yaml")
+
+
+def test_environment_variables_fill_in_and_are_named_when_absent(tmp_path, monkeypatch):
+    path = tmp_path / "e.yaml"
+    path.write_text("source: {kind: parquet, path: '${SOME_COHORT}/x.parquet'}")
+    monkeypatch.delenv("SOME_COHORT", raising=False)
+    with pytest.raises(ConfigError, match="environment variable SOME_COHORT"):
+        load_config(path)
+    assert load_config(path, ["source.path=y"]).source.path == "y"
+    monkeypatch.setenv("SOME_COHORT", "/data")
+    assert load_config(path).source.path == "/data/x.parquet"

@@ -1,0 +1,75 @@
+"""Files behind a URI: a local folder and a local S3 server behave alike."""
+
+import os
+
+import pyarrow as pa
+import pytest
+
+from raydistill.core.errors import InputError
+from raydistill.core.store import Store
+
+
+@pytest.fixture(params=["local", "s3"])
+def store(request, tmp_path):
+    if request.param == "local":
+        return Store.open(str(tmp_path / "run"))
+    return Store.open(f"{request.getfixturevalue('s3_bucket')}/run")
+
+
+def test_bytes_json_and_tables_come_back(store):
+    table = pa.table({"a": [1, 2], "b": ["x", None]})
+    store.write_bytes("x/y.bin", b"abc")
+    store.write_json("x/z.json", {"k": [1.5, None]})
+    store.write_table("t/part-00001.parquet", table.slice(1))
+    store.write_table("t/part-00000.parquet", table.slice(0, 1))
+    assert store.read_bytes("x/y.bin") == b"abc"
+    assert store.read_json("x/z.json") == {"k": [1.5, None]}
+    assert store.read_table("t").equals(table)
+    assert (store / "t").read_table("part-00001.parquet", columns=["a"]).to_pydict() == {"a": [2]}
+    assert store.files() == ["t/part-00000.parquet", "t/part-00001.parquet", "x/y.bin", "x/z.json"]
+    assert (store / "t").shards() == ["part-00000.parquet", "part-00001.parquet"]
+    assert store.exists("x/y.bin")
+    assert store.exists("t")
+    assert not store.exists("nothing")
+
+
+def test_delete_and_fingerprint(store):
+    store.write_bytes("a/1", b"one")
+    before = store.fingerprint()
+    store.write_bytes("manifest.json", b"{}")
+    assert store.fingerprint() == before
+    store.write_bytes("a/1", b"two")
+    assert store.fingerprint() != before
+    store.delete("a")
+    store.delete("never there")
+    assert store.files() == ["manifest.json"]
+
+
+def test_folders_travel(store, tmp_path):
+    source = tmp_path / "source"
+    (source / "deep").mkdir(parents=True)
+    (source / "deep/f").write_bytes(b"1")
+    store.upload(source, "up")
+    with store.local("up") as folder:
+        assert (folder / "deep/f").read_bytes() == b"1"
+    assert (store.keep_local("up") / "deep/f").read_bytes() == b"1"
+
+
+def test_a_write_that_dies_leaves_nothing_that_looks_complete(tmp_path, monkeypatch):
+    store = Store.open(str(tmp_path))
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        store.write_bytes("x", b"1")
+    assert store.files() == []
+    store.delete_partial()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nan_is_refused_in_json(tmp_path):
+    with pytest.raises(ValueError, match="Out of range"):
+        Store.open(str(tmp_path)).write_json("x", float("nan"))
+
+
+def test_an_unknown_scheme_is_an_input_error():
+    with pytest.raises(InputError, match="can't open nope://x"):
+        Store.open("nope://x/y")
