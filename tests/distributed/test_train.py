@@ -56,5 +56,5 @@ def test_a_loss_that_is_not_finite_stops_with_a_reason(local_ray, tmp_path):
 
 
 def test_a_batch_that_does_not_divide_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="batch_size 8 isn't divisible by compute.num_workers 3"):
+    with pytest.raises(ConfigError, match=r"batch_size 8 isn.t divisible by compute\.num_workers 3"):
         train(job(tmp_path, workers=3), ClusterConfig(), silent)

@@ -1,0 +1,132 @@
+"""The runner on small stages of its own: caching, early cut-off, kills, verification."""
+
+import pytest
+import yaml
+
+from raydistill.core.config import Config, Section
+from raydistill.core.errors import InputError, LineageError
+from raydistill.core.store import Store
+from raydistill.runner import Runner
+from raydistill.stages.base import Outcome, Stage
+
+
+class Word(Section):
+    word: str
+    compute: int = 0
+
+
+class Write(Stage):
+    """Writes its word, and beside it a file that doesn't depend on it."""
+
+    runs = 0
+
+    def run(self, context):
+        type(self).runs += 1
+        context.work.write_bytes("scratch", b"x")
+        context.out.write_bytes("a/word", self.config.word.encode())
+        context.out.write_bytes("b/same", b"same")
+        return Outcome(counts={"words": 1})
+
+
+class Copy(Stage):
+    """Copies its input, after its own word; dies once when asked to."""
+
+    runs = 0
+    die = False
+
+    def run(self, context):
+        type(self).runs += 1
+        context.out.write_bytes("half", b"half")
+        if type(self).die:
+            type(self).die = False
+            raise KeyboardInterrupt
+        context.out.delete("half")
+        text = context.inputs["from"].read_bytes(context.inputs["from"].files()[0]) + self.config.word.encode()
+        context.out.write_bytes("text", text)
+        return Outcome()
+
+
+@pytest.fixture(autouse=True)
+def _zero():
+    Write.runs = Copy.runs = 0
+
+
+def wire(first="one", second="!", folder="a", compute=0):
+    write = Write("write", Word(word=first, compute=compute), {}, 0)
+    return [write, Copy("copy", Word(word=second), {"from": write[folder]}, 0)]
+
+
+def run(store, stages):
+    runner = Runner(store, Config(), stages)
+    runner.open()
+    return [runner.execute(stage) for stage in stages], runner
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store.open(str(tmp_path / "run"))
+
+
+def test_the_same_again_does_nothing(store):
+    first, _ = run(store, wire())
+    again, runner = run(store, wire(compute=5))
+    assert [cached for _, cached in again] == [True, True]
+    assert [m for m, _ in again] == [m for m, _ in first]
+    assert (Write.runs, Copy.runs) == (1, 1)
+    assert [line.state for line in runner.plan()] == ["cached", "cached"]
+    assert not store.exists(".work/write/" + first[0][0].key)
+
+
+def test_a_change_reruns_only_what_follows_and_keeps_the_old_artifact(store):
+    old, _ = run(store, wire())
+    new, _ = run(store, wire(second="?"))
+    assert (Write.runs, Copy.runs) == (1, 2)
+    assert (store / "copy" / old[1][0].key).read_bytes("text") == b"one!"
+    assert (store / "copy" / new[1][0].key).read_bytes("text") == b"one?"
+
+
+def test_a_stage_depends_on_the_folder_it_reads_and_not_on_the_one_beside_it(store):
+    run(store, wire(folder="b"))
+    run(store, wire(first="two", folder="b"))
+    assert (Write.runs, Copy.runs) == (2, 1)
+
+
+def test_what_is_upstream_of_a_change_waits_in_the_plan(store):
+    run(store, wire())
+    assert [line.state for line in Runner(store, Config(), wire(first="new")).plan()] == ["to run", "waiting"]
+
+
+def test_a_killed_stage_leaves_no_artifact_and_no_half_of_one(store):
+    Copy.die = True
+    with pytest.raises(KeyboardInterrupt):
+        run(store, wire())
+    assert [line.state for line in Runner(store, Config(), wire()).plan()] == ["cached", "to run"]
+    done, _ = run(store, wire())
+    assert [entry.path for entry in done[1][0].files] == ["text"]
+    assert Write.runs == 1
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda s, key: s.write_bytes(f"write/{key}/a/word", b"ONE"), "write: a/word .* isn't what its manifest says"),
+        (lambda s, key: s.delete(f"write/{key}/b/same"), "write: b/same is missing"),
+        (lambda s, key: s.write_bytes(f"write/{key}/c", b""), "write: c .* isn't in its manifest"),
+        (lambda s, key: s.delete(f"write/{key}/manifest.json"), "write: no artifact with key"),
+    ],
+)
+def test_verify_names_the_first_broken_link(store, harm, message):
+    done, runner = run(store, wire())
+    assert list(runner.verify()) == [("write", 2), ("copy", 1)]
+    harm(store, done[0][0].key)
+    with pytest.raises(LineageError, match=message):
+        list(Runner(store, Config(), wire()).verify())
+
+
+def test_a_folder_that_is_not_a_run_of_this_schema_is_refused(store):
+    store.write_bytes("holiday.jpg", b"")
+    with pytest.raises(InputError, match="isn't a run folder"):
+        run(store, wire())
+    store.write_bytes("config.yaml", yaml.safe_dump({"schema": 99}).encode())
+    with pytest.raises(InputError, match="schema 99"):
+        run(store, wire())
