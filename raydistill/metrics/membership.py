@@ -144,7 +144,9 @@ def _auc(positive: Any, scores: Any, patients: Any, unit: str, how: _How, contro
         confidence=how.confidence,
         n=len(scores),
         unit=unit,
-        estimator=f"patient-clustered bootstrap ({how.bootstrap} resamples), logit interval at {100 * how.confidence:g} %",
+        estimator=(
+            f"patient-clustered bootstrap ({how.bootstrap} resamples), logit interval at {100 * how.confidence:g} %"
+        ),
         control=control,
         baseline=0.5,
         reference=REFERENCE,

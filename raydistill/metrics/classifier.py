@@ -1,0 +1,148 @@
+"""The findings classifiers whose training set is what utility compares: a linear probe and a small residual network."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from transformers import PreTrainedModel, ResNetConfig, ResNetForImageClassification, get_cosine_schedule_with_warmup
+
+from raydistill.core.seeds import derive_seed, generator
+
+Floats = NDArray[np.float64]
+
+STRENGTH = 0.1
+"""Inverse regularisation of the linear probe, fixed so that no set of images gets a better-tuned one."""
+
+BLOCK = 256
+
+
+def label_matrix(labels: Sequence[Sequence[str]], findings: Sequence[str]) -> NDArray[np.float32]:
+    """Return (N, F) zeros and ones: which of the F findings each of N images has; other labels are left out."""
+    rows = [[finding in present for finding in findings] for present in map(set, labels)]
+    return np.array(rows, dtype=np.float32).reshape(len(rows), len(findings))
+
+
+class FindingsProbe:
+    """A linear classifier of findings on features: cheap enough for every trial of a search.
+
+    Source: linear evaluation of features, Alain and Bengio 2016 (arXiv 1610.01644).
+    """
+
+    def fit(self, features: Any, labels: Any) -> "FindingsProbe":
+        """Learn from (N, D) features and (N, F) labels of 0 and 1; a finding all or none have gets a constant score."""
+        self._models = [
+            make_pipeline(StandardScaler(), LogisticRegression(C=STRENGTH, max_iter=500)).fit(features, column)
+            if 0 < column.sum() < len(column)
+            else float(column.mean())
+            for column in np.asarray(labels).T
+        ]
+        return self
+
+    def predict(self, features: Any) -> Floats:
+        """Return (N, F) probabilities for (N, D) features."""
+        columns = [
+            np.full(len(features), model) if isinstance(model, float) else model.predict_proba(features)[:, 1]
+            for model in self._models
+        ]
+        return np.stack(columns, axis=1)
+
+
+@dataclass(frozen=True)
+class FindingsObjective:
+    """A small residual network that learns findings from images, lightly shifted and brightened.
+
+    Args:
+        images: uint8 (N, R, R), grey.
+        labels: (N, F) of 0 and 1.
+        seed: root of weights, batches and augmentation.
+        width: channels of the first stage, doubled twice.
+        max_shift: pixels an image is moved at most; its edge fills what it leaves.
+        max_gain: relative change of contrast at most.
+
+    Source: ResNet basic blocks, He et al. 2016 (CVPR).
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.float32]
+    seed: int
+    width: int = 16
+    max_shift: int = 2
+    max_gain: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Refuse labels that don't belong to the images."""
+        if not len(self.images) or len(self.images) != len(self.labels):
+            raise ValueError(f"{len(self.images)} images and {len(self.labels)} rows of labels: need as many, and one")
+
+    def build(self) -> PreTrainedModel:
+        """Return the untrained network; the same seed gives the same weights."""
+        config = ResNetConfig(
+            num_channels=1,
+            embedding_size=self.width,
+            hidden_sizes=[self.width, 2 * self.width, 4 * self.width],
+            depths=[1, 1, 1],
+            layer_type="basic",
+            problem_type="multi_label_classification",
+        )
+        config.num_labels = self.labels.shape[1]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(self.seed, "weights"))
+            return ResNetForImageClassification(config)
+
+    def loss(self, model: torch.nn.Module, step: int, part: slice) -> torch.Tensor:
+        """Return the mean cross-entropy over positions `part` of the batch of a step."""
+        rows = generator(self.seed, "rows", step).integers(len(self.images), size=part.stop)[part]
+        shifts = generator(self.seed, "shift", step).integers(-self.max_shift, self.max_shift + 1, size=(part.stop, 2))
+        gains = generator(self.seed, "gain", step).uniform(-self.max_gain, self.max_gain, size=part.stop)
+        pixels = as_input(_shifted(self.images, rows, shifts[part]))
+        pixels = pixels * torch.from_numpy(1 + gains[part]).float().reshape(-1, 1, 1, 1)
+        return model(pixels, labels=torch.from_numpy(self.labels[rows])).loss
+
+    def export(self, model: PreTrainedModel, folder: Path) -> None:
+        """Write `config.json` and `model.safetensors`."""
+        model.save_pretrained(folder)
+
+
+def fit(objective: FindingsObjective, steps: int, batch_size: int = 64, lr: float = 3e-3) -> PreTrainedModel:
+    """Train for seconds, in this process: AdamW, a tenth of the steps as warm-up, then a cosine down to zero."""
+    model = objective.build().train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.05)
+    schedule = get_cosine_schedule_with_warmup(optimizer, steps // 10, steps)
+    for step in range(steps):
+        optimizer.zero_grad()
+        objective.loss(model, step, slice(0, batch_size)).backward()
+        optimizer.step()
+        schedule.step()
+    return model.eval()
+
+
+def train_classifier(images: NDArray[np.uint8], labels: Any, steps: int = 300, seed: int = 0) -> PreTrainedModel:
+    """Return a findings classifier trained on images uint8 (N, R, R) and labels (N, F) with a fixed budget."""
+    return fit(FindingsObjective(images, np.asarray(labels, dtype=np.float32), seed), steps)
+
+
+def predict(model: PreTrainedModel, images: NDArray[np.uint8]) -> Floats:
+    """Return (N, F) probabilities for images uint8 (N, R, R)."""
+    blocks = range(0, len(images), BLOCK)
+    with torch.inference_mode():
+        scores = [model(as_input(images[start : start + BLOCK])).logits.sigmoid() for start in blocks]
+    empty = torch.zeros(0, model.config.num_labels or 0)
+    return torch.cat([empty, *scores]).double().numpy()
+
+
+def as_input(images: NDArray[np.uint8]) -> torch.Tensor:
+    """Return images uint8 (N, R, R) as float32 (N, 1, R, R) in [-1, 1]."""
+    return torch.from_numpy(images).unsqueeze(1).float() / 127.5 - 1
+
+
+def _shifted(images: NDArray[np.uint8], rows: Any, shifts: Any) -> NDArray[np.uint8]:
+    side = np.arange(images.shape[1])
+    down, across = ((side + shift[:, None]).clip(0, side[-1]) for shift in shifts.T)
+    return images[rows[:, None, None], down[:, :, None], across[:, None, :]]
