@@ -66,6 +66,7 @@ MATCHES = pa.schema(
         pa.field("structure_image_id", pa.string(), nullable=False),
         pa.field("matched_scores", pa.list_(pa.float32())),
         pa.field("unseen_score", pa.float32()),
+        pa.field("unseen_patient_id", pa.string()),
         pa.field("unseen_structure_score", pa.float32()),
     ]
 )

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import cohen_kappa_score
 
 from raydistill.metrics.intervals import clustered_rate
-from raydistill.metrics.result import MetricResult, insufficient
+from raydistill.metrics.result import MetricResult
 
 
 def agreement(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> dict[str, float]:
@@ -68,19 +68,17 @@ def filter_metrics(
         for reason, count in sorted({"kept": 0, **reasons}.items())
     }
     strangers = flags(calibration, identity_threshold, near_copy_threshold)
-    fpir = clustered_rate(strangers, calibration["query_patient_id"].to_numpy(zero_copy_only=False), confidence)
     known = flags(probe, identity_threshold, near_copy_threshold)
-    right = probe["nearest_patient_id"].to_numpy(zero_copy_only=False) == probe["query_patient_id"].to_numpy(
-        zero_copy_only=False
-    )
-    if not len(known):
-        tpir = insufficient("no probe images", n=0, unit="share of probe images", confidence=confidence)
-        return {**counted, "fpir": _named(fpir, "share of calibration images"), "tpir": tpir}
-    hits = clustered_rate(known & right, probe["query_patient_id"].to_numpy(zero_copy_only=False), confidence)
+    patients = probe["query_patient_id"].to_numpy()
+    right = probe["nearest_patient_id"].to_numpy() == patients
     return {
         **counted,
-        "fpir": _named(fpir, "share of calibration images"),
-        "tpir": _named(hits, "share of probe images flagged with the right patient on top"),
+        "fpir": clustered_rate(
+            strangers, calibration["query_patient_id"].to_numpy(), confidence, unit="share of calibration images"
+        ),
+        "tpir": clustered_rate(
+            known & right, patients, confidence, unit="share of probe images flagged, the right patient on top"
+        ),
     }
 
 
@@ -105,19 +103,18 @@ def selftest_metrics(
         `sensitivity`, `false_flag_rate`, `consistency_jaccard`, `consistency_kappa` and the first two by treatment.
     """
     flagged = flags(planted, identity_threshold, near_copy_threshold)
-    roles, treatments, patients = (
-        planted[name].to_numpy(zero_copy_only=False) for name in ("source_role", "treatment", "patient_id")
-    )
+    roles, treatments, patients = (planted[name].to_numpy() for name in ("source_role", "treatment", "patient_id"))
     results = {}
     for metric, role, unit in (
         ("sensitivity", "train", "share of planted near-copies"),
         ("false_flag_rate", "calibration", "share of treated images of strangers"),
     ):
         mine = roles == role
-        results[metric] = _named(clustered_rate(flagged[mine], patients[mine], confidence), unit)
+        results[metric] = clustered_rate(flagged[mine], patients[mine], confidence, unit=unit)
         for treatment in sorted(set(treatments[mine])):
             rows = mine & (treatments == treatment)
-            results[f"{metric}.{treatment}"] = _named(clustered_rate(flagged[rows], patients[rows], confidence), unit)
+            name = f"{metric}.{treatment}"
+            results[name] = clustered_rate(flagged[rows], patients[rows], confidence, unit=unit)
     for name in ("jaccard", "kappa"):
         results[f"consistency_{name}"] = _worst_agreement(agreements, name, confidence)
     return results
@@ -134,7 +131,3 @@ def _worst_agreement(agreements: list[dict[str, object]], name: str, confidence:
         confidence=confidence,
         table="agreement.json",
     )
-
-
-def _named(result: MetricResult, unit: str) -> MetricResult:
-    return result.model_copy(update={"unit": unit})

@@ -5,10 +5,11 @@ evaluation patients are read here and nowhere else.
 """
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from raydistill.core.config import EvaluateConfig, Section
 from raydistill.core.seeds import derive_seed
@@ -23,6 +24,7 @@ from raydistill.stages.images import pixels, read_kept
 
 Metrics = dict[str, MetricResult]
 
+MEMBERSHIP_BATCH = 64
 RECORD_COLUMNS = ["image_id", "patient_id", "image", "labels", "prompt", "sex", "view", "age"]
 
 
@@ -34,11 +36,12 @@ class EvaluateNodeConfig(Section):
 
 
 class Evaluate(Stage):
-    """Inputs: `images` (and `verdicts`), `train`, `evaluation`, `findings`; `matches` of the auditor, `model` and
-    `reference` predictions where they apply.
+    """Inputs: `images`, `train`, `evaluation`, `findings`, and those of the following that apply.
 
-    Output: `metrics.json`, `predictions/`, `tables/`, `operating_point.json`.
-    """  # noqa: D205
+    `verdicts` (judge the kept samples only), `matches` of the auditor, `model` (attack it), `reference` (predictions
+    of the classifier trained on real images). Output: `metrics.json`, `predictions/`, `tables/`,
+    `operating_point.json`.
+    """
 
     version: ClassVar[int] = 1
     config: EvaluateNodeConfig
@@ -75,28 +78,22 @@ class Evaluate(Stage):
         points = {"identity": identity.model_dump(mode="json"), "structure": structure.model_dump(mode="json")}
         context.out.write_json("operating_point.json", points)
         scores, patients = _numpy(samples, "score"), _numpy(samples, "nearest_patient_id")
-        control_scores, control_patients = _numpy(control, "score"), _numpy(control, "query_patient_id")
-        metrics = identification.rates(
-            scores, patients, control_scores, control_patients, identity.threshold, confidence=how.confidence
-        )
+        controls = _numpy(control, "score"), _numpy(control, "query_patient_id")
+        metrics = identification.rates(scores, patients, *controls, identity.threshold, how.confidence)
+        metrics["max_similarity"] = identification.max_similarity(scores, controls[0])
+        structures = _numpy(samples, "structure_score")
         metrics["near_copy_rate"] = identification.near_copy_rate(
-            _numpy(samples, "structure_score"),
-            patients,
-            _numpy(control, "structure_score"),
-            control_patients,
-            structure.threshold,
-            confidence=how.confidence,
+            structures, patients, _numpy(control, "structure_score"), controls[1], structure.threshold, how.confidence
         )
-        matched = np.stack([np.asarray(row) for row in samples["matched_scores"].to_pylist()])
-        metrics |= identification.closer_to_train(
-            matched, _numpy(samples, "unseen_score"), patients, identity.threshold, confidence=how.confidence
-        )
+        metrics |= _train_or_unseen(samples, identity.threshold, how.confidence)
         flagged = scores >= identity.threshold
-        context.out.write_table("tables/worst_patients.parquet", identification.worst_patients(patients, flagged))
-        groups = _subgroups(context, samples)
-        context.out.write_table(
-            "tables/subgroups.parquet", identification.subgroup_rates(flagged, patients, groups, how.confidence)
-        )
+        audited = samples.select(["query_id", "score", "structure_score", "nearest_image_id", "nearest_patient_id"])
+        audited = audited.append_column("flagged", pa.array(flagged))
+        audited = audited.append_column("near_copy", pa.array(structures >= structure.threshold))
+        context.out.write_table("tables/audit.parquet", audited)
+        groups = _asked_for(context.inputs, samples)
+        subgroups = identification.subgroup_rates(flagged, patients, groups, how.confidence)
+        context.out.write_table("tables/subgroups.parquet", subgroups)
         return metrics
 
     def _membership(self, context: Context, real: pa.Table) -> Metrics:
@@ -116,7 +113,7 @@ class Evaluate(Stage):
                     part["prompt"].to_pylist(),
                     fractions=how.membership_timesteps,
                     seeds=seeds,
-                    batch_size=64,
+                    batch_size=MEMBERSHIP_BATCH,
                 )
             )
             patients.append(part["patient_id"].to_numpy())
@@ -131,18 +128,19 @@ class Evaluate(Stage):
         table = read_kept(context.inputs, ["image", "labels"])
         truth = utility.label_matrix(real["labels"].to_pylist(), findings)
         patients = real["patient_id"].to_numpy()
-        objective = utility.FindingsObjective(
-            pixels(table), utility.label_matrix(table["labels"].to_pylist(), findings), seed=self.root_seed
-        )
-        model = utility.fit(objective, steps=how.probe_steps)
+        labels = utility.label_matrix(table["labels"].to_pylist(), findings)
+        model = utility.train_classifier(pixels(table), labels, how.probe_steps, self.root_seed)
         scores = utility.predict(model, pixels(real))
-        _write_predictions(context.out, real, findings, scores)
-        options = {"confidence": how.confidence, "bootstrap": how.bootstrap, "seed": context.seed}
-        metrics = {"utility_auroc": utility.macro_auroc(truth, scores, patients, **options)}
-        context.out.write_table("tables/by_finding.parquet", utility.by_finding(truth, scores, patients, findings, **options))
+        predictions = {"image_id": real["image_id"]} | dict(zip(findings, scores.T, strict=True))
+        context.out.write_table("predictions/part-00000.parquet", pa.table(predictions))
+        options = (how.confidence, how.bootstrap, context.seed)
+        metrics = {"utility_auroc": utility.macro_auroc(truth, scores, patients, *options, findings)}
+        by_finding = utility.by_finding(truth, scores, patients, findings, *options)
+        context.out.write_table("tables/by_finding.parquet", by_finding)
         if "reference" in context.inputs:
-            best = _read_predictions(context.inputs["reference"], findings)
-            metrics["utility_loss"] = utility.paired_difference(truth, best, scores, patients, **options)
+            reference = context.inputs["reference"].read_table()
+            best = np.stack([reference[finding].to_numpy() for finding in findings], axis=1)
+            metrics["utility_loss"] = utility.paired_difference(truth, best, scores, patients, *options)
         return metrics
 
     def _fidelity(self, context: Context, real: pa.Table) -> Metrics:
@@ -163,9 +161,27 @@ def _kept_matches(inputs: Mapping[str, Store]) -> pa.Table:
     return matches.filter(pa.compute.is_in(matches["query_id"], value_set=kept))
 
 
+def _train_or_unseen(samples: pa.Table, threshold: float, confidence: float) -> Metrics:
+    """Compare equally large galleries of train and unseen patients; a sample belongs to the nearest of all."""
+    matched = np.array(samples["matched_scores"].to_pylist(), dtype=np.float64)
+    unseen = _numpy(samples, "unseen_score")
+    nearer = _numpy(samples, "score") >= unseen
+    clusters = np.where(nearer, _numpy(samples, "nearest_patient_id"), _numpy(samples, "unseen_patient_id"))
+    return identification.closer_to_train(matched, unseen, clusters, threshold, confidence)
+
+
+def _asked_for(inputs: Mapping[str, Store], samples: pa.Table) -> dict[str, list[str | None]]:
+    """Say of every matched sample what was asked of the model, by attribute."""
+    asked = inputs["images"].read_table(columns=["sample_id", "view", "sex", "age_band", "labels"])
+    place = {sample_id: row for row, sample_id in enumerate(asked["sample_id"].to_pylist())}
+    rows = asked.take([place[query_id] for query_id in samples["query_id"].to_pylist()])
+    findings = ["+".join(labels) or "no finding" for labels in rows["labels"].to_pylist()]
+    return {name: rows[name].to_pylist() for name in ("view", "sex", "age_band")} | {"findings": findings}
+
+
 def _point(strangers: pa.Table, column: str, target: float, confidence: float) -> OperatingPoint:
     return calibrate(_numpy(strangers, column), _numpy(strangers, "query_patient_id"), target, confidence)
 
 
-def _numpy(table: pa.Table, column: str) -> np.ndarray:
+def _numpy(table: pa.Table, column: str) -> NDArray[Any]:
     return table[column].to_numpy()

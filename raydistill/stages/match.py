@@ -4,7 +4,7 @@ Each eye has its own folder of matches, so that a later stage depends on the eye
 """
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,8 @@ from raydistill.stages.images import pixels
 
 MATCHED_PARTS = 8
 """Random parts of the gallery of the unseen gallery's size; more would only smooth `matched_scores`."""
+
+UNSEEN_COLUMNS = ("matched_scores", "unseen_score", "unseen_patient_id", "unseen_structure_score")
 
 RECORD_COLUMNS = ["image_id", "patient_id", "image"]
 
@@ -121,15 +123,17 @@ class MatchShard:
             self.out.write_table(f"{eye}/{name}", pa.table(columns, schema=MATCHES))
         return table.num_rows
 
-    def _unseen(self, eye: str, embeddings: NDArray[np.float32], images: NDArray[np.uint8]) -> dict[str, object]:
+    def _unseen(self, eye: str, embeddings: NDArray[np.float32], images: NDArray[np.uint8]) -> dict[str, Any]:
         """Score against people the model never saw, and against equally large parts of those it saw."""
         if eye != "auditor" or self.unseen is None:
-            blank = pa.nulls(len(images))
-            return {"matched_scores": blank, "unseen_score": blank, "unseen_structure_score": blank}
+            return {name: pa.nulls(len(images), MATCHES.field(name).type) for name in UNSEEN_COLUMNS}
         best = [part.galleries[eye].search(embeddings, 1).scores[:, 0] for part in self.parts]
+        gallery = self.unseen.galleries[eye]
+        found = gallery.search(embeddings, 1)
         return {
             "matched_scores": list(np.stack(best, axis=1)),
-            "unseen_score": self.unseen.galleries[eye].search(embeddings, 1).scores[:, 0],
+            "unseen_score": found.scores[:, 0],
+            "unseen_patient_id": [gallery.patient_ids[i] for i in found.indices[:, 0]],
             "unseen_structure_score": self.unseen.structure.search(images)[0],
         }
 

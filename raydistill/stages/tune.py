@@ -119,9 +119,7 @@ def evaluate_setting(setting: dict[str, float], evidence: Evidence, config: Tune
         risk of what is kept and its upper bound), `feasible` and the setting.
     """
     limits, how = config.tune, config.evaluate
-    policy: Policy = policy_at(
-        evidence.strangers, setting["target_fpir"], setting["near_copy_fpir"], how.confidence
-    )
+    policy: Policy = policy_at(evidence.strangers, setting["target_fpir"], setting["near_copy_fpir"], how.confidence)
     keep = ThresholdPolicy(policy).judge(evidence.matches)["keep"].to_numpy(zero_copy_only=False)
     kept_share = float(keep.mean())
     risk, risk_high = _risk(evidence, keep, how)

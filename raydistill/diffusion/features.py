@@ -1,0 +1,31 @@
+"""Features that never saw a cohort: the latents of the packaged public autoencoder.
+
+They serve where a number must not depend on private data: the linear probe inside the search, and fidelity.
+"""
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from numpy.typing import NDArray
+
+from raydistill.diffusion.components import PUBLIC, encode_images
+
+BATCH = 64
+PROBE_SIDE, POOLED_SIDE = 8, 4
+"""Sides to which latents are averaged: 256 numbers an image for a probe, 64 for a covariance of few images."""
+
+
+def public_features(images: NDArray[np.uint8], *, pooled: bool = False) -> NDArray[np.float32]:
+    """Describe images by their public latents, averaged to a small grid.
+
+    Args:
+        images: uint8 (N, R, R).
+        pooled: average to a 4 x 4 grid instead of 8 x 8, for estimates that need many more images than dimensions.
+
+    Returns:
+        float32 (N, 64 or 256).
+    """
+    vae = AutoencoderKL.from_pretrained(PUBLIC / "vae", use_safetensors=True).eval()
+    latents = torch.from_numpy(encode_images(vae, images, BATCH))
+    side = min(POOLED_SIDE if pooled else PROBE_SIDE, latents.shape[-1])
+    return torch.nn.functional.adaptive_avg_pool2d(latents, side).flatten(1).numpy()
