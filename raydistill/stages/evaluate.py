@@ -17,7 +17,7 @@ from raydistill.core.store import Store
 from raydistill.diffusion.features import public_features
 from raydistill.diffusion.sampling import Sampler
 from raydistill.matching.calibration import OperatingPoint, calibrate
-from raydistill.metrics import fidelity, identification, membership, utility
+from raydistill.metrics import classifier, fidelity, identification, membership, utility
 from raydistill.metrics.result import MetricResult
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.images import pixels, read_kept
@@ -126,11 +126,11 @@ class Evaluate(Stage):
         how = self.config.evaluate
         findings = context.inputs["findings"].read_json("cohort.json")["findings"]
         table = read_kept(context.inputs, ["image", "labels"])
-        truth = utility.label_matrix(real["labels"].to_pylist(), findings)
+        truth = classifier.label_matrix(real["labels"].to_pylist(), findings)
         patients = real["patient_id"].to_numpy()
-        labels = utility.label_matrix(table["labels"].to_pylist(), findings)
-        model = utility.train_classifier(pixels(table), labels, how.probe_steps, self.root_seed)
-        scores = utility.predict(model, pixels(real))
+        labels = classifier.label_matrix(table["labels"].to_pylist(), findings)
+        model = classifier.train_classifier(pixels(table), labels, how.probe_steps, self.root_seed)
+        scores = classifier.predict(model, pixels(real))
         predictions = {"image_id": real["image_id"]} | dict(zip(findings, scores.T, strict=True))
         context.out.write_table("predictions/part-00000.parquet", pa.table(predictions))
         options = (how.confidence, how.bootstrap, context.seed)

@@ -18,8 +18,9 @@ from raydistill.diffusion.features import public_features
 from raydistill.distributed.tune import Search, search
 from raydistill.matching.calibration import calibrate
 from raydistill.matching.policy import Policy, ThresholdPolicy, policy_at
+from raydistill.metrics.classifier import FindingsProbe, label_matrix
 from raydistill.metrics.identification import rates
-from raydistill.metrics.utility import FindingsProbe, label_matrix, macro_auroc
+from raydistill.metrics.utility import macro_auroc
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.images import pixels
 
@@ -54,9 +55,9 @@ class Evidence:
     judge_strangers: NDArray[np.float32]
     stranger_patients: NDArray[Any]
     features: NDArray[np.float32]
-    labels: NDArray[np.int64]
+    labels: NDArray[np.float32]
     test_features: NDArray[np.float32]
-    test_labels: NDArray[np.int64]
+    test_labels: NDArray[np.float32]
     test_patients: NDArray[Any]
 
 
