@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from raydistill.metrics.result import Check, MetricResult, insufficient, judge
+from raydistill.metrics.result import Check, MetricResult, insufficient, judge, results_table
 
 
 def result(value=0.1, interval=(0.05, 0.2), **extra):
@@ -91,3 +91,10 @@ def test_reason_of_a_missing_value_carries_its_note():
     assert "30 needed" in sentence
     assert "at most 0.05" in sentence
     assert "without an interval" in Check.of("m", result(interval=None), 1.0, "max").reason
+
+
+def test_results_as_a_table():
+    table = results_table({"F": result(control=0.3), "M": insufficient("nobody", n=0, unit="share")})
+    first, second = table.to_pylist()
+    assert (first["name"], first["value"], first["low"], first["high"], first["control"]) == ("F", 0.1, 0.05, 0.2, 0.3)
+    assert (second["value"], second["low"], second["note"]) == (None, None, "insufficient: nobody")
