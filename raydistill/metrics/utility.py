@@ -8,28 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raydistill.metrics.bootstrap import Floats, WeightedStatistic, evaluate, resample, weighted_auc
-from raydistill.metrics.classifier import (
-    FindingsObjective,
-    FindingsProbe,
-    fit,
-    label_matrix,
-    predict,
-    train_classifier,
-)
 from raydistill.metrics.result import MetricResult, insufficient, results_table
-
-__all__ = [
-    "FindingsObjective",
-    "FindingsProbe",
-    "by_finding",
-    "by_group",
-    "fit",
-    "label_matrix",
-    "macro_auroc",
-    "paired_difference",
-    "predict",
-    "train_classifier",
-]
 
 LEAST_CASES = 5
 """Positives and negatives a finding needs in the test set; below, its area jumps by a fifth with a single image."""
