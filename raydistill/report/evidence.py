@@ -1,0 +1,149 @@
+"""Reading a run's artifacts for people: what isn't there yet is None, and every number knows its table."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from raydistill.core.config import Config
+from raydistill.core.manifest import Manifest, is_under
+from raydistill.core.store import Store
+
+METRIC_NODES = {
+    "teacher": "teacher_evaluation",
+    "filtered": "filtered_evaluation",
+    "student": "student_evaluation",
+    "real": "real_evaluation",
+    "filter": "verdicts",
+    "selftest": "verdicts",
+}
+"""Which node's metrics.json a group of the summary's metrics comes from."""
+
+MATCH_NODES = {"teacher": "teacher_matches", "filtered": "teacher_matches", "student": "student_matches"}
+
+AUDITED = "auditor/samples"
+TABLES = {
+    "reidentification_rate": AUDITED,
+    "excess_risk": AUDITED,
+    "max_similarity": AUDITED,
+    "near_copy_rate": AUDITED,
+    "closer_to_train_share": AUDITED,
+    "control_rate": "auditor/evaluation",
+    "utility_auroc": "predictions",
+    "utility_loss": "predictions",
+    "kept": "verdicts",
+    "dropped": "verdicts",
+    "fpir": "filter/calibration",
+    "tpir": "filter/probe",
+    "sensitivity": "planted",
+    "false_flag_rate": "planted",
+    "consistency_jaccard": "agreement/agreement.json",
+    "consistency_kappa": "agreement/agreement.json",
+}
+"""Where a metric that doesn't name its table can be recomputed from."""
+
+
+class Artifacts(Protocol):
+    """A run folder with the manifests of its finished nodes; `raydistill.runner.Runner` is one."""
+
+    run: Store
+    config: Config
+    manifests: dict[str, Manifest]
+
+    def artifact(self, node: str, key: str) -> Store:
+        """Return the folder of an artifact."""
+        ...
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Tolerant reading of a run.
+
+    Args:
+        artifacts: the run; nodes without a manifest count as not there.
+    """
+
+    artifacts: Artifacts
+
+    def folder(self, node: str) -> Store | None:
+        """Return a node's artifact folder, or None while it isn't finished."""
+        manifest = self.artifacts.manifests.get(node)
+        return self.artifacts.artifact(node, manifest.key) if manifest else None
+
+    def json(self, node: str, name: str) -> Any:
+        """Read a JSON file of a node's artifact; None when either isn't there."""
+        folder = self.folder(node)
+        return folder.read_json(name) if folder and folder.exists(name) else None
+
+    def table(self, node: str, name: str, columns: Sequence[str]) -> pa.Table | None:
+        """Read the columns that a table has.
+
+        Args:
+            node: whose artifact.
+            name: a `.parquet` file, or a folder of them, in it.
+            columns: those wanted; the ones the table lacks are left out.
+
+        Returns:
+            The table; None when the node, the table or all of the columns aren't there.
+        """
+        folder = self.folder(node)
+        if folder is None:
+            return None
+        first = name if name.endswith(".parquet") else next((f"{name}/{n}" for n in folder.shards(name)), None)
+        if first is None or not folder.exists(first):
+            return None
+        there = pq.read_schema((folder / first).path, filesystem=folder.filesystem).names
+        found = [column for column in columns if column in there]
+        return folder.read_table(name, columns=found) if found else None
+
+    def pick(self, node: str, name: str, id_column: str, ids: Collection[str]) -> dict[str, dict[str, Any]]:
+        """Look rows up by id, reading only the shards that hold some of them.
+
+        Returns:
+            Row by id; ids that aren't there are left out.
+        """
+        folder, found = self.folder(node), {}
+        if folder is None:
+            return {}
+        wanted = pa.array(sorted(set(ids)), pa.string())
+        for shard in folder.shards(name):
+            path = f"{name}/{shard}"
+            if pc.any(pc.is_in(folder.read_table(path, columns=[id_column])[id_column], value_set=wanted)).as_py():
+                table = folder.read_table(path)
+                rows = table.filter(pc.is_in(table[id_column], value_set=wanted)).to_pylist()
+                found.update({row[id_column]: row for row in rows})
+        return found
+
+    def source(self, group: str, metric: str, table: str | None) -> str | None:
+        """Say where a metric can be recomputed from.
+
+        Args:
+            group: of the summary's metrics, such as `student`.
+            metric: its name, such as `excess_risk`.
+            table: what the metric itself says, if anything.
+
+        Returns:
+            A path relative to the run folder: a table where one is known, else the metrics.json that holds the value;
+            None when the node isn't finished.
+        """
+        own = METRIC_NODES[group]
+        nodes = [own, *filter(None, [MATCH_NODES.get(group)])]
+        nodes += ["teacher_matches", "selftest"] if own == "verdicts" else []
+        for name in filter(None, (table, TABLES.get(metric.split(".")[0]))):
+            for node in nodes:
+                for path in (name, f"tables/{name}", f"tables/{name}.parquet", f"agreement/{name}"):
+                    if self._holds(node, path):
+                        return self.path(node, path)
+        return self.path(own, "metrics.json")
+
+    def path(self, node: str, inside: str) -> str | None:
+        """Return the path of something in a node's artifact, relative to the run folder."""
+        manifest = self.artifacts.manifests.get(node)
+        return f"{node}/{manifest.key}/{inside}" if manifest else None
+
+    def _holds(self, node: str, path: str) -> bool:
+        manifest = self.artifacts.manifests.get(node)
+        return manifest is not None and any(is_under(entry.path, path) for entry in manifest.files)

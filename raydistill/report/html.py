@@ -1,0 +1,142 @@
+"""Render the report: one self-contained page, in two editions. The internal one shows real images, the public none."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from raydistill import __version__
+from raydistill.report import pictures, sections, tables
+from raydistill.report.evidence import Artifacts, Evidence
+from raydistill.report.figures import Figure
+from raydistill.report.patients import patient_key
+from raydistill.report.words import ANYWAY, BANNERS, GLOSSARY, LIMITS, plain
+
+PAGE = "report.html"
+
+
+def write_report(runner: Artifacts, summary: Mapping[str, Any]) -> None:
+    """Write RUN/report.html, the internal report.
+
+    Args:
+        runner: the run, with the manifests of the finished nodes.
+        summary: the content of summary.json.
+    """
+    runner.run.write_bytes(PAGE, render(runner, summary, public=False).encode())
+
+
+def render(runner: Artifacts, summary: Mapping[str, Any], *, public: bool) -> str:
+    """Render the page.
+
+    Args:
+        runner: the run.
+        summary: the content of summary.json.
+        public: leave out real images, whatever was made of one, pairs, patients' hashes, small groups and states.
+
+    Returns:
+        HTML that loads nothing from anywhere.
+    """
+    evidence, metrics = Evidence(runner), summary["metrics"]
+    template = environment().get_template("report.html.j2")
+    return template.render(
+        public=public,
+        name=summary["name"],
+        version=__version__,
+        verdict=summary["verdict"],
+        banner=BANNERS[summary["verdict"]],
+        reasons=summary["reasons"],
+        anyway=ANYWAY if is_against_verdict(runner, summary) else None,
+        tiles=tables.tiles(evidence, metrics),
+        figures=_figures(evidence, summary, public=public),
+        metric_tables=tables.metric_tables(evidence, metrics),
+        groups=tables.GROUPS,
+        filter_rows=tables.filter_rows(evidence, metrics),
+        agreement=tables.agreement(evidence),
+        nodes=tables.node_rows(evidence, summary),
+        software=_software(runner),
+        glossary=GLOSSARY,
+        limits=LIMITS,
+        plotly=Markup(get_plotlyjs().replace("</script", "<\\/script")),  # noqa: S704 - the library's own text
+        **_pictures(evidence, public=public),
+    )
+
+
+def is_against_verdict(runner: Artifacts, summary: Mapping[str, Any]) -> bool:
+    """Whether the configuration releases although the verdict isn't a pass."""
+    return summary["verdict"] != "pass" and runner.config.release.release_anyway
+
+
+def environment() -> Environment:
+    """Return the templates' environment: everything is escaped, and a name that isn't there is an error."""
+    found = Environment(
+        loader=PackageLoader("raydistill.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    found.filters |= {"show": show, "span": span, "plain": plain, "json": as_json}
+    return found
+
+
+def show(value: float | int | str | None, unit: str = "") -> str:
+    """Write a number for people: shares in percent, counts with separators, others in three or four digits.
+
+    Example:
+        >>> show(0.0469, "share of samples"), show(512.0, "samples"), show(0.81234), show(None)
+        ('4.69 %', '512', '0.8123', '—')
+    """
+    if value is None or isinstance(value, str):
+        return value or "—"
+    if unit.startswith("share"):
+        return f"{100 * value:.3g} %"
+    return f"{value:,.0f}" if float(value).is_integer() and abs(value) > 1 else f"{value:.4g}"
+
+
+def span(interval: tuple[float, float] | None, unit: str = "") -> str:
+    """Write an interval for people; empty when there is none."""
+    return f"{show(interval[0], unit)} to {show(interval[1], unit)}" if interval else ""
+
+
+def as_json(figure: Figure) -> Markup:
+    """Write a drawing as JSON that can't end the script element it stands in."""
+    return Markup(figure.plot.to_json().replace("<", "\\u003c"))  # noqa: S704 - no `<` is left
+
+
+def _figures(evidence: Evidence, summary: Mapping[str, Any], *, public: bool) -> dict[str, Figure | None]:
+    metrics = summary["metrics"]
+    return {
+        "risk": sections.risk(metrics),
+        "auditor": sections.scores(evidence, "auditor"),
+        "filter": sections.scores(evidence, "filter"),
+        "structure": sections.scores(evidence, "filter", "structure_score"),
+        "selftest": sections.selftest(metrics),
+        "frontier": sections.search(evidence),
+        "findings": sections.by_finding(evidence, public=public),
+        "subgroups": sections.subgroups(evidence, public=public),
+        "memorisation": sections.memorisation(evidence, metrics),
+        "timings": sections.timings(evidence, list(summary["nodes"])),
+    }
+
+
+def _pictures(evidence: Evidence, *, public: bool) -> dict[str, Any]:
+    if public:
+        grids = [pictures.sample_grid(evidence, "student", kept_only=True)]
+        return {"grids": [grid for grid in grids if grid], "pairs": {}, "planted": [], "worst": {}}
+    key = patient_key(evidence.artifacts.run)
+    grids = [pictures.real_grid(evidence), *(pictures.sample_grid(evidence, group) for group in sections.MODELS)]
+    pairs = {
+        f"{group.capitalize()}, by {words}": pictures.closest_pairs(evidence, group, by, key)
+        for group in sections.MODELS
+        for by, words in (("score", "the auditor's score"), ("structure_score", "structure"))
+    }
+    return {
+        "grids": [grid for grid in grids if grid],
+        "pairs": {heading: found for heading, found in pairs.items() if found},
+        "planted": pictures.planted_pairs(evidence),
+        "worst": {group: tables.worst(evidence, group, key) for group in sections.MODELS},
+    }
+
+
+def _software(runner: Artifacts) -> Mapping[str, str]:
+    manifests = list(runner.manifests.values())
+    return manifests[-1].software if manifests else {}

@@ -1,0 +1,200 @@
+"""The figures of the page, read from the run; None for what isn't there."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from raydistill.report.evidence import METRIC_NODES, Evidence
+from raydistill.report.figures import Figure, Point, Series, bars, dots, frontier, path, ridges
+from raydistill.report.words import plain
+
+Metrics = Mapping[str, Mapping[str, Mapping[str, Any]]]
+
+SYNTHETIC = ("teacher", "filtered", "student")
+MODELS = ("teacher", "student")
+SMALLEST_PUBLIC_GROUP = 11
+"""Images. Groups of 1 to 10 aren't shown outside the house.
+Source: the cell size suppression policy of the US Centers for Medicare and Medicaid Services."""
+COPIES_NEARLY_ALL = 0.9
+
+
+def risk(metrics: Metrics) -> Figure | None:
+    """Re-identification rates beside the control."""
+    series = [Series(group, [_point(metrics, group, "reidentification_rate", f"{group} samples")]) for group in SYNTHETIC]
+    controls = [_point(metrics, group, "control_rate", f"{group} samples") for group in SYNTHETIC]
+    series = _known([*series, Series("control", controls)])
+    if not series or series[0].name == "control":
+        return None
+    return dots(
+        "risk", "Images taken for a real patient",
+        "Share of images that the auditor matches to a gallery patient, with its interval. The control is the same share "
+        "among real images of people who aren't in the gallery: what lies on it is chance, what lies right of it is leak.",
+        series, unit="share of images", percent=True,
+    )  # fmt: skip
+
+
+def scores(evidence: Evidence, eye: str, column: str = "score") -> Figure | None:
+    """Distributions of the auditor's or the filter's scores; with `structure_score` of the near-copy measure."""
+    places = {
+        "probe": ("teacher_matches", f"{eye}/probe"),
+        "calibration": ("teacher_matches", f"{eye}/calibration"),
+        "evaluation": ("teacher_matches", f"{eye}/evaluation"),
+        "teacher samples": ("teacher_matches", f"{eye}/samples"),
+        "student samples": ("student_matches", f"{eye}/samples"),
+    }
+    tables = {label: evidence.table(*place, [column]) for label, place in places.items()}
+    values = {label: table[column].to_numpy() for label, table in tables.items() if table is not None and table.num_rows}
+    if not values:
+        return None
+    name, heading, caption = SCORE_WORDS[eye, column]
+    return ridges(name, heading, caption, values, _threshold(evidence, eye, column))
+
+
+SCORE_WORDS = {
+    ("auditor", "score"): (
+        "scores-auditor", "Scores in the auditor's eye",
+        "How close images come to the gallery, seen by the network that judges. Probes are new images of gallery patients; "
+        "calibration and evaluation are strangers. Samples should look like strangers.",
+    ),
+    ("filter", "score"): (
+        "scores-filter", "Scores in the filter's eye",
+        "The same seen by the network that filters. Samples from the threshold on are dropped.",
+    ),
+    ("filter", "structure_score"): (
+        "scores-structure", "Structural scores",
+        "How nearly the same picture an image is, whatever the person. Samples from the threshold on are dropped.",
+    ),
+}  # fmt: skip
+
+
+def _threshold(evidence: Evidence, eye: str, column: str) -> dict[str, float]:
+    if eye == "auditor":
+        points = (evidence.json(METRIC_NODES[group], "operating_point.json") for group in ("student", "teacher"))
+        point = next((found for found in points if found), {}).get("identity", {})
+        return {"threshold": point["threshold"]} if point else {}
+    policy = evidence.json("tune", "policy/policy.json") or {}
+    name = "identity_threshold" if column == "score" else "near_copy_threshold"
+    return {"threshold": policy[name]} if name in policy else {}
+
+
+def selftest(metrics: Metrics) -> Figure | None:
+    """Sensitivity and false flags by treatment."""
+    results = metrics.get("selftest", {})
+    names = {"sensitivity": "sensitivity", "false flags": "false_flag_rate"}
+    labels = {name: "all" if "." not in name else plain(name.split(".", 1)[1]) for name in results}
+    series = [
+        Series(shown, [_point(metrics, "selftest", n, labels[n]) for n in results if n.split(".")[0] == family])
+        for shown, family in names.items()
+    ]
+    series = _known(series)
+    if not series:
+        return None
+    return dots(
+        "selftest", "Does the filter see what it should?",
+        "Near-copies of train images were planted: treated, or pushed part of the way through the teacher's noise and "
+        "denoised. Sensitivity is the share it flags; false flags are the same treatment of strangers.",
+        series, unit="share flagged", percent=True,
+    )  # fmt: skip
+
+
+def search(evidence: Evidence) -> Figure | None:
+    """The privacy-utility frontier of the Tune search."""
+    columns = ("trial_id", "target_fpir", "near_copy_fpir", "kept_share", "utility", "risk", "risk_high")
+    table = evidence.table("tune", "trials", [*columns, "feasible", "chosen"])
+    if table is None:
+        return None
+    return frontier(
+        "frontier", "Privacy against utility",
+        "Every filter setting that was tried: the judge's excess risk of what it keeps (upper bound) against the AUROC on "
+        "calibration patients of a probe trained on it. Crosses break a bound; the ring is the setting that was chosen.",
+        table.to_pylist(), evidence.artifacts.config.tune.max_excess_risk,
+    )  # fmt: skip
+
+
+def by_finding(evidence: Evidence, *, public: bool) -> Figure | None:
+    """Utility of real, teacher, filtered and student images, finding by finding."""
+    series = [Series(group, _rows(evidence, group, "tables/by_finding.parquet", public)) for group in ("real", *SYNTHETIC)]
+    series = _known(series)
+    if not series:
+        return None
+    return dots(
+        "findings", "What a classifier learns from the images",
+        "AUROC on real evaluation images of a classifier trained on each set with the same budget. 0.5 is guessing.",
+        series, unit="AUROC", lines={"guessing": 0.5},
+    )  # fmt: skip
+
+
+def subgroups(evidence: Evidence, *, public: bool) -> Figure | None:
+    """Re-identification rate by what was asked of the model."""
+    series = _known([Series(group, _rows(evidence, group, "tables/subgroups.parquet", public)) for group in MODELS])
+    if not series:
+        return None
+    return dots(
+        "subgroups", "Risk by subgroup",
+        "Share of images taken for a gallery patient, by what was asked for. Each interval stands alone: with many "
+        "subgroups some look bad by chance.",
+        series, unit="share of images", percent=True,
+    )  # fmt: skip
+
+
+def memorisation(evidence: Evidence, metrics: Metrics) -> Figure | None:
+    """Where teacher and student stand between having learnt nothing and copying everything."""
+    manifests = evidence.artifacts.manifests
+    epochs = {name: float(manifests[name].facts["epochs"]) for name in MODELS if "epochs" in _facts(evidence, name)}
+    points = {name: _point(metrics, name, "reidentification_rate", name) for name in epochs}
+    series = _known([Series(name, [point]) for name, point in points.items()])
+    if not series:
+        return None
+    control = _point(metrics, "teacher", "control_rate", "control")
+    return path(
+        "memorisation", "Where on the path to memorisation this run was",
+        f"{regime(points.get('teacher'), control)} The longer a small set is trained on, the more of it is copied.",
+        series, epochs, control.value,
+    )  # fmt: skip
+
+
+def regime(teacher: Point | None, control: Point) -> str:
+    """Say in one sentence how much the teacher copied."""
+    if teacher is None or teacher.value is None or control.value is None:
+        return "How much the teacher copied can't be said from this run."
+    if teacher.value >= COPIES_NEARLY_ALL:
+        return "The teacher copies nearly everything it was shown: little is left to train a student on."
+    edge = control.high if control.high is not None else control.value
+    if (teacher.low if teacher.low is not None else teacher.value) > edge:
+        return "The teacher copies some of what it was shown: its samples match patients more often than strangers do."
+    return "No copying by the teacher is visible: its rate can't be told from the control."
+
+
+def timings(evidence: Evidence, nodes: Sequence[str]) -> Figure | None:
+    """Seconds of every finished node."""
+    seconds = {name: evidence.artifacts.manifests[name].seconds for name in nodes if name in evidence.artifacts.manifests}
+    caption = "Wall-clock time of every stage when it last ran; cached stages show what they took then."
+    return bars("timings", "Where the time went", caption, seconds) if seconds else None
+
+
+def _facts(evidence: Evidence, node: str) -> Mapping[str, Any]:
+    manifest = evidence.artifacts.manifests.get(node)
+    return manifest.facts if manifest else {}
+
+
+def _point(metrics: Metrics, group: str, name: str, label: str) -> Point:
+    result = metrics.get(group, {}).get(name, {})
+    low, high = result.get("interval") or (None, None)
+    return Point(label, result.get("value"), low, high, result.get("n"))
+
+
+def _known(series: Sequence[Series]) -> list[Series]:
+    """Leave out what has no value, and series without any."""
+    some = [Series(one.name, [point for point in one.points if point.value is not None]) for one in series]
+    return [one for one in some if one.points]
+
+
+def _rows(evidence: Evidence, group: str, name: str, public: bool) -> list[Point]:
+    table = evidence.table(METRIC_NODES[group], name, ["name", "value", "low", "high", "n"])
+    rows = table.to_pylist() if table is not None else []
+    points = [Point(_words(row["name"]), row["value"], row["low"], row["high"], row["n"]) for row in rows]
+    return [p for p in points if not public or (p.n or 0) >= SMALLEST_PUBLIC_GROUP]
+
+
+def _words(name: str) -> str:
+    attribute, _, value = name.partition("=")
+    return f"{plain(attribute)}: {plain(value)}" if value else plain(name)

@@ -1,0 +1,113 @@
+"""The tables of the page and the few numbers of its first screen, read from the run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from raydistill.metrics.identification import worst_patients
+from raydistill.report.evidence import METRIC_NODES, Evidence
+from raydistill.report.words import FIDELITY, FILTER, PRIVACY, UTILITY, title
+
+Metrics = Mapping[str, Mapping[str, Mapping[str, Any]]]
+
+GROUPS = ("teacher", "filtered", "student", "real")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One metric of one set: the result's fields and the path from which it can be recomputed."""
+
+    group: str
+    result: Mapping[str, Any]
+    source: str | None
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    """One metric of every set that has it."""
+
+    name: str
+    title: str
+    meaning: str
+    cells: Mapping[str, Cell]
+
+
+def metric_tables(evidence: Evidence, metrics: Metrics) -> dict[str, list[MetricRow]]:
+    """Arrange the evaluations' metrics by section (privacy, utility, fidelity) and metric."""
+    names = dict.fromkeys(name for group in GROUPS for name in metrics.get(group, {}))
+    tables: dict[str, list[MetricRow]] = {PRIVACY: [], UTILITY: [], FIDELITY: [], FILTER: []}
+    for name in names:
+        cells = {
+            group: Cell(group, metrics[group][name], evidence.source(group, name, metrics[group][name].get("table")))
+            for group in GROUPS
+            if name in metrics.get(group, {})
+        }
+        tables[title(name).section].append(MetricRow(name, title(name).name, title(name).meaning, cells))
+    return {section: rows for section, rows in tables.items() if rows}
+
+
+def filter_rows(evidence: Evidence, metrics: Metrics) -> list[MetricRow]:
+    """List the filter's counts and rates and the self-test's overall results."""
+    rows = []
+    for group in ("filter", "selftest"):
+        for name, result in metrics.get(group, {}).items():
+            if group == "filter" or "." not in name:
+                cell = Cell(group, result, evidence.source(group, name, result.get("table")))
+                rows.append(MetricRow(name, title(name).name, title(name).meaning, {"value": cell}))
+    return rows
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One number of the first screen and what to hold it against."""
+
+    label: str
+    result: Mapping[str, Any]
+    beside: str
+    other: float | None
+
+
+def tiles(evidence: Evidence, metrics: Metrics) -> list[Tile]:
+    """Choose the numbers of the first screen."""
+    budgets = evidence.artifacts.config.release.budgets
+    chosen = (
+        ("student", "reidentification_rate", "Student images taken for a real patient", "control", None),
+        ("student", "excess_risk", "Student's excess risk over chance", "at most", budgets.max_excess_risk),
+        ("student", "near_copy_rate", "Student images that are near-copies", "at most", budgets.max_near_copy_rate),
+        ("student", "utility_auroc", "Findings AUROC learnt from student images", "real images", None),
+        ("selftest", "sensitivity", "Planted near-copies the filter catches", "at least", budgets.min_sensitivity),
+    )
+    found = []
+    for group, name, label, beside, other in chosen:
+        result = metrics.get(group, {}).get(name)
+        if result is None:
+            continue
+        if name == "reidentification_rate":
+            other = result.get("control")
+        if name == "utility_auroc":
+            other = metrics.get("real", {}).get(name, {}).get("value")
+        found.append(Tile(label, result, beside, other))
+    return found
+
+
+def agreement(evidence: Evidence) -> list[Mapping[str, Any]]:
+    """How far pairs of eyes agree on the teacher's samples, each at its own threshold for the same FPIR."""
+    return evidence.json("selftest", "agreement/agreement.json") or []
+
+
+def worst(evidence: Evidence, group: str, key: bytes) -> list[dict[str, Any]]:
+    """List the patients most often matched by samples, under keyed hashes."""
+    table = evidence.table(METRIC_NODES[group], "tables/audit.parquet", ["nearest_patient_id", "flagged"])
+    if table is None or table.num_columns < 2:
+        return []
+    return worst_patients(table["nearest_patient_id"].to_numpy(), table["flagged"].to_numpy(), key).to_pylist()
+
+
+def node_rows(evidence: Evidence, summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """List every node with state, key, seconds, rows and the views it read."""
+    rows = []
+    for name, node in summary["nodes"].items():
+        manifest = evidence.artifacts.manifests.get(name)
+        inputs = sorted({f"{i.node}/{i.folder}".rstrip("/") for i in manifest.inputs.values()}) if manifest else []
+        rows.append({"node": name, **node, "counts": manifest.counts if manifest else {}, "inputs": inputs})
+    return rows

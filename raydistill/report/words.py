@@ -1,0 +1,140 @@
+"""What the report says in words: the verdict's meaning, the metrics' names, the terms, the limits."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Banner:
+    """A verdict for people: a word, a sign that needs no colour, and one plain sentence."""
+
+    word: str
+    sign: str
+    sentence: str
+
+
+BANNERS = {
+    "pass": Banner(
+        "Pass",
+        "✓",
+        "Every measured risk stays inside its budget with its whole interval, against the attacks that were run; "
+        "the bundle may leave the house under the limits below.",
+    ),
+    "fail": Banner(
+        "Fail",
+        "✕",
+        "At least one measurement breaks its budget with its whole interval: "
+        "neither this student nor its images should leave the house.",
+    ),
+    "insufficient_evidence": Banner(
+        "Insufficient evidence",
+        "?",
+        "The data can't settle the question: an interval is too wide, or there are too few patients for any claim. "
+        "That isn't a pass, and nothing should leave the house on the strength of it.",
+    ),
+    None: Banner("Not decided", "…", "The run isn't finished; what is known so far stands below."),
+}
+ANYWAY = "The configuration says to release anyway (release.release_anyway), against this verdict."
+
+
+@dataclass(frozen=True)
+class Title:
+    """A metric's name for people, what it means, and the section it stands in."""
+
+    name: str
+    meaning: str
+    section: str
+
+
+PRIVACY, UTILITY, FIDELITY, FILTER = "Privacy", "Utility", "Fidelity", "Filter"
+METRICS = {
+    "reidentification_rate": Title(
+        "Re-identification rate", "Share of images that the auditor takes for a gallery patient.", PRIVACY
+    ),
+    "control_rate": Title(
+        "Control rate", "The same share among real images of people who aren't in the gallery.", PRIVACY
+    ),
+    "excess_risk": Title("Excess risk", "(rate − control) / (1 − control): what chance doesn't explain.", PRIVACY),
+    "max_similarity": Title("Maximum similarity", "The closest that any image comes to a gallery image.", PRIVACY),
+    "near_copy_rate": Title("Near-copy rate", "Share of images that are nearly the same picture as a real one.", PRIVACY),
+    "closer_to_train_share": Title(
+        "Closer to train", "Share of images closer to people the model saw than to unseen ones; 0.5 is chance.", PRIVACY
+    ),
+    "train_minus_unseen_rate": Title(
+        "Train minus unseen rate",
+        "How much more often images match people the model saw than as many unseen ones; 0 is chance.",
+        PRIVACY,
+    ),
+    "membership_patient_auc": Title("Membership AUC by patient", "The same with one score a patient; 0.5 is chance.", PRIVACY),
+    "membership_control_auc": Title(
+        "Membership AUC, control arm", "The same between two halves of the members, where nothing can be found.", PRIVACY
+    ),
+    "membership_auc": Title("Membership AUC", "How well the model itself tells who was trained on; 0.5 is chance.", PRIVACY),
+    "membership_tpr_at_fpr_0.01": Title(
+        "Members found at 1 % false alarms", "Share of members found when 1 % of others are accused; 0.01 is chance.", PRIVACY
+    ),
+    "utility_auroc": Title("Findings AUROC", "A classifier trained on these images, tested on real ones.", UTILITY),
+    "utility_loss": Title("Utility loss", "AUROC of real training images minus AUROC of these.", UTILITY),
+    "frechet_distance": Title("Fréchet distance", "Distance of the feature distributions; lower is closer to real.", FIDELITY),
+    "kernel_distance": Title("Kernel distance", "Squared maximum mean discrepancy of the features; 0 is equal.", FIDELITY),
+    "precision": Title("Precision", "Share of images that look like a real one.", FIDELITY),
+    "recall": Title("Recall", "Share of real images that the set can look like.", FIDELITY),
+    "density": Title("Density", "How densely real neighbourhoods are hit; 1 is real.", FIDELITY),
+    "coverage": Title("Coverage", "Share of real neighbourhoods that are hit at all.", FIDELITY),
+    "kept": Title("Kept", "Teacher samples that the student may learn from.", FILTER),
+    "dropped": Title("Dropped", "Teacher samples held back, by reason.", FILTER),
+    "fpir": Title("FPIR", "Share of strangers that the filter flags.", FILTER),
+    "tpir": Title("TPIR", "Share of new images of gallery patients flagged with the right patient on top.", FILTER),
+    "sensitivity": Title("Sensitivity", "Share of planted near-copies that the filter flags.", FILTER),
+    "false_flag_rate": Title("False flag rate", "Share of equally treated strangers that it flags.", FILTER),
+    "consistency_jaccard": Title("Agreement (Jaccard)", "Flagged by both eyes out of flagged by either.", FILTER),
+    "consistency_kappa": Title("Agreement (kappa)", "Agreement of two eyes beyond chance.", FILTER),
+}
+
+
+def title(metric: str) -> Title:
+    """Return the words for a metric; a metric the report doesn't know keeps its own name."""
+    family, _, part = metric.partition(".")
+    known = METRICS.get(metric) or METRICS.get(family) or Title(metric.replace("_", " "), "", FILTER)
+    return known if metric in METRICS or not part else Title(f"{known.name}: {plain(part)}", known.meaning, known.section)
+
+
+def plain(name: str) -> str:
+    """Write a name of code for people.
+
+    Example:
+        >>> plain("identity+near_copy"), plain("noise_0.35")
+        ('identity + near copy', 'noise 0.35')
+    """
+    return name.replace("+", " + ").replace("_", " ")
+
+
+GLOSSARY = {
+    "Auditor, filter's eye, judge": "Three re-identification networks of different kinds and seeds. One filters, one judges "
+    "the search for filter settings, one audits the result: nobody is graded on their own test.",
+    "Calibration": "Patients nobody was trained on, on whom thresholds are set.",
+    "Control": "The same measurement where nothing can have leaked, such as on evaluation patients. Risk is read against it.",
+    "Evaluation": "Patients nobody was trained on and nothing was tuned on; used once, for the numbers on this page.",
+    "Excess risk": "(rate − control) / (1 − control): the share of images whose match chance doesn't explain.",
+    "FPIR": "False positive identification rate: how often a stranger is taken for somebody in the gallery.",
+    "Gallery": "All images that the teacher was trained on. Every picture is compared with every one of them.",
+    "Interval": "The range that would cover the true value in 95 of 100 such runs (or as stated), with patients, not images, "
+    "as the independent units.",
+    "Membership inference": "An attack on the model itself: does it reconstruct images it was trained on better than others?",
+    "Near-copy": "A picture that is nearly the same, pixel by pixel after small shifts, whatever the person.",
+    "Probe": "Withheld images of gallery patients: they tell whether a known patient is recognised from a new image.",
+    "Score": "The largest similarity of an image to any gallery image, from −1 to 1.",
+    "Student": "The model trained on the kept synthetic images only. It is what may be released.",
+    "Teacher": "The model trained on the real images. It never leaves the house.",
+    "Threshold": "The score from which an image counts as a match, set so that strangers are flagged at the wanted FPIR.",
+    "TPIR": "True positive identification rate: how often a gallery patient is recognised.",
+}
+
+LIMITS = (
+    "No formal guarantee: this is not differential privacy. The attacks that were run found what is stated; "
+    "others, or later ones, may find more.",
+    "A pass is against the budgets of this run's configuration. Whether these are the right budgets is for people to decide.",
+    "Re-identification is judged by networks trained on this cohort. A stronger recogniser may see more; the self-test "
+    "says how much these ones miss on copies that were planted.",
+    "Risk is measured over these samples. Other prompts, or very many more samples, can reach rarer patients.",
+    "Utility is that of a small classifier of the findings named here, not of clinical use. Synthetic images are not for diagnosis.",
+)
