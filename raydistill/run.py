@@ -1,11 +1,9 @@
 """One run from configuration to verdict: session, stages in order, summary, report, release."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from raydistill.core.config import Config
-from raydistill.core.progress import Progress
 from raydistill.core.store import Store
 from raydistill.display import Display
 
@@ -52,9 +50,11 @@ def run(config: Config, run_dir: str | None = None, display: Display | None = No
     Raises:
         RaydistillError: with a message for that person.
     """
+    from raydistill.distributed.session import quiet_libraries, require_shared, session
+
+    quiet_libraries()
     store = Store.open(run_dir or default_run_dir(config))
     check_before_ray(config, store)
-    from raydistill.distributed.session import require_shared, session
     from raydistill.pipeline import wire
     from raydistill.runner import Runner
 
@@ -105,6 +105,3 @@ def _write_summary(runner: Any, states: dict[str, str]) -> dict[str, Any]:
     summary = summarise(runner, states)
     runner.run.write_json("summary.json", summary)
     return summary
-
-
-ProgressFactory = Callable[[str], Progress]

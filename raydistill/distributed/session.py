@@ -17,6 +17,14 @@ from raydistill.core.errors import RaydistillError
 CONNECT_TIMEOUT_S = 5.0
 POLL_S = 0.5
 
+QUIET_ENVIRONMENT = {
+    "TRANSFORMERS_VERBOSITY": "error",
+    "DIFFUSERS_VERBOSITY": "error",
+    # Importing DeepSpeed on the driver looks for a device and warns; workers are told theirs by configuration.
+    "DS_ACCELERATOR": "cpu",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+}
+
 LOCAL_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # A Ray that stays on this machine binds to loopback; the variable's name is Ray's, the effect is not OS-bound.
@@ -26,6 +34,12 @@ LOCAL_ENVIRONMENT = {
     # DeepSpeed and transformers would otherwise start one thread pool a core in every worker.
     "OMP_NUM_THREADS": "1",
 }
+
+
+def quiet_libraries() -> None:
+    """Keep the chatter of libraries off the terminal; call it before they are imported. A set variable wins."""
+    for name, value in QUIET_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
 
 
 def reachable_address() -> str | None:

@@ -6,6 +6,7 @@ counter: a resumed run sees the batches an unbroken one would have seen, whateve
 
 import json
 import math
+import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -156,10 +157,7 @@ def _loop(config: dict[str, Any]) -> None:
 
 def _prepare(objective: Objective, job: TrainJob) -> tuple[Any, Any]:
     """Wrap the objective's module in a DeepSpeed engine, with its optimizer, schedule and moving average."""
-    import os
-
-    if not job.compute.num_gpus:
-        os.environ["DS_ACCELERATOR"] = "cpu"
+    os.environ["DS_ACCELERATOR"] = "cuda" if job.compute.num_gpus else "cpu"
     import deepspeed
     from diffusers.optimization import get_scheduler
     from diffusers.training_utils import EMAModel
