@@ -7,17 +7,20 @@ procedural pictures and a tokenizer of the prompt template. Neither ever saw a c
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, SchedulerMixin, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers.utils import logging as diffusers_logging
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from numpy.typing import NDArray
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers.utils import logging as transformers_logging
 
 from raydistill.core.config import DiffusionConfig
 from raydistill.core.errors import InputError
@@ -156,20 +159,32 @@ def _scheduler(config: DiffusionConfig) -> DDIMScheduler:
 
 def load_pipeline(folder: Path) -> StableDiffusionPipeline:
     """Load a folder as plain diffusers does: from local files, safetensors only, no code from the folder."""
-    pipeline = StableDiffusionPipeline.from_pretrained(
-        folder, local_files_only=True, use_safetensors=True, safety_checker=None, requires_safety_checker=False
-    )
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+    with _without_bars():
+        return StableDiffusionPipeline.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, safety_checker=None, requires_safety_checker=False
+        )
 
 
 def save(pipeline: StableDiffusionPipeline, folder: Path) -> None:
     """Write a pipeline as a folder with safetensors, and the two tokenizer files that older readers expect."""
-    pipeline.save_pretrained(folder, safe_serialization=True)
+    with _without_bars():
+        pipeline.save_pretrained(folder, safe_serialization=True)
     vocabulary = Path(pipeline.tokenizer.name_or_path)
     for name in ("vocab.json", "merges.txt"):
         if (vocabulary / name).exists():
             shutil.copyfile(vocabulary / name, folder / "tokenizer" / name)
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Keep two libraries' progress bars away from the terminal: the pipeline shows its own."""
+    for logging in (diffusers_logging, transformers_logging):
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for logging in (diffusers_logging, transformers_logging):
+            logging.enable_progress_bar()
 
 
 def load(folder: Path, device: str = "cpu") -> Components:
