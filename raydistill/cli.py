@@ -185,3 +185,7 @@ def _table(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
     Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160).print(table)
+
+
+if __name__ == "__main__":
+    app()

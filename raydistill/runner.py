@@ -19,7 +19,6 @@ from raydistill.core.config import Config
 from raydistill.core.errors import InputError, LineageError
 from raydistill.core.manifest import SCHEMA_VERSION, InputEntry, Manifest, artifact_key, digest_files
 from raydistill.core.progress import Progress, silent
-from raydistill.core.seeds import derive_seed
 from raydistill.core.store import Store
 from raydistill.stages.base import Context, Stage
 
@@ -73,7 +72,7 @@ class Runner:
                 lines.append(Planned(stage.node, type(stage).__name__, "waiting", None, inputs))
                 continue
             key = self._key(stage)
-            manifest = self._load(stage, key)
+            manifest = self.load(stage.node, key)
             state: State = "cached" if manifest else "to run"
             lines.append(Planned(stage.node, type(stage).__name__, state, key, inputs))
         return lines
@@ -89,7 +88,7 @@ class Runner:
             Its manifest, and whether it was cached.
         """
         key = self._key(stage)
-        manifest = self._load(stage, key)
+        manifest = self.load(stage.node, key)
         if manifest:
             return manifest, True
         out, work = self.artifact(stage.node, key), self.run / ".work" / stage.node / key
@@ -141,7 +140,7 @@ class Runner:
         for stage in self.stages:
             node = stage.node
             key = self._key(stage)
-            manifest = self._load(stage, key)
+            manifest = self.load(stage.node, key)
             if manifest is None:
                 raise LineageError(f"{node}: no artifact with key {key}; the run isn't complete, or a file is missing")
             _compare(node, manifest, self.artifact(node, key))
@@ -153,16 +152,13 @@ class Runner:
         """Return the folder of an artifact."""
         return self.run / node / key
 
-    def hmac_key(self) -> bytes:
-        """Return the key with which patient ids are hashed in reports of this run."""
-        return derive_seed(self.config.seed, "patient hashes").to_bytes(8, "big")
-
-    def _load(self, stage: Stage, key: str) -> Manifest | None:
-        out = self.artifact(stage.node, key)
+    def load(self, node: str, key: str) -> Manifest | None:
+        """Read a node's manifest, None when there is no complete artifact with this key."""
+        out = self.artifact(node, key)
         if not out.exists("manifest.json"):
             return None
         manifest = Manifest.model_validate_json(out.read_bytes("manifest.json"))
-        self.manifests[stage.node] = manifest
+        self.manifests[node] = manifest
         return manifest
 
     def _entries(self, stage: Stage) -> dict[str, InputEntry]:

@@ -1,0 +1,180 @@
+"""The whole path: contract, counts, lineage, resumption. Every engine is real; the run was killed twice on its way."""
+
+import hashlib
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+import yaml
+
+from raydistill.core.config import Config
+from raydistill.core.loading import load_config
+from raydistill.core.progress import silent
+from raydistill.core.store import Store
+from raydistill.metrics.result import MetricResult
+from raydistill.pipeline import wire
+from raydistill.runner import Runner
+from tests.golden.conftest import MICRO, run_to_end
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800)]
+
+RISK = [
+    "reidentification_rate",
+    "control_rate",
+    "excess_risk",
+    "max_similarity",
+    "near_copy_rate",
+    "closer_to_train_share",
+    "membership_auc",
+    "membership_tpr_at_fpr_0.01",
+]
+QUALITY = ["utility_auroc", "frechet_distance", "kernel_distance", "precision", "recall", "density", "coverage"]
+
+
+def artifact(golden, node):
+    return golden["store"] / node / golden["summary"]["nodes"][node]["key"]
+
+
+def test_summary_keeps_its_contract(golden):
+    summary = golden["summary"]
+    assert summary["schema"] == 1
+    assert summary["verdict"] in ("pass", "fail", "insufficient_evidence")
+    assert summary["reasons"]
+    assert all(node["state"] in ("done", "cached") for node in summary["nodes"].values())
+    metrics = summary["metrics"]
+    for group, names in {"teacher": RISK + QUALITY, "student": RISK + QUALITY, "real": QUALITY}.items():
+        assert set(names) <= set(metrics[group]), group
+    assert {"kept", "fpir", "tpir"} <= set(metrics["filter"])
+    assert {"sensitivity", "false_flag_rate", "consistency_jaccard"} <= set(metrics["selftest"])
+    for group in metrics.values():
+        for value in group.values():
+            MetricResult.model_validate(value)
+
+
+def test_every_count_can_be_recomputed_from_a_table(golden):
+    verdicts = artifact(golden, "verdicts").read_table("verdicts/part-00000.parquet").to_pylist()
+    counted = Counter(row["reason"] for row in verdicts)
+    metrics = golden["summary"]["metrics"]["filter"]
+    assert metrics["kept"]["value"] == counted["kept"]
+    assert sum(m["value"] for n, m in metrics.items() if n == "kept" or n.startswith("dropped.")) == len(verdicts)
+    audit = artifact(golden, "teacher_evaluation").read_table("tables/audit.parquet")
+    rate = sum(audit["flagged"].to_pylist()) / audit.num_rows
+    assert golden["summary"]["metrics"]["teacher"]["reidentification_rate"]["value"] == pytest.approx(rate)
+
+
+def test_no_sample_is_lost_or_doubled_by_the_kills(golden):
+    for node in ("teacher_samples", "student_samples"):
+        ids = artifact(golden, node).read_table("samples")["sample_id"].to_pylist()
+        assert ids == [f"{node}-{i:08d}" for i in range(96)]
+
+
+def test_roles_are_patient_disjoint(golden):
+    data = artifact(golden, "ingest")
+    patients = {
+        role: set(data.read_table(role)["patient_id"].to_pylist())
+        for role in ("train", "probe", "calibration", "evaluation")
+    }
+    assert patients["probe"] <= patients["train"]
+    assert not patients["train"] & patients["calibration"]
+    assert not patients["train"] & patients["evaluation"]
+    assert not patients["calibration"] & patients["evaluation"]
+
+
+def test_the_same_command_again_does_nothing_but_say_so(golden):
+    again = run_to_end(golden["uri"])
+    assert again.returncode == 0
+    assert "nothing to run" in again.stderr
+    assert "verdict: " in again.stdout
+
+
+def test_a_changed_threshold_reruns_only_what_follows(golden):
+    config = load_config(MICRO, ["tune.max_excess_risk=0.5"])
+    states = {line.node: line.state for line in Runner(golden["store"], config, wire(config)).plan()}
+    cached = {node for node, state in states.items() if state == "cached"}
+    assert {"ingest", "reid_filter", "reid_auditor", "teacher", "teacher_samples", "teacher_matches"} <= cached
+    assert states["tune"] == "to run"
+    assert states["student"] == "waiting"
+
+
+def test_the_student_stage_works_with_the_real_data_unreadable(golden, local_ray, tmp_path):
+    """Only the samples and the verdicts exist in this run folder: no ingest, no eye, no teacher."""
+    config = Config.model_validate(
+        {k: v for k, v in yaml.safe_load(golden["store"].read_bytes("config.yaml")).items() if k != "schema"}
+    )
+    store = Store.open(str(tmp_path / "only-synthetic"))
+    for node in ("teacher_samples", "verdicts"):
+        key = golden["summary"]["nodes"][node]["key"]
+        with artifact(golden, node).local() as folder:
+            store.upload(folder, f"{node}/{key}")
+    stages = wire(config)
+    runner = Runner(store, config, stages)
+    for node in ("teacher_samples", "verdicts"):
+        runner.load(node, golden["summary"]["nodes"][node]["key"])
+    manifest, cached = runner.execute(next(s for s in stages if s.node == "student"), silent)
+    assert not cached
+    assert {entry.node for entry in manifest.inputs.values()} == {"teacher_samples", "verdicts"}
+    assert manifest.key == golden["summary"]["nodes"]["student"]["key"]
+    assert sorted(p.name for p in (tmp_path / "only-synthetic").iterdir() if not p.name.startswith(".")) == [
+        "student",
+        "teacher_samples",
+        "verdicts",
+    ]
+
+
+def test_verify_finds_a_changed_byte(golden):
+    said = subprocess.run(
+        [sys.executable, "-m", "raydistill.cli", "verify", golden["uri"]], capture_output=True, text=True, check=False
+    )
+    assert said.returncode == 0, said.stderr
+    victim = artifact(golden, "verdicts")
+    before = victim.read_bytes("metrics.json")
+    victim.write_bytes("metrics.json", before.replace(b"0", b"1", 1))
+    try:
+        said = subprocess.run(
+            [sys.executable, "-m", "raydistill.cli", "verify", golden["uri"]],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        victim.write_bytes("metrics.json", before)
+    assert said.returncode == 1
+    assert "verdicts: metrics.json" in said.stderr
+    assert "Traceback" not in said.stderr
+
+
+PLAIN = """
+import sys
+sys.modules["raydistill"] = None
+from diffusers import DiffusionPipeline
+pipeline = DiffusionPipeline.from_pretrained(sys.argv[1], local_files_only=True)
+pipeline("chest x-ray, pa view", num_inference_steps=2).images[0].save(sys.argv[2])
+"""
+
+
+def test_plain_diffusers_loads_the_student(golden, tmp_path):
+    artifact(golden, "student").download(tmp_path / "student", "model")
+    made = subprocess.run(
+        [sys.executable, "-c", PLAIN, tmp_path / "student", tmp_path / "x.png"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert made.returncode == 0, made.stderr[-2000:]
+    assert (tmp_path / "x.png").stat().st_size > 100
+    assert not [p for p in (tmp_path / "student").rglob("*") if p.suffix in (".bin", ".pt", ".pkl", ".ckpt")]
+
+
+def test_nothing_is_released_unless_the_verdict_is_pass(golden):
+    released = (golden["store"] / "release").files()
+    assert bool(released) == (golden["summary"]["verdict"] == "pass")
+
+
+def test_no_scratch_is_left_and_files_are_what_manifests_say(golden):
+    assert not (golden["store"] / ".work").files()
+    for node, line in golden["summary"]["nodes"].items():
+        manifest = artifact(golden, node).read_json("manifest.json")
+        assert manifest["key"] == line["key"]
+        entry = manifest["files"][0]
+        assert hashlib.sha256(artifact(golden, node).read_bytes(entry["path"])).hexdigest() == entry["sha256"]
