@@ -1,0 +1,1 @@
+"""Diffusion models: their folder, how they learn, how they are sampled."""

@@ -51,7 +51,7 @@ def _turned(side: int, rng: np.random.Generator) -> tuple[Layer, Layer]:
 
 
 def _edge(distance: Layer, side: int, rng: np.random.Generator) -> Layer:
-    softness = rng.choice([0.5, 1.0, 4.0, 12.0]) * 2.0 / side
+    softness = float(rng.choice([0.5, 1.0, 4.0, 12.0])) * 2.0 / side
     return 1.0 / (1.0 + np.exp(np.clip(distance / softness, -30.0, 30.0)))
 
 
@@ -81,7 +81,7 @@ def _blobs(side: int, rng: np.random.Generator) -> Layer:
 
 def _grating(side: int, rng: np.random.Generator) -> Layer:
     across, along = _turned(side, rng)
-    wave = np.sin(across * rng.uniform(3.0, side / 3) + rng.uniform(0.0, 2.0) * along**2)
+    wave: Layer = np.sin(across * rng.uniform(3.0, side / 3) + rng.uniform(0.0, 2.0) * along**2).astype(np.float32)
     return _edge(wave, side, rng) if rng.random() < 0.3 else 0.5 + 0.5 * wave
 
 

@@ -25,8 +25,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from raydistill.core.seeds import derive_seed, generator
 from raydistill.data.phantom import render
 from raydistill.data.prompts import template_texts
-from raydistill.diffusion.components import PUBLIC, reconstruction_error
+from raydistill.diffusion.components import reconstruction_error
 from raydistill.diffusion.pictures import draw
+from raydistill.diffusion.tiny import PUBLIC
 from raydistill.diffusion.tokenizer import write_tokenizer
 
 Pool = NDArray[np.uint8]
@@ -77,7 +78,7 @@ def batches(source: list[Pool], steps: int) -> Iterator[torch.Tensor]:
         side = min(int(rng.choice([32, 48, 64])), pool.shape[1])
         rows = rng.integers(len(pool), size=BATCH_PIXELS // side**2)
         top, left = rng.integers(pool.shape[1] - side + 1, size=2)
-        crop = np.rot90(pool[rows, top : top + side, left : left + side], rng.integers(4), axes=(1, 2))
+        crop = np.rot90(pool[rows, top : top + side, left : left + side], int(rng.integers(4)), axes=(1, 2))
         crop = crop[:, :, :: rng.choice([-1, 1])]
         yield torch.from_numpy(np.ascontiguousarray(crop, dtype=np.float32) / 127.5 - 1.0)[:, None].repeat(1, 3, 1, 1)
 

@@ -6,6 +6,7 @@ the arithmetic of a row doesn't depend on how many rows came with it.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -190,7 +191,7 @@ class Sampler:
         table = torch.cat([self.parts.text_encoder(part).last_hidden_state for part in ids.split(EMBEDDING_BATCH)])
         return lambda rows: table[[numbers[prompts[row]] for row in rows]], table[:1]
 
-    def _in_batches(self, make: Callable[[Rows], NDArray], count: int, batch_size: int) -> NDArray:
+    def _in_batches(self, make: Callable[[Rows], NDArray[Any]], count: int, batch_size: int) -> NDArray[Any]:
         results = []
         for start in range(0, count, batch_size):
             rows = np.minimum(np.arange(start, start + batch_size), count - 1)

@@ -1,0 +1,112 @@
+"""A Stable Diffusion folder on disk: which files it must have, where it comes from, how it is read and written."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from diffusers import StableDiffusionPipeline
+from diffusers.utils import logging as diffusers_logging
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from transformers.utils import logging as transformers_logging
+
+from raydistill.core.errors import InputError
+
+WEIGHTS = {
+    "vae": "diffusion_pytorch_model.safetensors",
+    "unet": "diffusion_pytorch_model.safetensors",
+    "text_encoder": "model.safetensors",
+}
+"""The weights a folder must have; diffusers' and transformers' own file names."""
+
+CLASSES = {
+    "_class_name": "StableDiffusionPipeline",
+    "vae": "AutoencoderKL",
+    "unet": "UNet2DConditionModel",
+    "text_encoder": "CLIPTextModel",
+}
+DESCRIPTIONS = ("model_index.json", "scheduler/scheduler_config.json", *(f"{part}/config.json" for part in WEIGHTS))
+
+
+def check_layout(folder: Path) -> None:
+    """Check that a folder is a whole Stable Diffusion folder with safetensors.
+
+    Raises:
+        InputError: naming what is missing, or which class is another.
+    """
+    needed = [*DESCRIPTIONS, *(f"{part}/{name}" for part, name in WEIGHTS.items())]
+    missing = [name for name in needed if not (folder / name).exists()]
+    if not any((folder / "tokenizer" / name).exists() for name in ("vocab.json", "tokenizer.json")):
+        missing.append("tokenizer/vocab.json")
+    if missing:
+        raise InputError(
+            f"{folder} isn't a Stable Diffusion folder with safetensors: {', '.join(missing)} missing; "
+            "weights in .bin or .ckpt can run code when read and are refused: convert them with save_pretrained"
+        )
+    index = json.loads((folder / "model_index.json").read_text())
+    found = {"_class_name": index.get("_class_name")} | {part: index.get(part, [None])[-1] for part in WEIGHTS}
+    if found != CLASSES:
+        raise InputError(f"{folder} holds {found}; {CLASSES} is needed")
+
+
+def find(name: str, local_files_only: bool) -> Path:
+    """Find a folder by its path, or a model of the hub by its id: in the local cache, or downloaded if allowed.
+
+    Raises:
+        InputError: when there is neither.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    patterns = [*DESCRIPTIONS, "tokenizer/*", *(f"{part}/{file}" for part, file in WEIGHTS.items())]
+    try:
+        return Path(snapshot_download(name, local_files_only=local_files_only, allow_patterns=patterns))
+    except (LocalEntryNotFoundError, HFValidationError, HfHubHTTPError) as error:
+        raise InputError(
+            f"pretrained: no folder {name}, and no such model in the local cache; "
+            "download it first, or set local_files_only: false"
+        ) from error
+
+
+def load_pipeline(folder: Path) -> StableDiffusionPipeline:
+    """Load a folder as plain diffusers does: from local files, safetensors only, no code from the folder."""
+    with _without_bars():
+        return StableDiffusionPipeline.from_pretrained(
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            safety_checker=None,
+            feature_extractor=None,
+            image_encoder=None,
+            requires_safety_checker=False,
+        )
+
+
+def save(pipeline: StableDiffusionPipeline, folder: Path) -> None:
+    """Write a pipeline as a folder with safetensors, and the two tokenizer files that older readers expect."""
+    with _without_bars():
+        pipeline.save_pretrained(folder, safe_serialization=True)
+    vocabulary = Path(pipeline.tokenizer.name_or_path)
+    for name in ("vocab.json", "merges.txt"):
+        if (vocabulary / name).exists():
+            shutil.copyfile(vocabulary / name, folder / "tokenizer" / name)
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Keep two libraries' progress bars away from the terminal: the pipeline shows its own."""
+    for logging in (diffusers_logging, transformers_logging):
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for logging in (diffusers_logging, transformers_logging):
+            logging.enable_progress_bar()
+
+
+def sha256(file: Path) -> str:
+    """Hash a file's content: 64 hexadecimal digits."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

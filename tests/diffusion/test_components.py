@@ -1,0 +1,151 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DiffusionPipeline
+
+from raydistill.core.config import DiffusionConfig
+from raydistill.core.errors import InputError
+from raydistill.data.phantom import render
+from raydistill.diffusion import components
+from raydistill.diffusion.folder import check_layout
+from raydistill.diffusion.pictures import draw
+
+
+@pytest.fixture(scope="module")
+def parts(tiny):
+    return components.load(tiny)
+
+
+def test_plain_diffusers_makes_an_image_from_a_prompt(tiny, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    pipeline = DiffusionPipeline.from_pretrained(tiny)
+    pipeline.set_progress_bar_config(disable=True)
+    image = pipeline("chest x-ray, no finding", num_inference_steps=2, generator=torch.Generator().manual_seed(0))
+    assert image.images[0].size == (16, 16)
+    assert type(pipeline).__name__ == "StableDiffusionPipeline"
+    assert pipeline.safety_checker is None
+
+
+def test_folder_holds_only_safetensors_text_and_no_code(tiny):
+    suffixes = {file.suffix for file in tiny.rglob("*") if file.is_file()}
+    assert suffixes == {".json", ".txt", ".safetensors"}
+    check_layout(tiny)
+
+
+def test_the_same_seed_gives_the_same_weights_and_leaves_the_global_stream_alone(config, tiny, tmp_path):
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    components.build_tiny(config, resolution=16, seed=3, folder=tmp_path / "again")
+    components.build_tiny(config, resolution=16, seed=4, folder=tmp_path / "other")
+    assert torch.equal(torch.rand(3), expected)
+    weights = "unet/diffusion_pytorch_model.safetensors"
+    assert (tmp_path / "again" / weights).read_bytes() == (tiny / weights).read_bytes()
+    assert (tmp_path / "other" / weights).read_bytes() != (tiny / weights).read_bytes()
+
+
+def test_special_tokens_agree_with_the_text_encoder(parts):
+    text = parts.text_encoder.config
+    ids = components.tokenize(parts.tokenizer, ["chest x-ray", ""])
+    assert ids.dtype == np.int64
+    assert ids.shape == (2, 32)
+    assert text.vocab_size == len(parts.tokenizer) == ids.max() + 1
+    assert (text.bos_token_id, text.eos_token_id) == (parts.tokenizer.bos_token_id, parts.tokenizer.eos_token_id)
+    assert ids[0, 0] == text.bos_token_id
+    assert (ids[1, 1:] == text.eos_token_id).all()
+    assert ids.max(axis=1).tolist() == [text.eos_token_id] * 2
+
+
+def test_latents_have_about_unit_scale_and_do_not_depend_on_the_batch(parts, images):
+    latents = components.encode_images(parts.vae, images, 8)
+    assert latents.shape == (8, 4, 4, 4)
+    assert latents.dtype == np.float32
+    assert 0.3 < latents.std() < 2.0
+    np.testing.assert_allclose(components.encode_images(parts.vae, images, 3), latents, atol=1e-4)
+
+
+def test_reversed_views_are_encoded_as_what_they_show(parts, images):
+    mirrored = components.encode_images(parts.vae, images[:, :, ::-1], 8)
+    np.testing.assert_array_equal(mirrored, components.encode_images(parts.vae, images[:, :, ::-1].copy(), 8))
+
+
+@pytest.mark.parametrize(("resolution", "psnr"), [(32, 25.0), (64, 27.0)])
+def test_shipped_autoencoder_keeps_phantoms(parts, resolution, psnr):
+    patients = np.arange(64)
+    pictures = render(patients, np.zeros_like(patients), seed=77, resolution=resolution).images
+    assert components.reconstruction_error(parts.vae, pictures)["psnr"] > psnr
+
+
+def test_shipped_autoencoder_keeps_procedural_pictures(parts):
+    assert components.reconstruction_error(parts.vae, draw(64, side=64, seed=77))["psnr"] > 27.0
+
+
+def test_reconstruction_error_is_zero_grey_levels_for_an_identity(parts, monkeypatch):
+    pictures = np.full((2, 16, 16), 100, np.uint8)
+    monkeypatch.setattr(components, "decode_latents", lambda vae, latents: np.full((2, 16, 16), 103, np.uint8))
+    error = components.reconstruction_error(parts.vae, pictures)
+    assert error["mae"] == 3.0
+    assert error["psnr"] == pytest.approx(20 * np.log10(255 / 3))
+
+
+def test_pretrained_folder_is_copied_to_the_asked_resolution(tiny, config, tmp_path):
+    chosen = config.model_copy(update={"pretrained": str(tiny)})
+    components.prepare_initial(chosen, resolution=32, seed=0, folder=tmp_path / "copy")
+    copied, original = components.load(tmp_path / "copy"), components.load(tiny)
+    assert copied.unet.config.sample_size == 8
+    assert all(torch.equal(a, b) for a, b in zip(copied.unet.parameters(), original.unet.parameters(), strict=True))
+    assert set(components.weights_provenance(chosen)["sha256"]) == {
+        "vae/diffusion_pytorch_model.safetensors",
+        "unet/diffusion_pytorch_model.safetensors",
+        "text_encoder/model.safetensors",
+    }
+
+
+def test_pickled_weights_are_refused(tiny, config, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny, broken)
+    (broken / "unet/diffusion_pytorch_model.safetensors").rename(broken / "unet/diffusion_pytorch_model.bin")
+    chosen = config.model_copy(update={"pretrained": str(broken)})
+    with pytest.raises(InputError, match=r"unet/diffusion_pytorch_model\.safetensors missing"):
+        components.prepare_initial(chosen, resolution=16, seed=0, folder=tmp_path / "out")
+
+
+def test_another_pipeline_is_refused(tiny, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(tiny, other)
+    index = json.loads((other / "model_index.json").read_text())
+    (other / "model_index.json").write_text(json.dumps(index | {"_class_name": "StableDiffusionXLPipeline"}))
+    with pytest.raises(InputError, match="StableDiffusionXLPipeline"):
+        components.load(other)
+
+
+def test_an_unknown_model_is_one_readable_error(config, tmp_path):
+    chosen = config.model_copy(update={"pretrained": "nobody/nothing"})
+    with pytest.raises(InputError, match="no folder nobody/nothing"):
+        components.prepare_initial(chosen, resolution=16, seed=0, folder=tmp_path / "out")
+
+
+@pytest.mark.parametrize("pretrained", [False, True])
+def test_a_resolution_that_does_not_divide_is_refused(tiny, config, tmp_path, pretrained):
+    chosen = config.model_copy(update={"pretrained": str(tiny) if pretrained else None})
+    with pytest.raises(InputError, match="isn't a multiple of 8"):
+        components.prepare_initial(chosen, resolution=20, seed=0, folder=tmp_path / "out")
+
+
+@pytest.mark.parametrize(("prediction", "spacing"), [("v_prediction", "trailing"), ("epsilon", "leading")])
+def test_velocity_models_start_from_pure_noise(tmp_path, prediction, spacing):
+    config = DiffusionConfig(block_out_channels=(32, 64), text_hidden_size=32, prediction_type=prediction)
+    components.build_tiny(config, resolution=16, seed=0, folder=tmp_path / "model")
+    scheduler = components.load(tmp_path / "model").scheduler
+    assert scheduler.config.timestep_spacing == spacing
+    assert (float(scheduler.alphas_cumprod[-1]) < 1e-6) == (prediction == "v_prediction")
+
+
+def test_provenance_names_public_weights_by_digest():
+    provenance = components.weights_provenance(DiffusionConfig())
+    assert provenance["name"] == components.PUBLIC_NAME
+    assert all(len(digest) == 64 for digest in provenance["sha256"].values())
+    assert json.loads(json.dumps(provenance)) == provenance

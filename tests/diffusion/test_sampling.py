@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+import torch
+
+from raydistill.diffusion.components import decode_latents, encode_images
+from raydistill.diffusion.sampling import Sampler
+
+SEEDS = [2**62 + 5, 1, 2, 3, 4, 5, 6, 7]
+OPTIONS = {"guidance_scale": 2.0, "num_inference_steps": 4}
+
+
+@pytest.fixture(scope="module")
+def sampler(tiny):
+    return Sampler(tiny)
+
+
+@pytest.fixture(scope="module")
+def samples(sampler, prompts):
+    return sampler.generate(prompts, SEEDS, batch_size=4, **OPTIONS)
+
+
+def test_samples_are_grey_images_of_the_models_size(samples):
+    assert samples.shape == (8, 16, 16)
+    assert samples.dtype == np.uint8
+    assert len(np.unique(samples.reshape(8, -1), axis=0)) == 8
+
+
+def test_a_padded_tail_changes_nothing(sampler, prompts, samples):
+    np.testing.assert_array_equal(sampler.generate(prompts[:6], SEEDS[:6], batch_size=4, **OPTIONS), samples[:6])
+
+
+def test_the_company_and_the_place_in_a_batch_change_nothing(sampler, prompts, samples):
+    order = np.array([5, 0, 7, 2, 1, 6, 4, 3])
+    shuffled = sampler.generate([prompts[i] for i in order], [SEEDS[i] for i in order], batch_size=4, **OPTIONS)
+    np.testing.assert_array_equal(shuffled, samples[order])
+
+
+def test_another_batch_size_changes_a_grey_level_at_most(sampler, prompts, samples):
+    for size in (1, 3, 8):
+        other = sampler.generate(prompts, SEEDS, batch_size=size, **OPTIONS)
+        assert np.abs(other.astype(int) - samples).max() <= 1
+
+
+def test_the_global_stream_of_randomness_is_not_used(sampler, prompts, samples):
+    torch.manual_seed(123)
+    np.testing.assert_array_equal(sampler.generate(prompts, SEEDS, batch_size=4, **OPTIONS), samples)
+
+
+def test_guidance_of_one_is_no_guidance(sampler, prompts):
+    plain = sampler.generate(prompts, SEEDS, guidance_scale=1.0, num_inference_steps=4, batch_size=4)
+    nearly = sampler.generate(prompts, SEEDS, guidance_scale=1.0 + 1e-6, num_inference_steps=4, batch_size=4)
+    assert np.abs(plain.astype(int) - nearly).max() <= 1
+
+
+def test_little_noise_returns_what_the_autoencoder_makes_of_the_image(sampler, images, prompts):
+    options = {"num_inference_steps": 50, "batch_size": 4}
+    little = sampler.noise_and_denoise(images, prompts, SEEDS, strength=0.02, **options)
+    much = sampler.noise_and_denoise(images, prompts, SEEDS, strength=0.9, **options)
+    vae = sampler.parts.vae
+    through = decode_latents(vae, torch.from_numpy(encode_images(vae, images, 4))).astype(int)
+    assert little.shape == images.shape
+    assert np.abs(little - through).mean() < 8
+    assert np.abs(much - through).mean() > 20
+
+
+def test_returning_from_pure_noise_is_sampling(sampler, images, prompts):
+    sampled = sampler.generate(prompts, SEEDS, guidance_scale=1.0, num_inference_steps=4, batch_size=4)
+    returned = sampler.noise_and_denoise(images, prompts, SEEDS, strength=1.0, num_inference_steps=4, batch_size=4)
+    assert np.abs(sampled.astype(int) - returned).mean() < 2
+
+
+def test_denoising_losses_compare_images_under_the_same_noise(sampler, images, prompts):
+    options = {"fractions": (0.1, 0.5), "seeds": (0, 1), "batch_size": 4}
+    losses = sampler.denoising_losses(images, prompts, **options)
+    assert losses.shape == (8, 2)
+    assert losses.dtype == np.float64
+    assert (losses > 0).all()
+    np.testing.assert_allclose(sampler.denoising_losses(images[:3], prompts[:3], **options), losses[:3], rtol=1e-6)
+    twice = sampler.denoising_losses(images[[0, 0]], [prompts[0]] * 2, **options)
+    np.testing.assert_allclose(twice[0], twice[1], rtol=1e-6)
+    single = [sampler.denoising_losses(images, prompts, **(options | {"seeds": (seed,)})) for seed in (0, 1)]
+    np.testing.assert_allclose(np.mean(single, axis=0), losses, rtol=1e-6)
+
+
+def test_an_untrained_velocity_model_errs_as_theory_says(sampler, images, prompts, monkeypatch):
+    class Zero:
+        def __init__(self, sample):
+            self.sample = torch.zeros_like(sample)
+
+    monkeypatch.setattr(sampler.parts.unet, "forward", lambda noisy, timesteps, words: Zero(noisy))
+    losses = sampler.denoising_losses(images, prompts, fractions=(0.99,), seeds=range(20), batch_size=8)
+    # Predicting v = 0 means the noise sqrt(1 - a) x, and near the end of the schedule x is the noise.
+    assert losses.mean() < 0.05
