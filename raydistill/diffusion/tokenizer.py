@@ -50,10 +50,12 @@ def _learn(texts: Iterable[str]) -> list[tuple[str, str]]:
     learner.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     words = pre_tokenizers.Split(Regex(WORDS), behavior="removed", invert=True)
     learner.pre_tokenizer = pre_tokenizers.Sequence([words, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(
         vocab_size=10_000,
         min_frequency=1,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        # Numbered beforehand: pairs equally frequent are merged in the order of their numbers.
+        special_tokens=[*alphabet, *(letter + WORD_END for letter in alphabet)],
         end_of_word_suffix=WORD_END,
         show_progress=False,
     )

@@ -55,23 +55,23 @@ class ReidNetwork(nn.Module):
         self.resolution, self.embedding_dim, self.input_side = resolution, embedding_dim, input_side
         self.channels = int(getattr(backbone, "num_channels", 3))
         self.backbone = _trimmed(AutoModel.from_config(backbone), input_side)
-        with torch.no_grad():
-            width = self.features(torch.zeros(1, resolution, resolution)).shape[1]
-        self.head = nn.Linear(width, embedding_dim)
+        stages = getattr(backbone, "hidden_sizes", None) or [backbone.hidden_size]
+        self.head = nn.Linear(stages[-1], embedding_dim)
 
     @classmethod
-    def build(cls, config: ReidConfig, resolution: int) -> "ReidNetwork":
-        """Build the network of a configuration; the same weights everywhere, drawn from its seed.
+    def build(cls, config: ReidConfig, resolution: int, seed: int) -> "ReidNetwork":
+        """Build the network of a configuration; the same weights everywhere.
 
         Args:
-            config: backbone, embedding size and seed.
+            config: backbone and embedding size.
             resolution: side of the grey images, in pixels.
+            seed: where the random weights come from.
 
         Raises:
             ConfigError: when pretrained weights can't be read, or the resolution is too small for the backbone.
         """
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(config.seed, "reid", "weights"))
+            torch.manual_seed(derive_seed(seed, "weights"))
             if config.backbone.pretrained is None:
                 backbone = scratch_config(config.backbone, resolution)
                 return cls(backbone, resolution, config.embedding_dim, resolution)
@@ -89,11 +89,11 @@ class ReidNetwork(nn.Module):
         Returns:
             (N, D) rows of unit length.
         """
-        return F.normalize(self.head(self.features(images)), dim=1)
+        return F.normalize(self.head(self.features(images)).float(), dim=1)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Pool the backbone's last feature map to (N, W), before the head."""
-        pixels = standardise(images).unsqueeze(1)
+        pixels = standardise(images).to(self.head.weight.dtype).unsqueeze(1)
         if self.input_side != self.resolution:
             pixels = F.interpolate(pixels, size=(self.input_side,) * 2, mode="bilinear", align_corners=False)
         hidden = self.backbone(pixels.expand(-1, self.channels, -1, -1)).last_hidden_state

@@ -109,7 +109,9 @@ def dots(
             marker=_marker(one.name),
         )  # fmt: skip
     _layout(plot, ROW_PX * len(labels) * (0.5 + 0.5 * most))
-    plot.update_yaxes(tickvals=list(range(len(labels))), ticktext=labels, range=[len(labels) - 0.4, -0.6], showgrid=False)
+    plot.update_yaxes(
+        tickvals=list(range(len(labels))), ticktext=labels, range=[len(labels) - 0.4, -0.6], showgrid=False
+    )
     plot.update_xaxes(title_text=unit, tickformat=".0%" if percent else None)
     _vertical(plot, lines or {})
     rows = [(one.name, p.label, p.value, p.low, p.high, p.n) for one in series for p in one.points]
@@ -157,7 +159,17 @@ def ridges(
 
 def frontier(name: str, title: str, caption: str, trials: Sequence[Mapping[str, Cell]], max_risk: float) -> Figure:
     """Draw the trials of the Tune search: risk against utility, coloured by the share kept."""
-    header = ("trial_id", "target_fpir", "near_copy_fpir", "kept_share", "utility", "risk", "risk_high", "feasible", "chosen")
+    header = (
+        "trial_id",
+        "target_fpir",
+        "near_copy_fpir",
+        "kept_share",
+        "utility",
+        "risk",
+        "risk_high",
+        "feasible",
+        "chosen",
+    )
     known = [t for t in trials if _finite(t.get("utility")) and _finite(t.get("risk_high"))]
     plot = go.Figure()
     plot.add_scatter(
@@ -248,7 +260,9 @@ def _places(labels: Sequence[str], series: Sequence[Series]) -> tuple[dict[tuple
     for line, label in enumerate(labels):
         here = [one.name for one in series if any(point.label == label for point in one.points)]
         most = max(most, len(here))
-        places.update({(name, label): line + (i - (len(here) - 1) / 2) * 0.7 / len(here) for i, name in enumerate(here)})
+        places.update(
+            {(name, label): line + (i - (len(here) - 1) / 2) * 0.7 / len(here) for i, name in enumerate(here)}
+        )
     return places, most
 
 

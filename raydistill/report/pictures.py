@@ -144,7 +144,9 @@ def planted_pairs(evidence: Evidence) -> list[Pair]:
         return []
     table = table.filter(pc.equal(table["source_role"], "train"))
     flagged = flags(table, policy["identity_threshold"], policy["near_copy_threshold"])
-    table = table.append_column("flagged", pa.array(flagged)).sort_by([("score", "ascending"), ("image_id", "ascending")])
+    table = table.append_column("flagged", pa.array(flagged)).sort_by(
+        [("score", "ascending"), ("image_id", "ascending")]
+    )
     chosen = []
     for treatment in sorted(set(table["treatment"].to_pylist())):
         rows = table.filter(pc.equal(table["treatment"], treatment))

@@ -19,7 +19,9 @@ COPIES_NEARLY_ALL = 0.9
 
 def risk(metrics: Metrics) -> Figure | None:
     """Re-identification rates beside the control."""
-    series = [Series(group, [_point(metrics, group, "reidentification_rate", f"{group} samples")]) for group in SYNTHETIC]
+    series = [
+        Series(group, [_point(metrics, group, "reidentification_rate", f"{group} samples")]) for group in SYNTHETIC
+    ]
     controls = [_point(metrics, group, "control_rate", f"{group} samples") for group in SYNTHETIC]
     series = _known([*series, Series("control", controls)])
     if not series or series[0].name == "control":
@@ -42,7 +44,9 @@ def scores(evidence: Evidence, eye: str, column: str = "score") -> Figure | None
         "student samples": ("student_matches", f"{eye}/samples"),
     }
     tables = {label: evidence.table(*place, [column]) for label, place in places.items()}
-    values = {label: table[column].to_numpy() for label, table in tables.items() if table is not None and table.num_rows}
+    values = {
+        label: table[column].to_numpy() for label, table in tables.items() if table is not None and table.num_rows
+    }
     if not values:
         return None
     name, heading, caption = SCORE_WORDS[eye, column]
@@ -112,7 +116,9 @@ def search(evidence: Evidence) -> Figure | None:
 
 def by_finding(evidence: Evidence, *, public: bool) -> Figure | None:
     """Utility of real, teacher, filtered and student images, finding by finding."""
-    series = [Series(group, _rows(evidence, group, "tables/by_finding.parquet", public)) for group in ("real", *SYNTHETIC)]
+    series = [
+        Series(group, _rows(evidence, group, "tables/by_finding.parquet", public)) for group in ("real", *SYNTHETIC)
+    ]
     series = _known(series)
     if not series:
         return None
@@ -166,7 +172,9 @@ def regime(teacher: Point | None, control: Point) -> str:
 
 def timings(evidence: Evidence, nodes: Sequence[str]) -> Figure | None:
     """Seconds of every finished node."""
-    seconds = {name: evidence.artifacts.manifests[name].seconds for name in nodes if name in evidence.artifacts.manifests}
+    seconds = {
+        name: evidence.artifacts.manifests[name].seconds for name in nodes if name in evidence.artifacts.manifests
+    }
     caption = "Wall-clock time of every stage when it last ran; cached stages show what they took then."
     return bars("timings", "Where the time went", caption, seconds) if seconds else None
 

@@ -55,7 +55,9 @@ METRICS = {
     ),
     "excess_risk": Title("Excess risk", "(rate − control) / (1 − control): what chance doesn't explain.", PRIVACY),
     "max_similarity": Title("Maximum similarity", "The closest that any image comes to a gallery image.", PRIVACY),
-    "near_copy_rate": Title("Near-copy rate", "Share of images that are nearly the same picture as a real one.", PRIVACY),
+    "near_copy_rate": Title(
+        "Near-copy rate", "Share of images that are nearly the same picture as a real one.", PRIVACY
+    ),
     "closer_to_train_share": Title(
         "Closer to train", "Share of images closer to people the model saw than to unseen ones; 0.5 is chance.", PRIVACY
     ),
@@ -64,18 +66,30 @@ METRICS = {
         "How much more often images match people the model saw than as many unseen ones; 0 is chance.",
         PRIVACY,
     ),
-    "membership_patient_auc": Title("Membership AUC by patient", "The same with one score a patient; 0.5 is chance.", PRIVACY),
-    "membership_control_auc": Title(
-        "Membership AUC, control arm", "The same between two halves of the members, where nothing can be found.", PRIVACY
+    "membership_patient_auc": Title(
+        "Membership AUC by patient", "The same with one score a patient; 0.5 is chance.", PRIVACY
     ),
-    "membership_auc": Title("Membership AUC", "How well the model itself tells who was trained on; 0.5 is chance.", PRIVACY),
+    "membership_control_auc": Title(
+        "Membership AUC, control arm",
+        "The same between two halves of the members, where nothing can be found.",
+        PRIVACY,
+    ),
+    "membership_auc": Title(
+        "Membership AUC", "How well the model itself tells who was trained on; 0.5 is chance.", PRIVACY
+    ),
     "membership_tpr_at_fpr_0.01": Title(
-        "Members found at 1 % false alarms", "Share of members found when 1 % of others are accused; 0.01 is chance.", PRIVACY
+        "Members found at 1 % false alarms",
+        "Share of members found when 1 % of others are accused; 0.01 is chance.",
+        PRIVACY,
     ),
     "utility_auroc": Title("Findings AUROC", "A classifier trained on these images, tested on real ones.", UTILITY),
     "utility_loss": Title("Utility loss", "AUROC of real training images minus AUROC of these.", UTILITY),
-    "frechet_distance": Title("Fréchet distance", "Distance of the feature distributions; lower is closer to real.", FIDELITY),
-    "kernel_distance": Title("Kernel distance", "Squared maximum mean discrepancy of the features; 0 is equal.", FIDELITY),
+    "frechet_distance": Title(
+        "Fréchet distance", "Distance of the feature distributions; lower is closer to real.", FIDELITY
+    ),
+    "kernel_distance": Title(
+        "Kernel distance", "Squared maximum mean discrepancy of the features; 0 is equal.", FIDELITY
+    ),
     "precision": Title("Precision", "Share of images that look like a real one.", FIDELITY),
     "recall": Title("Recall", "Share of real images that the set can look like.", FIDELITY),
     "density": Title("Density", "How densely real neighbourhoods are hit; 1 is real.", FIDELITY),
@@ -95,7 +109,9 @@ def title(metric: str) -> Title:
     """Return the words for a metric; a metric the report doesn't know keeps its own name."""
     family, _, part = metric.partition(".")
     known = METRICS.get(metric) or METRICS.get(family) or Title(metric.replace("_", " "), "", FILTER)
-    return known if metric in METRICS or not part else Title(f"{known.name}: {plain(part)}", known.meaning, known.section)
+    return (
+        known if metric in METRICS or not part else Title(f"{known.name}: {plain(part)}", known.meaning, known.section)
+    )
 
 
 def plain(name: str) -> str:

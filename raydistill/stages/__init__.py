@@ -1,0 +1,1 @@
+"""One file a stage: Ray jobs made of science, each filling one artifact."""

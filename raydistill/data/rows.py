@@ -1,0 +1,225 @@
+"""One row of a source as it was found, and how the columns of a table become one."""
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import types
+
+from raydistill.core.errors import InputError
+
+T = TypeVar("T")
+
+DESCRIBING = ("text", "labels", "view", "sex", "age")
+"""A source has at least one of these columns."""
+OPTIONAL = ("image_id", "study_index", "role", "split")
+LABEL_SEPARATORS = r"[|;,]"
+"""What separates findings where they are one string; names of findings hold none of these."""
+
+
+@dataclass(frozen=True)
+class RawRow:
+    """One row of a source. What is missing is None.
+
+    Args:
+        row: number of the row in the source, from 0.
+        image: encoded bytes, or (H, W) uint8 grey.
+        patient_id: whose image it is.
+        image_id: the source's own name of the image.
+        study_index: order of the patient's studies.
+        text: a report or a caption.
+        labels: findings; empty says that there are none.
+        view: projection, in the source's words.
+        sex: in the source's words.
+        age: in years.
+        role: one of `columns.ROLES`, where the source brings its own split.
+        problem: reason and detail, where the reader knows already that the row can't be used.
+    """
+
+    row: int
+    image: bytes | NDArray[np.uint8] | None = None
+    patient_id: str | None = None
+    image_id: str | None = None
+    study_index: int | None = None
+    text: str | None = None
+    labels: list[str] | None = None
+    view: str | None = None
+    sex: str | None = None
+    age: float | None = None
+    role: str | None = None
+    problem: tuple[str, str] | None = None
+
+
+def check_columns(names: Iterable[str], image: str, where: str) -> None:
+    """Refuse a table that lacks what every source needs.
+
+    Args:
+        names: the columns that are there.
+        image: name of the column that holds or names the image.
+        where: the table, for the message.
+
+    Raises:
+        InputError: when a column is missing or there twice; it names the nearest of those that are there.
+    """
+    present = list(names)
+    twice = sorted({name for name in present if present.count(name) > 1})
+    if twice:
+        raise InputError(f"{where}: two columns are called {', '.join(twice)}; keep one")
+    missing = [name for name in (image, "patient_id") if name not in present]
+    if missing:
+        wanted = " and ".join(f"`{name}`{_nearest(name, present)}" for name in missing)
+        raise InputError(
+            f"{where}: no column {wanted}; the columns are {', '.join(present) or '(none)'}; rename or add"
+        )
+    if not set(DESCRIBING) & set(present):
+        raise InputError(
+            f"{where}: nothing describes the images; add at least one of the columns {', '.join(DESCRIBING)}; "
+            f"the columns are {', '.join(present)}"
+        )
+
+
+def check_types(schema: pa.Schema, where: str) -> None:
+    """Refuse known columns of types that can't hold what they should.
+
+    Raises:
+        InputError: naming the column, its type and what it should be.
+    """
+    for field in schema:
+        fits, wanted = _TYPES.get(field.name, (_anything, ""))
+        if not fits(field.type) and not types.is_null(field.type):
+            raise InputError(f"{where}: column `{field.name}` is {field.type} and should be {wanted}; convert it")
+
+
+def parse_row(row: int, values: Mapping[str, Any], role_column: str | None) -> RawRow:
+    """Turn one table row into a `RawRow` without an image.
+
+    Args:
+        row: its number.
+        values: by column; None is missing. Unknown columns are left alone.
+        role_column: the column that holds roles, if there is one.
+
+    Returns:
+        The row; where a value can't be read as what it should be, with the problem `bad_field`.
+    """
+    try:
+        return RawRow(
+            row=row,
+            patient_id=_read(values, "patient_id", _to_id),
+            image_id=_read(values, "image_id", _to_id),
+            study_index=_read(values, "study_index", _to_index),
+            text=_read(values, "text", _to_text),
+            labels=_read(values, "labels", _to_labels),
+            view=_read(values, "view", _to_text),
+            sex=_read(values, "sex", _to_text),
+            age=_read(values, "age", _to_years),
+            role=_read(values, role_column, _to_text) if role_column else None,
+        )
+    except _BadField as error:
+        return RawRow(row=row, problem=("bad_field", str(error)))
+
+
+class _BadField(Exception):
+    """A value that isn't what its column should hold."""
+
+
+def _read(values: Mapping[str, Any], name: str, convert: Callable[[Any], T]) -> T | None:
+    value = values.get(name)
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    try:
+        return convert(value)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise _BadField(f"{name} is {str(value)[:60]!r}") from error
+
+
+def _to_id(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise TypeError
+    return str(value).strip()
+
+
+def _to_text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value.strip()
+
+
+def _to_labels(value: Any) -> list[str]:
+    parts = re.split(LABEL_SEPARATORS, value) if isinstance(value, str) else value
+    return [_to_text(part) for part in list(parts) if part is not None]
+
+
+def _to_index(value: Any) -> int:
+    number = float(value)
+    if isinstance(value, bool) or not number.is_integer() or not -(2**31) <= number < 2**31:
+        raise ValueError
+    return int(number)
+
+
+def _to_years(value: Any) -> float:
+    """Read years, or an Age String such as `057Y` or `006M`. Source: DICOM PS3.5, 6.2, value representation AS."""
+    if isinstance(value, bool):
+        raise TypeError
+    if isinstance(value, str) and (match := re.fullmatch(r"(\d{3})([DWMY])", value.strip())):
+        return int(match[1]) / {"D": 365.25, "W": 52.18, "M": 12, "Y": 1}[match[2]]
+    return float(value)
+
+
+def _nearest(name: str, present: list[str]) -> str:
+    by_lower = {other.lower(): other for other in present}
+    near = difflib.get_close_matches(name, by_lower, n=1, cutoff=0.5)
+    return f" (perhaps `{by_lower[near[0]]}`)" if near else ""
+
+
+def _anything(kind: pa.DataType) -> bool:
+    return True
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    inner = kind.value_type if types.is_dictionary(kind) else kind
+    return types.is_string(inner) or types.is_large_string(inner) or types.is_string_view(inner)
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    return types.is_binary(kind) or types.is_large_binary(kind)
+
+
+def _is_image(kind: pa.DataType) -> bool:
+    if not types.is_struct(kind):
+        return _is_bytes(kind)
+    fields = {field.name: field.type for field in kind}
+    known = _is_bytes(fields.get("bytes", pa.null())), _is_text(fields.get("path", pa.null()))
+    return any(known)
+
+
+def _is_id(kind: pa.DataType) -> bool:
+    return _is_text(kind) or types.is_integer(kind)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return types.is_integer(kind) or types.is_floating(kind) or _is_text(kind)
+
+
+def _is_labels(kind: pa.DataType) -> bool:
+    is_list = types.is_list(kind) or types.is_large_list(kind)
+    return _is_text(kind) or (is_list and (_is_text(kind.value_type) or types.is_null(kind.value_type)))
+
+
+_TYPES: Mapping[str, tuple[Callable[[pa.DataType], bool], str]] = {
+    "image": (_is_image, "binary (encoded bytes) or a struct of `bytes` and `path`"),
+    "file_name": (_is_text, "string"),
+    "patient_id": (_is_id, "string or integer"),
+    "image_id": (_is_id, "string or integer"),
+    "study_index": (_is_number, "integer"),
+    "text": (_is_text, "string"),
+    "labels": (_is_labels, "a list of strings, or one string with `|` between findings"),
+    "view": (_is_text, "string"),
+    "sex": (_is_text, "string"),
+    "age": (_is_number, "a number of years"),
+    "role": (_is_text, "string"),
+}

@@ -1,0 +1,187 @@
+"""Where the threshold stands: an operating point at a target FPIR, set on people nobody trained on.
+
+The rates are those of open-set identification (1:N) in ISO/IEC 19795-1 and of NIST's FRVT 1:N (NISTIR 8271): FPIR, the
+share of searches by strangers that return anyone at or above the threshold; TPIR, the share of searches by known people
+that return the right one on top and at or above it.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+from scipy.stats import binomtest
+
+from raydistill.core.errors import InputError
+
+Scores = npt.NDArray[np.floating[Any]]
+
+
+class Rate(BaseModel):
+    """A share with its exact interval.
+
+    Attributes:
+        value: in [0, 1].
+        interval: lower and upper bound.
+        num_images: what it is a share of.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    value: float
+    interval: tuple[float, float]
+    num_images: int
+
+
+class OperatingPoint(BaseModel):
+    """A threshold and what is known about it.
+
+    Attributes:
+        threshold: a score at or above it is a match; representable in single precision, so that comparing float32 or
+            float64 scores gives the same answer.
+        target_fpir: what was asked for.
+        fpir: share of calibration images at or above the threshold.
+        fpir_interval: exact binomial interval of `fpir`, as if images were independent.
+        supported_fpir: the smallest FPIR this calibration set can support.
+        num_images: calibration images.
+        num_patients: calibration patients.
+        note: what a reader must know, empty when nothing.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    threshold: float
+    target_fpir: float
+    fpir: float
+    fpir_interval: tuple[float, float]
+    supported_fpir: float
+    num_images: int
+    num_patients: int
+    note: str
+
+
+class DetCurve(BaseModel):
+    """Error trade-off over every threshold, ascending.
+
+    Attributes:
+        thresholds: T distinct scores.
+        fpir: T shares of calibration images at or above each.
+        fnir: T shares of probe images that are missed at each (1 - TPIR).
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    thresholds: list[float]
+    fpir: list[float]
+    fnir: list[float]
+
+
+def calibrate(
+    calibration_scores: Scores, calibration_patients: Any, target_fpir: float, confidence: float
+) -> OperatingPoint:
+    """Set the smallest threshold at which at most the target share of calibration images is flagged.
+
+    A threshold just above the largest of n exchangeable scores is passed by the next one with probability 1 / (n + 1)
+    at most, and no threshold that these scores can justify does better. Images of one person aren't exchangeable
+    with those of another, so n counts patients: the smallest FPIR supported is 1 / (patients + 1). A smaller target is
+    not extrapolated; the point is set at the supported FPIR, which flags more, and says so.
+
+    Args:
+        calibration_scores: (N,) best score over the gallery of each calibration image.
+        calibration_patients: N patient ids.
+        target_fpir: in (0, 1).
+        confidence: of the interval, in (0, 1).
+
+    Raises:
+        InputError: when there is no calibration image, a score isn't finite, or the rows don't match.
+
+    Source: FPIR, ISO/IEC 19795-1; 1 / (n + 1), Vovk, Gammerman, Shafer, Algorithmic Learning in a Random World, 2005,
+    prop. 2.4; interval, Clopper and Pearson 1934.
+    """
+    scores = _finite(calibration_scores, "calibration")
+    patients = len(set(calibration_patients))
+    if len(calibration_patients) != len(scores):
+        raise InputError(f"calibration: {len(scores)} scores for {len(calibration_patients)} patient ids")
+    supported = 1 / (patients + 1)
+    threshold = quantile_threshold(scores, max(target_fpir, supported))
+    flagged = exact_rate(scores >= threshold, confidence)
+    return OperatingPoint(
+        threshold=threshold,
+        target_fpir=target_fpir,
+        fpir=flagged.value,
+        fpir_interval=flagged.interval,
+        supported_fpir=supported,
+        num_images=len(scores),
+        num_patients=patients,
+        note=_note(target_fpir, supported, len(scores), patients),
+    )
+
+
+def quantile_threshold(scores: Scores, target: float) -> float:
+    """Return the smallest single-precision number that at most a share `target` of the scores (N,) reaches."""
+    descending = np.sort(scores.astype(np.float32))[::-1]
+    allowed = int(np.floor(target * len(descending) + 1e-9))
+    if allowed >= len(descending):
+        return float(descending[-1])
+    return float(np.nextafter(descending[allowed], np.float32(np.inf)))
+
+
+def tpir(probe_scores: Scores, probe_correct: npt.NDArray[np.bool_], threshold: float, confidence: float) -> Rate:
+    """Measure the true positive identification rate at rank 1.
+
+    Args:
+        probe_scores: (N,) best score over the gallery of each probe image.
+        probe_correct: (N,) whether that best match is the right patient.
+        threshold: a score at or above it is a match.
+        confidence: of the exact interval.
+
+    Raises:
+        InputError: when there is no probe image or a score isn't finite.
+    """
+    return exact_rate((_finite(probe_scores, "probe") >= threshold) & probe_correct, confidence)
+
+
+def det_curve(probe_scores: Scores, probe_correct: npt.NDArray[np.bool_], calibration_scores: Scores) -> DetCurve:
+    """Trade false positive against false negative identification over every threshold that changes either.
+
+    Args:
+        probe_scores: (N,) best score of each probe image.
+        probe_correct: (N,) whether that best match is the right patient.
+        calibration_scores: (M,) best score of each calibration image.
+
+    Raises:
+        InputError: when either is empty or a score isn't finite.
+    """
+    probe, strangers = _finite(probe_scores, "probe"), np.sort(_finite(calibration_scores, "calibration"))
+    found = np.sort(probe[probe_correct])
+    thresholds = np.unique(np.concatenate([probe, strangers]))
+    fpir = 1 - np.searchsorted(strangers, thresholds, side="left") / len(strangers)
+    missed = 1 - (len(found) - np.searchsorted(found, thresholds, side="left")) / len(probe)
+    return DetCurve(thresholds=thresholds.tolist(), fpir=fpir.tolist(), fnir=missed.tolist())
+
+
+def exact_rate(hits: npt.NDArray[np.bool_], confidence: float) -> Rate:
+    """Return a share with its interval. Source: Clopper and Pearson, Biometrika 26, 1934."""
+    result = binomtest(int(hits.sum()), len(hits))
+    interval = result.proportion_ci(confidence, method="exact")
+    return Rate(value=float(hits.mean()), interval=(float(interval.low), float(interval.high)), num_images=len(hits))
+
+
+def _finite(scores: Scores, name: str) -> Scores:
+    scores = np.asarray(scores)
+    if not len(scores):
+        raise InputError(f"{name}: no image to measure on; the cohort is too small for this split")
+    if not np.isfinite(scores).all():
+        raise InputError(f"{name}: {int((~np.isfinite(scores)).sum())} of {len(scores)} scores aren't finite")
+    return scores
+
+
+def _note(target: float, supported: float, images: int, patients: int) -> str:
+    notes = []
+    if target < supported:
+        notes.append(
+            f"{patients} calibration patients can't support an FPIR of {target:.3g}; set at {supported:.3g} instead"
+        )
+    if images > patients:
+        notes.append(f"{images} images of {patients} patients: the interval takes images as independent")
+    return "; ".join(notes)

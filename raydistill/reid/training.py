@@ -1,0 +1,137 @@
+"""What a re-identification network learns: images of one patient together, other patients apart."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pytorch_metric_learning.losses import MultiSimilarityLoss
+from torch import nn
+
+from raydistill.core.config import ReidConfig
+from raydistill.core.errors import ConfigError, InputError
+from raydistill.core.seeds import derive_seed, generator
+from raydistill.reid.augmentation import Views
+from raydistill.reid.model import ReidNetwork
+
+
+class PatientBatches:
+    """Which images make up the batch of a step; a function of (seed, step) alone.
+
+    Patients come in random order, each as often as any other however many images he has; a patient's images in a
+    batch are a random choice, and one with too few gives the same image again, which the augmentation makes another.
+
+    Args:
+        patient_ids: N ids, one an image.
+        patients: patients in a batch.
+        images_per_patient: images of each.
+        seed: where the order and the choices come from.
+
+    Raises:
+        InputError: when there are fewer than two patients.
+    """
+
+    def __init__(
+        self, patient_ids: Sequence[str] | npt.NDArray[np.str_], patients: int, images_per_patient: int, seed: int
+    ) -> None:
+        _, self.labels = np.unique(np.asarray(patient_ids), return_inverse=True)
+        self.images = [np.flatnonzero(self.labels == label) for label in range(self.labels.max(initial=-1) + 1)]
+        if len(self.images) < 2:
+            raise InputError(f"re-identification needs at least two train patients, got {len(self.images)}")
+        self.patients, self.images_per_patient, self.seed = patients, images_per_patient, seed
+
+    def rows(self, step: int) -> npt.NDArray[np.int64]:
+        """Return the image rows of a step's batch, (patients * images_per_patient,), a patient's side by side."""
+        rng = generator(self.seed, "images", step)
+        return np.concatenate([self._choose(self.images[patient], rng) for patient in self._patients(step)])
+
+    def _patients(self, step: int) -> npt.NDArray[np.int64]:
+        positions = np.arange(step * self.patients, (step + 1) * self.patients)
+        epochs, places = np.divmod(positions, len(self.images))
+        orders = {
+            epoch: generator(self.seed, "patients", int(epoch)).permutation(len(self.images)) for epoch in set(epochs)
+        }
+        return np.array([orders[epoch][place] for epoch, place in zip(epochs, places, strict=True)])
+
+    def _choose(self, images: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArray[np.int64]:
+        return np.resize(rng.permutation(images), self.images_per_patient)
+
+
+class ReidLoss(nn.Module):
+    """A network together with the loss of its embeddings, so that a training engine wraps both.
+
+    Args:
+        network: what is exported.
+    """
+
+    def __init__(self, network: ReidNetwork) -> None:
+        super().__init__()
+        self.network = network
+        self.criterion = MultiSimilarityLoss(alpha=2.0, beta=50.0, base=0.5)
+
+    def forward(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return the loss of images (N, R, R) whose patients are `labels` (N,), a scalar."""
+        return self.criterion(self.network(images), labels)
+
+
+class ReidObjective:
+    """Metric learning on patient-balanced batches of augmented images. An `Objective` of the training loop.
+
+    Args:
+        images: (N, R, R) uint8.
+        patient_ids: N ids.
+        config: backbone, batch and seed.
+        seed: the node's seed; with `config.seed` it decides weights, batches and augmentations.
+
+    Raises:
+        ConfigError: when the batch doesn't divide by the images of a patient.
+        InputError: when there are fewer than two patients.
+    """
+
+    def __init__(
+        self,
+        images: npt.NDArray[np.uint8],
+        patient_ids: Sequence[str] | npt.NDArray[np.str_],
+        config: ReidConfig,
+        seed: int,
+    ) -> None:
+        batch, repeat = config.optimizer.batch_size, config.images_per_patient
+        if batch % repeat or batch < 2 * repeat:
+            raise ConfigError(f"batch_size {batch} isn't a multiple, from 2 on, of images_per_patient {repeat}")
+        self.images, self.config = images, config
+        self.seed = derive_seed(seed, "reid", config.seed)
+        self.batches = PatientBatches(patient_ids, batch // repeat, repeat, self.seed)
+
+    def build(self) -> nn.Module:
+        """Return the network and its loss, with the same weights on every worker."""
+        return ReidLoss(ReidNetwork.build(self.config, self.images.shape[-1], self.seed))
+
+    def loss(self, model: nn.Module, step: int, part: slice) -> torch.Tensor:
+        """Return the loss over some whole patients of a step's batch.
+
+        Args:
+            model: what `build` returned, possibly wrapped.
+            step: which batch.
+            part: positions of the batch; pairs are formed within it, so the loss of two halves isn't that of the whole.
+
+        Raises:
+            ConfigError: when the part cuts a patient in two.
+        """
+        repeat = self.config.images_per_patient
+        if part.start % repeat or part.stop % repeat:
+            raise ConfigError(
+                f"a worker's share of the batch, {part.stop - part.start} images, isn't a multiple of "
+                f"images_per_patient {repeat}: change batch_size or num_workers"
+            )
+        device = next(model.parameters()).device
+        rows = self.batches.rows(step)
+        views = Views.draw(len(rows), self.images.shape[-1], derive_seed(self.seed, "batch", step))
+        images = torch.from_numpy(self.images[rows[part]]).to(device)
+        labels = torch.from_numpy(self.batches.labels[rows[part]]).to(device)
+        return model(views.part(part, device).apply(images), labels)
+
+    def export(self, model: nn.Module, folder: Path) -> None:
+        """Write the network, without the loss, as `config.json` and `model.safetensors`."""
+        cast(ReidLoss, getattr(model, "module", model)).network.save(folder)

@@ -1,0 +1,237 @@
+"""A plausible finished run folder, small and quick: real tables, phantom pictures, ids that must never get out."""
+
+import numpy as np
+import pyarrow as pa
+
+from raydistill.core.columns import MATCHES, RECORDS, SAMPLES, VERDICTS
+from raydistill.core.config import Config
+from raydistill.core.manifest import InputEntry, Manifest, digest_files
+from raydistill.core.store import Store
+from raydistill.data.images import encode_png
+from raydistill.data.phantom import render
+from raydistill.metrics.filtering import filter_metrics, selftest_metrics
+from raydistill.metrics.identification import max_similarity, rates, subgroup_rates
+from raydistill.metrics.result import MetricResult, insufficient, results_table
+from raydistill.runner import Runner
+from raydistill.summary import summarise
+
+SECRET = "PATIENT-ZQX"
+"""Every planted patient id and image id holds it."""
+
+FINDINGS = ("cardiomegaly", "effusion", "nodule", "pneumothorax")
+THRESHOLD, NEAR = 0.82, 0.9
+TREATMENTS = ("blur", "contrast", "crop", "jpeg", "shift", "noise_0.2", "noise_0.35", "noise_0.5")
+ROLES = {"train": 60, "probe": 20, "calibration": 30, "evaluation": 40}
+NODES = (
+    "ingest", "reid_filter", "reid_judge", "reid_auditor", "teacher", "teacher_samples", "teacher_matches", "selftest",
+    "tune", "verdicts", "student", "student_samples", "student_matches", "student_verdicts", "real_evaluation",
+    "teacher_evaluation", "filtered_evaluation", "student_evaluation", "decision",
+)  # fmt: skip
+
+
+class Builder:
+    """Writes artifacts as the stages do and keeps their manifests in a `Runner`."""
+
+    def __init__(self, folder, config=None, samples=48):
+        self.runner = Runner(Store.open(str(folder)), config or Config(name="phantom"), [])
+        self.rng, self.samples = np.random.default_rng(7), samples
+        total = sum(ROLES.values()) + 2 * samples
+        drawn = render(np.arange(total), np.zeros(total, np.int64), seed=3, resolution=32)
+        self.images, self.used = [encode_png(image) for image in drawn.images], 0
+
+    def artifact(self, node, tables=(), files=(), counts=None, facts=None, inputs=(), key="0123456789abcdef"):
+        out = self.runner.artifact(node, key)
+        for name, table in dict(tables).items():
+            out.write_table(name, table)
+        for name, value in dict(files).items():
+            out.write_bytes(name, value) if isinstance(value, bytes) else out.write_json(name, value)
+        entries = out.fingerprint()
+        self.runner.manifests[node] = Manifest(
+            node=node, stage=node.title(), version=1, key=key, digest=digest_files(entries), config={},
+            inputs={n: InputEntry(node=n, key=key, folder="", digest="d") for n in inputs}, files=entries,
+            counts=counts or {"rows": 1}, facts=facts or {}, software={"torch": "2.13", "ray": "2.60"},
+            started="2026-01-01T00:00:00+00:00", seconds=round(float(self.rng.uniform(1, 90)), 2),
+        )  # fmt: skip
+
+    def take(self, count):
+        self.used += count
+        return self.images[self.used - count : self.used]
+
+    def ids(self, role, count):
+        return [f"{SECRET}-{'train' if role == 'probe' else role}-{i // 2:03d}" for i in range(count)]
+
+    def records(self, role, count):
+        patients = self.ids(role, count)
+        return pa.table(
+            {
+                "image_id": [f"{patient}_{role}_{i}.png" for i, patient in enumerate(patients)],
+                "patient_id": patients, "study_index": list(range(count)), "image": self.take(count),
+                "prompt": [f"real prompt of {patient}" for patient in patients], "labels": [["nodule"]] * count,
+                "view": ["pa"] * count, "sex": ["female"] * count, "age": [41.0] * count, "sha256": ["f"] * count,
+            },
+            schema=RECORDS,
+        )  # fmt: skip
+
+    def requests(self, name):
+        labels = [[FINDINGS[i % 4]] if i % 3 else [] for i in range(self.samples)]
+        images = [None if i == 5 else image for i, image in enumerate(self.take(self.samples))]
+        return pa.table(
+            {
+                "sample_id": [f"{name}-{i:06d}" for i in range(self.samples)],
+                "prompt": ["chest x-ray, pa view, " + (" and ".join(x) or "no finding") for x in labels],
+                "labels": labels, "view": ["pa"] * self.samples, "sex": ["female", "male"] * (self.samples // 2),
+                "age_band": ["40 to 59"] * self.samples, "seed": list(range(self.samples)), "image": images,
+                "failure": ["one grey level everywhere" if image is None else None for image in images],
+            },
+            schema=SAMPLES,
+        )  # fmt: skip
+
+    def matches(self, ids, patients, low, high):
+        count, train = len(ids), self.train.to_pylist()
+        near = [train[int(i)] for i in self.rng.integers(0, len(train), count)]
+        columns = {
+            "query_id": ids, "query_patient_id": patients,
+            "score": self.rng.uniform(low, high, count).astype(np.float32),
+            "nearest_image_id": [row["image_id"] for row in near],
+            "nearest_patient_id": [row["patient_id"] for row in near],
+            "neighbour_scores": [[0.1]] * count, "neighbour_image_ids": [[row["image_id"]] for row in near],
+            "structure_score": self.rng.uniform(low - 0.2, high - 0.02, count).astype(np.float32),
+            "structure_image_id": [train[int(i)]["image_id"] for i in self.rng.integers(0, len(train), count)],
+        }  # fmt: skip
+        return pa.table({f.name: columns.get(f.name, pa.nulls(count, f.type)) for f in MATCHES}, schema=MATCHES)
+
+    def eye(self, eye, samples, top):
+        made = samples.filter(pa.compute.is_valid(samples["image"]))["sample_id"].to_pylist()
+        tables = {f"{eye}/samples/part-00000.parquet": self.matches(made, pa.nulls(len(made), pa.string()), 0.3, top)}
+        for role, high in (("probe", 1.0), ("calibration", 0.85), ("evaluation", 0.86)):
+            real = self.real[role]
+            found = self.matches(real["image_id"], real["patient_id"], 0.6 if role == "probe" else 0.25, high)
+            tables[f"{eye}/{role}/part-00000.parquet"] = found
+        return tables
+
+    def verdicts(self, samples, matches):
+        rows = {row["query_id"]: row for row in matches.to_pylist()}
+        out = []
+        for sample in samples["sample_id"].to_pylist():
+            row = rows.get(sample)
+            tests = row and {"identity": row["score"] >= THRESHOLD, "near_copy": row["structure_score"] >= NEAR}
+            reason = "failed" if row is None else "+".join(name for name, hit in tests.items() if hit) or "kept"
+            scores = {name: row and row[name] for name in ("score", "structure_score")}
+            out.append({"sample_id": sample, "keep": reason == "kept", "reason": reason, **scores})
+        return pa.Table.from_pylist(out, schema=VERDICTS)
+
+    def planted(self):
+        rows = []
+        for role in ("train", "calibration"):
+            for treatment in TREATMENTS:
+                for record in self.real[role].slice(0, 12).to_pylist():
+                    score = self.rng.uniform(0.7, 1.0) if role == "train" else self.rng.uniform(0.2, 0.86)
+                    extra = {"source_role": role, "treatment": treatment, "score": score, "structure_score": score - 0.1}
+                    rows.append({k: record[k] for k in ("image_id", "patient_id", "image")} | extra)
+        return pa.Table.from_pylist(rows)
+
+
+def build(folder, config=None, verdict="pass", samples=48):
+    """Write a whole run; return its runner and summary."""
+    b = Builder(folder, config, samples)
+    b.real = {role: b.records(role, count) for role, count in ROLES.items()}
+    b.train = b.real["train"]
+    b.artifact("ingest", {f"{r}/part-00000.parquet": t for r, t in b.real.items()}, counts=dict(ROLES))
+    for node in ("reid_filter", "reid_judge", "reid_auditor"):
+        b.artifact(node, files={"history.json": {"loss": [[1, 2.0]]}}, inputs=["ingest"])
+    teacher, student = b.requests("teacher_samples"), b.requests("student_samples")
+    for node, epochs in (("teacher", 98.5), ("student", 61.0)):
+        model = {"model/model_index.json": {"_class_name": "StableDiffusionPipeline"}, "model/unet/x.safetensors": b"w" * 99}
+        marker = {"model/raydistill.json": {"trained_on": [f"{node}_x"]}}
+        b.artifact(node, files=model | marker, counts={"images": 60}, facts={"epochs": epochs, "started_from": {}})
+    b.artifact("teacher_samples", {"samples/part-00000.parquet": teacher})
+    halves = [student.slice(0, samples // 2), student.slice(samples // 2)]
+    b.artifact("student_samples", {f"samples/part-{i:05d}.parquet": half for i, half in enumerate(halves)})
+    t_match = b.eye("filter", teacher, 1.0) | b.eye("auditor", teacher, 1.0)
+    s_match = b.eye("filter", student, 0.87) | b.eye("auditor", student, 0.87)
+    b.artifact("teacher_matches", t_match)
+    b.artifact("student_matches", s_match)
+    filtering(b, teacher, student, t_match, s_match)
+    evaluations(b, t_match, s_match)
+    decide(b, verdict)
+    return b.runner, summarise(b.runner, dict.fromkeys(NODES, "done"))
+
+
+def filtering(b, teacher, student, t_match, s_match):
+    """The self-test, the search and both filters."""
+    planted = b.planted()
+    agreement = [
+        {"eyes": list(eyes), "jaccard": j, "kappa": 0.31, "both": 8, "either": 20, "n": 47}
+        for eyes, j in ((("filter", "judge"), 0.41), (("filter", "auditor"), 0.37), (("judge", "auditor"), 0.52))
+    ]
+    b.artifact("selftest", {"planted/part-00000.parquet": planted}, {"agreement/agreement.json": agreement})
+    policy = {"identity_threshold": THRESHOLD, "near_copy_threshold": NEAR, "target_fpir": 0.05, "near_copy_fpir": 0.02}
+    trials = [
+        {
+            "trial_id": f"{i:08x}", "target_fpir": 0.01 * (i + 1), "near_copy_fpir": 0.005 * (i + 1),
+            "kept_share": 0.95 - 0.07 * i, "utility": None if i == 11 else 0.78 - 0.012 * i + 0.02 * (i % 3),
+            "risk": 0.2 / (i + 1), "risk_high": 0.32 / (i + 1), "feasible": 2 < i < 11, "chosen": i == 4,
+        }
+        for i in range(12)
+    ]  # fmt: skip
+    b.artifact("tune", {"trials/part-00000.parquet": pa.Table.from_pylist(trials)}, {"policy/policy.json": policy})
+    point = {"identity_threshold": THRESHOLD, "near_copy_threshold": NEAR, "confidence": 0.95}
+    for node, samples, matches in (("verdicts", teacher, t_match), ("student_verdicts", student, s_match)):
+        table = b.verdicts(samples, matches["filter/samples/part-00000.parquet"])
+        real = (matches[f"filter/{role}/part-00000.parquet"] for role in ("probe", "calibration"))
+        groups = {"filter": filter_metrics(table, *real, **point), "selftest": selftest_metrics(planted, agreement, **point)}
+        dumped = {group: dump(named) for group, named in groups.items()}
+        b.artifact(node, {"verdicts/part-00000.parquet": table}, {"metrics.json": dumped}, inputs=["tune"])
+
+
+def evaluations(b, t_match, s_match):
+    """All four evaluations, the real one without matches, one metric without a value."""
+    for rank, (group, matches) in enumerate(
+        {"real": None, "teacher": t_match, "filtered": t_match, "student": s_match}.items()
+    ):
+        tables, metrics, files = {}, {}, {}
+        if matches:
+            samples, control = (matches[f"auditor/{r}/part-00000.parquet"] for r in ("samples", "evaluation"))
+            score, patient = samples["score"].to_numpy(), samples["nearest_patient_id"].to_numpy()
+            metrics |= rates(score, patient, control["score"].to_numpy(), control["query_patient_id"].to_numpy(), THRESHOLD)
+            metrics["max_similarity"] = max_similarity(score, control["score"].to_numpy())
+            metrics["near_copy_rate"] = metrics["reidentification_rate"].model_copy(update={"value": 0.01 * rank})
+            metrics["membership_auc"] = insufficient("8 patients; 30 are needed", n=8, unit="area")
+            flagged = score >= THRESHOLD
+            audit = samples.select(["query_id", "score", "structure_score", "nearest_image_id", "nearest_patient_id"])
+            audit = audit.append_column("flagged", pa.array(flagged))
+            tables["tables/audit.parquet"] = audit.append_column("near_copy", pa.array(~flagged & (score > 0.8)))
+            sexes = {"sex": ["female" if i % 2 else "male" for i in range(len(score))], "view": ["pa"] * len(score)}
+            tables["tables/subgroups.parquet"] = subgroup_rates(flagged, patient, sexes)
+            files["operating_point.json"] = {"identity": {"threshold": THRESHOLD}, "structure": {"threshold": NEAR}}
+        for name, value in (("utility_auroc", 0.81), ("frechet_distance", 12.5), ("precision", 0.71), ("recall", 0.42)):
+            spread = (value - 0.05, value + 0.06)
+            metrics[name] = MetricResult(
+                value=value - 0.03 * rank, interval=None if rank == 3 and name == "recall" else spread, n=40,
+                unit="share of images" if name in ("precision", "recall") else "area", estimator="patient bootstrap",
+                control=0.9, reference="Somebody et al. 2020",
+            )  # fmt: skip
+        found = {f: metrics["utility_auroc"].model_copy(update={"value": 0.7 + 0.01 * i}) for i, f in enumerate(FINDINGS)}
+        found["device"] = insufficient("one positive", n=40, unit="area")
+        tables["tables/by_finding.parquet"] = results_table(found)
+        tables["predictions/part-00000.parquet"] = pa.table({"image_id": b.real["evaluation"]["image_id"]})
+        node = f"{group}_evaluation"
+        b.artifact(node, tables, files | {"metrics.json": dump(metrics)}, {"images": 47, "evaluation_patients": 20})
+
+
+def decide(b, verdict):
+    """The decision with one reason of each kind."""
+    reasons = [
+        "student.excess_risk is 0.021 (95 % interval 0 to 0.043) and keeps the budget of at most 0.05.",
+        "student.membership_auc has no value (insufficient: 8 patients; 30 are needed); its budget is at most 0.6.",
+        "selftest.sensitivity is 0.62 (95 % interval 0.55 to 0.69) and breaks the budget of at least 0.8.",
+    ]
+    certificate = {"schema": 1, "verdict": verdict, "reasons": reasons, "student": {"key": "0123456789abcdef"}}
+    certificate["limits"] = "No formal guarantee."
+    decision = {"verdict": verdict, "reasons": reasons}
+    b.artifact("decision", files={"verdict.json": decision, "certificate.json": certificate}, inputs=["student", "verdicts"])
+
+
+def dump(metrics):
+    """Dump results as the stages do."""
+    return {name: result.model_dump(mode="json") for name, result in metrics.items()}
