@@ -71,7 +71,7 @@ class ParquetReader:
         kind = self.store.filesystem.get_file_info(self.store.path).type
         if kind == fs.FileType.NotFound:
             raise InputError(f"{self.store.uri}: no such file or folder; set source.path to the cohort's Parquet")
-        names = [""] if kind == fs.FileType.File else [n for n in self.store.list() if n.endswith(".parquet")]
+        names = [""] if kind == fs.FileType.File else [n for n in self.store.files() if n.endswith(".parquet")]
         if not names:
             raise InputError(f"{self.store.uri}: no .parquet file in this folder")
         return names
@@ -139,7 +139,7 @@ class ImageFolderReader:
 
     def fingerprint(self) -> dict[str, Any]:
         """Digest every file in the folder."""
-        files = [f"{self.store.path}/{name}" for name in self.store.list()]
+        files = [f"{self.store.path}/{name}" for name in self.store.files()]
         return {"kind": "image_folder", **_digest(self.store.filesystem, self.store.path, files)}
 
     def _name(self) -> str:

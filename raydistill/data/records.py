@@ -1,0 +1,230 @@
+"""Rows of a source become records of one form, or go to quarantine with a reason. None is lost."""
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from raydistill.core.columns import QUARANTINE
+from raydistill.core.config import IngestConfig
+from raydistill.core.errors import InputError
+from raydistill.data.images import BadImage, decode, encode_png, fit_square
+from raydistill.data.rows import RawRow
+from raydistill.data.vocabulary import MAX_AGE, SEXES, VIEWS, findings, plain_words
+
+REASONS = (
+    "missing_image", "undecodable", "too_large", "missing_patient", "duplicate_id", "duplicate_image", "empty_text",
+    "bad_field", "path_outside",
+)  # fmt: skip
+"""Why a row is quarantined."""
+SHOWN_EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Record:
+    """One usable image.
+
+    Args:
+        row: its row in the source, from 0.
+        image_id: unique in the cohort.
+        patient_id: whose image it is.
+        study_index: order of the patient's studies; the source's, or the order of appearance.
+        image: PNG, 8-bit grey, square.
+        labels: finding words, sorted; None when nothing is known.
+        view: a word of `vocabulary.VIEWS`; another word of the source in lower case.
+        sex: a word of `vocabulary.SEXES`; another word of the source in lower case.
+        age: in years, in [0, 120].
+        text: free text as it was.
+        role: the source's own, where it has one.
+        sha256: of the source's encoded bytes.
+    """
+
+    row: int
+    image_id: str
+    patient_id: str
+    study_index: int
+    image: bytes
+    labels: list[str] | None
+    view: str | None
+    sex: str | None
+    age: float | None
+    text: str | None
+    role: str | None
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """What came of a source: `rows` = records + quarantined, always.
+
+    Args:
+        records: in the order of the source.
+        quarantine: schema `columns.QUARANTINE`, sorted by row.
+        rows: rows that were read.
+    """
+
+    records: list[Record]
+    quarantine: pa.Table
+    rows: int
+
+    def reasons(self) -> dict[str, int]:
+        """Count the quarantined rows by reason, the most frequent first."""
+        return dict(Counter(self.quarantine["reason"].to_pylist()).most_common())
+
+
+class Unusable(Exception):
+    """A row that can't be used.
+
+    Args:
+        reason: one of `REASONS`.
+        detail: what exactly, for a person.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        """Remember reason and detail."""
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+def clean(rows: Iterable[RawRow], ingest: IngestConfig) -> Cleaned:
+    """Check and convert every row; originals are dropped one by one, the small squares are kept.
+
+    Args:
+        rows: a source's rows.
+        ingest: resolution, the largest image, and how many bad rows are too many.
+
+    Returns:
+        Records and quarantine.
+
+    Raises:
+        InputError: past `max_bad_rows`, with the most frequent reasons and the first examples.
+    """
+    cleaner = _Cleaner(ingest)
+    for raw in rows:
+        try:
+            cleaner.accept(raw)
+        except Unusable as error:
+            cleaner.reject(raw.row, raw.image_id, error)
+        cleaner.rows += 1
+        cleaner.refuse_too_many()
+    return cleaner.cleaned()
+
+
+@dataclass
+class _Cleaner:
+    ingest: IngestConfig
+    rows: int = 0
+    records: dict[int, Record] = field(default_factory=dict)
+    bad: dict[int, dict[str, Any]] = field(default_factory=dict)
+    ids: set[str] = field(default_factory=set)
+    by_content: dict[str, Record] = field(default_factory=dict)
+    studies: Counter[str] = field(default_factory=Counter)
+
+    def accept(self, raw: RawRow) -> None:
+        record = self._record(raw)
+        self.ids.add(record.image_id)
+        self.by_content[record.sha256] = record
+        self.studies[record.patient_id] += 1
+        self.records[raw.row] = record
+
+    def reject(self, row: int, image_id: str | None, error: Unusable) -> None:
+        self.bad[row] = {"row": row, "image_id": image_id, "reason": error.reason, "detail": error.detail}
+
+    def _record(self, raw: RawRow) -> Record:
+        patient, image = _required(raw)
+        _check_fields(raw)
+        sha256 = content_hash(image)
+        image_id = raw.image_id or f"{sha256[:16]}-{raw.row}"
+        if image_id in self.ids:
+            raise Unusable("duplicate_id", f"an earlier row has the image_id {image_id!r} too")
+        self._refuse_duplicate(sha256, patient)
+        return Record(
+            row=raw.row,
+            image_id=image_id,
+            patient_id=patient,
+            study_index=self.studies[patient] if raw.study_index is None else raw.study_index,
+            image=_square_png(image, self.ingest),
+            labels=None if raw.labels is None else findings(raw.labels),
+            view=_word(raw.view, VIEWS),
+            sex=_word(raw.sex, SEXES),
+            age=raw.age,
+            text=raw.text or None,
+            role=raw.role or None,
+            sha256=sha256,
+        )
+
+    def _refuse_duplicate(self, sha256: str, patient: str) -> None:
+        """Keep the first of one patient's equal images; of two patients' nobody knows whose it is, so keep none."""
+        first = self.by_content.get(sha256)
+        if first is None:
+            return
+        if first.patient_id == patient:
+            raise Unusable("duplicate_image", f"the same bytes as row {first.row}")
+        shared = Unusable("duplicate_image", f"rows of several patients have these bytes, such as row {first.row}")
+        if self.records.pop(first.row, None):
+            self.reject(first.row, first.image_id, shared)
+        raise shared
+
+    def refuse_too_many(self) -> None:
+        if len(self.bad) <= self.ingest.max_bad_rows:
+            return
+        counted = Counter(entry["reason"] for entry in self.bad.values()).most_common()
+        reasons = ", ".join(f"{count} {reason}" for reason, count in counted)
+        first = [self.bad[row] for row in sorted(self.bad)[:SHOWN_EXAMPLES]]
+        examples = "; ".join(f"row {entry['row']}: {entry['reason']} ({entry['detail']})" for entry in first)
+        raise InputError(
+            f"{len(self.bad)} of the first {self.rows} rows of the source can't be used, more than "
+            f"ingest.max_bad_rows = {self.ingest.max_bad_rows}: {reasons}. First: {examples}. "
+            "Mend the source or raise the limit"
+        )
+
+    def cleaned(self) -> Cleaned:
+        quarantine = [self.bad[row] for row in sorted(self.bad)]
+        return Cleaned(list(self.records.values()), pa.Table.from_pylist(quarantine, schema=QUARANTINE), self.rows)
+
+
+def content_hash(image: bytes | NDArray[np.uint8]) -> str:
+    """Hash the source's encoded bytes, or the shape and the pixels of an array, with SHA-256."""
+    if isinstance(image, bytes):
+        return hashlib.sha256(image).hexdigest()
+    return hashlib.sha256(str(image.shape).encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
+
+
+def _required(raw: RawRow) -> tuple[str, bytes | NDArray[np.uint8]]:
+    if raw.problem:
+        raise Unusable(*raw.problem)
+    patient = (raw.patient_id or "").strip()
+    if not patient:
+        raise Unusable("missing_patient", "no patient_id")
+    if raw.image is None:
+        raise Unusable("missing_image", "no image")
+    return patient, raw.image
+
+
+def _check_fields(raw: RawRow) -> None:
+    if not raw.text and raw.labels is None and raw.age is None and not raw.view and not raw.sex:
+        raise Unusable("empty_text", "neither text nor any of labels, view, sex, age")
+    if raw.age is not None and not (math.isfinite(raw.age) and 0 <= raw.age <= MAX_AGE):
+        raise Unusable("bad_field", f"age is {raw.age}, outside 0 to {MAX_AGE}")
+
+
+def _word(value: str | None, words: Mapping[str, str]) -> str | None:
+    return words.get(plain_words(value), value.lower()) if value else None
+
+
+def _square_png(image: bytes | NDArray[np.uint8], ingest: IngestConfig) -> bytes:
+    if isinstance(image, bytes):
+        try:
+            image = decode(image, ingest.max_image_pixels)
+        except BadImage as error:
+            raise Unusable("too_large" if error.reason == "too_large" else "undecodable", str(error)) from error
+    elif image.ndim != 2 or image.dtype != np.uint8 or not image.size:
+        raise Unusable("undecodable", f"an array {image.dtype} {image.shape} isn't 8-bit grey (H, W)")
+    return encode_png(fit_square(image, ingest.resolution))

@@ -1,0 +1,145 @@
+"""Roles: which images a model may see, which tell whether it knows a patient, which set thresholds, which judge.
+
+Patients never straddle `train | calibration | evaluation`; `probe` holds withheld images of train patients.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from raydistill.core.columns import ROLES
+from raydistill.core.config import IngestConfig
+from raydistill.core.errors import InputError
+from raydistill.core.seeds import derive_seed
+
+MIN_PATIENTS = 8
+"""Fewer can't fill four roles with more than a patient or two."""
+SHOWN = 3
+
+
+def assign_roles(
+    patient_ids: Sequence[str],
+    study_index: Sequence[int],
+    image_ids: Sequence[str],
+    given_roles: Sequence[str | None],
+    config: IngestConfig,
+    seed: int,
+) -> list[str]:
+    """Give every image its role.
+
+    Patients are dealt by shares, those with several images apart from the others, so that every role has its part of
+    both. A `probe_share` of the train patients with several images gives its last one as a probe; at least one such
+    patient keeps all, where there are two or more.
+
+    Args:
+        patient_ids: patient of every image.
+        study_index: order of a patient's studies.
+        image_ids: unique names; they break ties of the study index.
+        given_roles: the source's own roles: for all images, or for none.
+        config: the shares.
+        seed: with the patient ids it decides who is where; the order of the images doesn't matter.
+
+    Returns:
+        One of `columns.ROLES` an image.
+
+    Raises:
+        InputError: when roles are given in part or contradict each other, or patients are too few for the roles.
+    """
+    images = Counter(patient_ids)
+    _check_cohort(images)
+    given = [role for role in given_roles if role is not None]
+    if not given:
+        return _deal(patient_ids, study_index, image_ids, images, config, seed)
+    if len(given) < len(given_roles):
+        raise InputError(
+            f"{len(given)} of {len(given_roles)} images have a role; give a role to all of them or drop the column"
+        )
+    _check_given(patient_ids, given)
+    return given
+
+
+def _check_cohort(images: Mapping[str, int]) -> None:
+    if len(images) < MIN_PATIENTS:
+        raise InputError(
+            f"the cohort has {len(images)} patients; {MIN_PATIENTS} are the fewest that fill all roles: bring more"
+        )
+    if max(images.values()) < 2:
+        raise InputError(
+            f"none of the {len(images)} patients has two images, so re-identification can be neither learned nor "
+            "measured; check that patient_id names patients and not images"
+        )
+
+
+def _deal(
+    patient_ids: Sequence[str],
+    study_index: Sequence[int],
+    image_ids: Sequence[str],
+    images: Mapping[str, int],
+    config: IngestConfig,
+    seed: int,
+) -> list[str]:
+    by_patient = _deal_patients(images, config, seed)
+    last: dict[str, tuple[int, str]] = {}
+    for patient, study, image in zip(patient_ids, study_index, image_ids, strict=True):
+        last[patient] = max((study, image), last.get(patient, (study, image)))
+    several = [patient for patient, role in by_patient.items() if role == "train" and images[patient] > 1]
+    probes = {last[patient][1] for patient in _probe_patients(several, config.probe_share, seed)}
+    rows = zip(patient_ids, image_ids, strict=True)
+    return ["probe" if image in probes else by_patient[patient] for patient, image in rows]
+
+
+def _deal_patients(images: Mapping[str, int], config: IngestConfig, seed: int) -> dict[str, str]:
+    """Walk through the patients in a shuffled order and pick evenly spaced ones, so that every stratum gives its part.
+
+    The first of the walk, who has several images, is never picked: train always has such a patient.
+    """
+    calibration = max(1, round(len(images) * config.calibration_share))
+    evaluation = max(1, round(len(images) * config.evaluation_share))
+    if len(images) - calibration - evaluation < 2:
+        raise InputError(
+            f"ingest.calibration_share {config.calibration_share} and ingest.evaluation_share "
+            f"{config.evaluation_share} leave fewer than 2 of {len(images)} patients for train; lower them"
+        )
+    walk = sorted(images, key=lambda patient: (images[patient] < 2, derive_seed(seed, "split", patient), patient))
+    for_evaluation = _evenly(walk, evaluation)
+    rest = [patient for patient in walk if patient not in for_evaluation]
+    for_calibration = _evenly(rest, calibration)
+    return {
+        patient: "evaluation" if patient in for_evaluation else "calibration" if patient in for_calibration else "train"
+        for patient in walk
+    }
+
+
+def _evenly(walk: Sequence[str], count: int) -> set[str]:
+    """Pick `count` evenly spaced members, the first never among them unless all are."""
+    size = len(walk)
+    return {member for i, member in enumerate(walk) if (i + 1) * count // size > i * count // size}
+
+
+def _probe_patients(several: Iterable[str], share: float, seed: int) -> list[str]:
+    shuffled = sorted(several, key=lambda patient: (derive_seed(seed, "probe", patient), patient))
+    most = max(1, len(shuffled) - 1)
+    return shuffled[: min(most, max(1, round(len(shuffled) * share)))] if share else []
+
+
+def _check_given(patient_ids: Sequence[str], roles: Sequence[str]) -> None:
+    unknown = sorted(set(roles) - set(ROLES))
+    if unknown:
+        raise InputError(f"the source gives the roles {', '.join(unknown[:SHOWN])}; they may be {', '.join(ROLES)}")
+    absent = sorted({"train", "calibration", "evaluation"} - set(roles))
+    if absent:
+        raise InputError(f"the source gives no image the role {' or '.join(absent)}; give some, or drop the column")
+    held: dict[str, list[str]] = defaultdict(list)
+    for patient, role in zip(patient_ids, roles, strict=True):
+        held[patient].append(role)
+    sides = {patient: {"train" if role == "probe" else role for role in own} for patient, own in held.items()}
+    _refuse((p for p, own in sides.items() if len(own) > 1), "is in two of train, calibration and evaluation")
+    _refuse((p for p, own in held.items() if set(own) == {"probe"}), "has probe images and no train image")
+    if not any(len(own) > 1 for patient, own in held.items() if sides[patient] == {"train"}):
+        raise InputError("by the source's roles no train patient has two images, so re-identification can't be learned")
+
+
+def _refuse(patients: Iterable[str], fault: str) -> None:
+    found = sorted(patients)
+    if found:
+        more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+        raise InputError(f"patient {', '.join(found[:SHOWN])}{more} {fault}; mend the roles of the source")

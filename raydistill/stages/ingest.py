@@ -1,0 +1,165 @@
+"""Read a cohort, clean it, give every image its role and its prompt, and write the records."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from raydistill.core.columns import RECORDS, ROLES
+from raydistill.core.config import IngestConfig, Section, SourceConfig
+from raydistill.core.errors import InputError
+from raydistill.core.progress import Progress
+from raydistill.core.store import Store
+from raydistill.data.prompts import Description, PromptTable, describe
+from raydistill.data.records import Cleaned, Record, clean
+from raydistill.data.rows import RawRow
+from raydistill.data.scrub import scrub
+from raydistill.data.sources import Source, open_source
+from raydistill.data.splits import assign_roles
+from raydistill.data.vocabulary import BASE_PROMPT
+from raydistill.stages.base import Context, Outcome, Stage
+
+ROWS_PER_SHARD = 2048
+PROGRESS_ROWS = 50
+
+
+class IngestNodeConfig(Section):
+    """Where the cohort is, and how it becomes records."""
+
+    source: SourceConfig
+    ingest: IngestConfig = IngestConfig()
+
+
+class Ingest(Stage):
+    """No inputs. Output: one folder a role, `quarantine/`, `prompts/` and `cohort/cohort.json`."""
+
+    version: ClassVar[int] = 1
+    config: IngestNodeConfig
+
+    @cached_property
+    def source(self) -> Source:
+        """The reader of the cohort."""
+        return open_source(self.config.source)
+
+    @cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """What the cohort holds, wherever it lies."""
+        return self.source.fingerprint()
+
+    def key_config(self) -> dict[str, Any]:
+        """Put the source's content into the key, in place of its address."""
+        source = {name: value for name, value in self.config.source.model_dump(mode="json").items() if name != "path"}
+        return {**super().key_config(), "source": source, "fingerprint": self.fingerprint}
+
+    def run(self, context: Context) -> Outcome:
+        """Clean, split, describe, write."""
+        config = self.config.ingest
+        self.source.check()
+        cleaned = clean(_counted(self.source.rows(), context.progress), config)
+        roles = _roles(cleaned, config, context.seed)
+        descriptions, scrubbed = _describe(cleaned.records, config)
+        train = [i for i, role in enumerate(roles) if role == "train"]
+        patients = [cleaned.records[i].patient_id for i in train]
+        table = PromptTable.fit(patients, [descriptions[i] for i in train], config.prompts)
+        prompts = [table.prompt_for(described) for described in descriptions]
+        for role in ROLES:
+            rows = [i for i, own in enumerate(roles) if own == role]
+            _write_records(context.out / role, [cleaned.records[i] for i in rows], [prompts[i] for i in rows])
+        context.out.write_table("quarantine/part-00000.parquet", cleaned.quarantine)
+        context.out.write_table("prompts/part-00000.parquet", table.frequencies())
+        facts = {**_cohort(cleaned, roles), "prompts": _prompt_facts(table, config), "scrubbed": scrubbed}
+        context.out.write_json("cohort/cohort.json", facts)
+        return Outcome(counts=_counts(cleaned, roles), facts=facts)
+
+
+def _counted(rows: Iterator[RawRow], progress: Progress) -> Iterator[RawRow]:
+    done = 0
+    for done, row in enumerate(rows, start=1):
+        yield row
+        if done % PROGRESS_ROWS == 0:
+            progress(done, 0, "rows")
+    progress(done, done, "rows")
+
+
+def _roles(cleaned: Cleaned, config: IngestConfig, seed: int) -> list[str]:
+    records = cleaned.records
+    if not records:
+        raise InputError(f"none of the source's {cleaned.rows} rows can be used: {cleaned.reasons() or 'it is empty'}")
+    return assign_roles(
+        [record.patient_id for record in records],
+        [record.study_index for record in records],
+        [record.image_id for record in records],
+        [record.role for record in records],
+        config,
+        seed,
+    )
+
+
+def _describe(records: Sequence[Record], config: IngestConfig) -> tuple[list[Description], dict[str, int]]:
+    """Describe every record; with free text also say how much was taken out of it."""
+    removed: Counter[str] = Counter()
+    descriptions = []
+    for record in records:
+        text = None
+        if config.prompts.policy == "free_text" and record.text:
+            text, counts = scrub(record.text)
+            removed.update(counts)
+        years = config.prompts.age_band_years
+        fields = (record.labels, record.view, record.sex, record.age)
+        descriptions.append(describe(*fields, age_band_years=years, text=text))
+    return descriptions, dict(sorted(removed.items()))
+
+
+def _write_records(folder: Store, records: Sequence[Record], prompts: Sequence[str]) -> None:
+    """Write shards, at least one: a role without images is an empty table and not a missing one."""
+    for shard, start in enumerate(range(0, max(1, len(records)), ROWS_PER_SHARD)):
+        part = slice(start, start + ROWS_PER_SHARD)
+        rows = [
+            {**vars(record), "labels": record.labels or [], "prompt": prompt}
+            for record, prompt in zip(records[part], prompts[part], strict=True)
+        ]
+        folder.write_table(f"part-{shard:05d}.parquet", pa.Table.from_pylist(rows, schema=RECORDS))
+
+
+def _counts(cleaned: Cleaned, roles: Sequence[str]) -> dict[str, int]:
+    quarantined = cleaned.quarantine.num_rows
+    images = Counter(roles)
+    return {
+        "rows": cleaned.rows,
+        "records": len(cleaned.records),
+        "quarantined": quarantined,
+        **{role: images[role] for role in ROLES},
+    }
+
+
+def _cohort(cleaned: Cleaned, roles: Sequence[str]) -> dict[str, Any]:
+    """Say who is in the cohort: patients and images by role, findings by role, and what was quarantined why."""
+    findings: dict[str, Counter[str]] = {role: Counter() for role in ROLES}
+    patients: dict[str, Counter[str]] = {role: Counter() for role in ROLES}
+    for record, role in zip(cleaned.records, roles, strict=True):
+        patients[role][record.patient_id] += 1
+        findings[role].update(record.labels or ())
+    names = sorted(set().union(*findings.values()))
+    return {
+        "images": {role: patients[role].total() for role in ROLES},
+        "patients": {role: len(patients[role]) for role in ROLES},
+        "patients_with_several_images": {role: sum(n > 1 for n in patients[role].values()) for role in ROLES},
+        "findings": names,
+        "findings_by_role": {role: {name: findings[role][name] for name in names} for role in ROLES},
+        "roles_given": any(record.role is not None for record in cleaned.records),
+        "quarantined": cleaned.reasons(),
+    }
+
+
+def _prompt_facts(table: PromptTable, config: IngestConfig) -> dict[str, Any]:
+    images = sum(table.counts.values())
+    return {
+        "policy": config.prompts.policy,
+        "k": config.prompts.k,
+        "fewest_patients_sharing": table.reached_k(),
+        "distinct": len(table.counts),
+        "images_with_base_prompt": table.counts.get(BASE_PROMPT, 0),
+        "images": images,
+    }
