@@ -8,6 +8,7 @@ from typing import Any
 from raydistill.core.errors import TrainingError
 from raydistill.core.progress import Progress
 from raydistill.core.store import Store
+from raydistill.distributed.session import board
 
 NAME = "search"
 CPUS_PER_TRIAL = 1.0
@@ -63,36 +64,46 @@ def search(
     trainable = tune.with_resources(
         tune.with_parameters(_trial, measure=measure, arguments=arguments, shared=shared), {"cpu": CPUS_PER_TRIAL}
     )
-    where = f"{work.path}/{NAME}"
-    if tune.Tuner.can_restore(where, storage_filesystem=work.filesystem):
-        tuner = tune.Tuner.restore(
-            where, trainable, storage_filesystem=work.filesystem, resume_unfinished=True, restart_errored=True
-        )
-    else:
-        tuner = tune.Tuner(
-            trainable,
-            param_space={name: tune.loguniform(low, high) for name, (low, high) in space.bounds.items()},
-            tune_config=tune.TuneConfig(
-                metric="objective",
-                mode="max",
-                num_samples=space.num_trials,
-                max_concurrent_trials=space.max_concurrent,
-                search_alg=OptunaSearch(sampler=TPESampler(seed=space.seed % 2**32)),
-                reuse_actors=True,
-            ),
-            run_config=tune.RunConfig(
-                name=NAME,
-                storage_path=work.path,
-                storage_filesystem=work.filesystem,
-                failure_config=tune.FailureConfig(max_failures=2),
-                callbacks=[_counter(space.num_trials, progress)],
-                verbose=0,
-            ),
-        )
-    results = tuner.fit()
+    with board(progress) as news:
+        where = f"{work.path}/{NAME}"
+        if _can_go_on(work / NAME):
+            tuner = tune.Tuner.restore(
+                where, trainable, storage_filesystem=work.filesystem, resume_unfinished=True, restart_errored=True
+            )
+        else:
+            tuner = tune.Tuner(
+                trainable,
+                param_space={name: tune.loguniform(low, high) for name, (low, high) in space.bounds.items()},
+                tune_config=tune.TuneConfig(
+                    metric="objective",
+                    mode="max",
+                    num_samples=space.num_trials,
+                    max_concurrent_trials=space.max_concurrent,
+                    search_alg=OptunaSearch(sampler=TPESampler(seed=space.seed % 2**32)),
+                    reuse_actors=True,
+                ),
+                run_config=tune.RunConfig(
+                    name=NAME,
+                    storage_path=work.path,
+                    storage_filesystem=work.filesystem,
+                    failure_config=tune.FailureConfig(max_failures=2),
+                    callbacks=[_counter(space.num_trials, news)],
+                    verbose=0,
+                ),
+            )
+        results = tuner.fit()
     if results.errors:
         raise TrainingError(f"{len(results.errors)} trials failed, the first: {results.errors[0]}")
     return [{**result.metrics["measured"], "trial_id": result.metrics["trial_id"]} for result in results]
+
+
+def _can_go_on(found: Store) -> bool:
+    """Whether a search left enough to restore; a kill while it was being set up leaves less, and no trial."""
+    names = found.files()
+    if any(name.startswith("experiment_state") for name in names) and "tuner.pkl" in names:
+        return len(found.read_bytes("tuner.pkl")) > 0
+    found.delete()
+    return False
 
 
 def _trial(
@@ -104,7 +115,7 @@ def _trial(
     tune.report({"objective": measured["objective"], "measured": measured})
 
 
-def _counter(total: int, progress: Progress) -> Any:
+def _counter(total: int, news: Any) -> Any:
     from ray import tune
 
     class Counter(tune.Callback):
@@ -114,6 +125,6 @@ def _counter(total: int, progress: Progress) -> Any:
 
         def on_trial_complete(self, *_: Any, **__: Any) -> None:
             self.done += 1
-            progress(self.done, total, "trials")
+            news.post.remote(self.done, total, "trials")
 
     return Counter()
