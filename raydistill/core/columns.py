@@ -75,7 +75,8 @@ MATCHES = pa.schema(
 `score` is the maximum cosine similarity over the gallery of one embedder, in [-1, 1]; `neighbour_*` the top k;
 `structure_score` the maximum of the near-copy measure, in [-1, 1], and the gallery image it belongs to;
 `unseen_*` the same maxima over an unseen gallery (evaluation patients), and `matched_scores` the maxima over random
-parts of the gallery of exactly the unseen gallery's size, null where they were not asked for. `query_patient_id` is null for samples."""
+parts of the gallery of exactly the unseen gallery's size, null where they were not asked for.
+`query_patient_id` is null for samples."""
 
 VERDICTS = pa.schema(
     [

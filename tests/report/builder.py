@@ -126,7 +126,12 @@ class Builder:
             for treatment in TREATMENTS:
                 for record in self.real[role].slice(0, 12).to_pylist():
                     score = self.rng.uniform(0.7, 1.0) if role == "train" else self.rng.uniform(0.2, 0.86)
-                    extra = {"source_role": role, "treatment": treatment, "score": score, "structure_score": score - 0.1}
+                    extra = {
+                        "source_role": role,
+                        "treatment": treatment,
+                        "score": score,
+                        "structure_score": score - 0.1,
+                    }
                     rows.append({k: record[k] for k in ("image_id", "patient_id", "image")} | extra)
         return pa.Table.from_pylist(rows)
 
@@ -141,7 +146,10 @@ def build(folder, config=None, verdict="pass", samples=48):
         b.artifact(node, files={"history.json": {"loss": [[1, 2.0]]}}, inputs=["ingest"])
     teacher, student = b.requests("teacher_samples"), b.requests("student_samples")
     for node, epochs in (("teacher", 98.5), ("student", 61.0)):
-        model = {"model/model_index.json": {"_class_name": "StableDiffusionPipeline"}, "model/unet/x.safetensors": b"w" * 99}
+        model = {
+            "model/model_index.json": {"_class_name": "StableDiffusionPipeline"},
+            "model/unet/x.safetensors": b"w" * 99,
+        }
         marker = {"model/raydistill.json": {"trained_on": [f"{node}_x"]}}
         b.artifact(node, files=model | marker, counts={"images": 60}, facts={"epochs": epochs, "started_from": {}})
     b.artifact("teacher_samples", {"samples/part-00000.parquet": teacher})
@@ -179,7 +187,10 @@ def filtering(b, teacher, student, t_match, s_match):
     for node, samples, matches in (("verdicts", teacher, t_match), ("student_verdicts", student, s_match)):
         table = b.verdicts(samples, matches["filter/samples/part-00000.parquet"])
         real = (matches[f"filter/{role}/part-00000.parquet"] for role in ("probe", "calibration"))
-        groups = {"filter": filter_metrics(table, *real, **point), "selftest": selftest_metrics(planted, agreement, **point)}
+        groups = {
+            "filter": filter_metrics(table, *real, **point),
+            "selftest": selftest_metrics(planted, agreement, **point),
+        }
         dumped = {group: dump(named) for group, named in groups.items()}
         b.artifact(node, {"verdicts/part-00000.parquet": table}, {"metrics.json": dumped}, inputs=["tune"])
 
@@ -193,7 +204,9 @@ def evaluations(b, t_match, s_match):
         if matches:
             samples, control = (matches[f"auditor/{r}/part-00000.parquet"] for r in ("samples", "evaluation"))
             score, patient = samples["score"].to_numpy(), samples["nearest_patient_id"].to_numpy()
-            metrics |= rates(score, patient, control["score"].to_numpy(), control["query_patient_id"].to_numpy(), THRESHOLD)
+            metrics |= rates(
+                score, patient, control["score"].to_numpy(), control["query_patient_id"].to_numpy(), THRESHOLD
+            )
             metrics["max_similarity"] = max_similarity(score, control["score"].to_numpy())
             metrics["near_copy_rate"] = metrics["reidentification_rate"].model_copy(update={"value": 0.01 * rank})
             metrics["membership_auc"] = insufficient("8 patients; 30 are needed", n=8, unit="area")
@@ -211,7 +224,9 @@ def evaluations(b, t_match, s_match):
                 unit="share of images" if name in ("precision", "recall") else "area", estimator="patient bootstrap",
                 control=0.9, reference="Somebody et al. 2020",
             )  # fmt: skip
-        found = {f: metrics["utility_auroc"].model_copy(update={"value": 0.7 + 0.01 * i}) for i, f in enumerate(FINDINGS)}
+        found = {
+            f: metrics["utility_auroc"].model_copy(update={"value": 0.7 + 0.01 * i}) for i, f in enumerate(FINDINGS)
+        }
         found["device"] = insufficient("one positive", n=40, unit="area")
         tables["tables/by_finding.parquet"] = results_table(found)
         tables["predictions/part-00000.parquet"] = pa.table({"image_id": b.real["evaluation"]["image_id"]})
@@ -229,7 +244,9 @@ def decide(b, verdict):
     certificate = {"schema": 1, "verdict": verdict, "reasons": reasons, "student": {"key": "0123456789abcdef"}}
     certificate["limits"] = "No formal guarantee."
     decision = {"verdict": verdict, "reasons": reasons}
-    b.artifact("decision", files={"verdict.json": decision, "certificate.json": certificate}, inputs=["student", "verdicts"])
+    b.artifact(
+        "decision", files={"verdict.json": decision, "certificate.json": certificate}, inputs=["student", "verdicts"]
+    )
 
 
 def dump(metrics):

@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import beta
+from sklearn.metrics import roc_curve
+
+from raydistill.core.errors import InputError
+from raydistill.matching.calibration import calibrate, det_curve, tpir
+
+scores_lists = st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=60)
+
+
+@given(scores_lists, st.floats(0.01, 0.9))
+def test_the_threshold_is_the_smallest_that_keeps_the_target(values, target):
+    scores = np.array(values, np.float32)
+    point = calibrate(scores, list(range(len(scores))), target, 0.95)
+    asked = max(target, point.supported_fpir)
+    assert np.mean(scores >= point.threshold) == point.fpir <= asked + 1e-9
+    lower = np.nextafter(np.float32(point.threshold), np.float32(-np.inf))
+    assert np.mean(scores >= lower) > asked - 1e-9
+
+
+@given(scores_lists, st.floats(0.01, 0.9))
+def test_single_and_double_precision_agree(values, target):
+    scores = np.array(values, np.float32)
+    threshold = calibrate(scores, list(range(len(scores))), target, 0.95).threshold
+    assert ((scores >= threshold) == (scores.astype(np.float64) >= threshold)).all()
+
+
+@given(scores_lists, st.floats(0.01, 0.9), st.floats(0.01, 0.9))
+def test_a_smaller_target_never_lowers_the_threshold(values, first, second):
+    patients = list(range(len(values)))
+    strict, loose = (calibrate(np.array(values), patients, t, 0.95).threshold for t in sorted((first, second)))
+    assert strict >= loose
+
+
+def test_counts_are_right_on_a_plain_case():
+    scores = np.arange(100) / 100
+    point = calibrate(scores, [f"p{i}" for i in range(100)], 0.05, 0.95)
+    assert (scores >= point.threshold).sum() == 5
+    assert (point.fpir, point.num_images, point.num_patients, point.note) == (0.05, 100, 100, "")
+    np.testing.assert_allclose(point.fpir_interval, [beta.ppf(0.025, 5, 96), beta.ppf(0.975, 6, 95)])
+
+
+def test_what_the_patients_cannot_support_is_not_extrapolated():
+    scores, patients = np.linspace(-1, 1, 400), np.repeat(np.arange(40), 10)
+    point = calibrate(scores, patients, 0.001, 0.95)
+    assert point.supported_fpir == pytest.approx(1 / 41)
+    assert point.fpir == pytest.approx(9 / 400)
+    assert "can't support an FPIR of 0.001" in point.note
+    assert "400 images of 40 patients" in point.note
+
+
+def test_a_threshold_holds_for_the_next_stranger():
+    rng, target = np.random.default_rng(0), 0.05
+    passed = [
+        rng.normal() >= calibrate(rng.normal(size=59), list(range(59)), target, 0.95).threshold for _ in range(3000)
+    ]
+    assert np.mean(passed) < target + 3 * np.sqrt(target / 3000)
+
+
+def test_tpir_needs_score_and_patient():
+    scores, correct = np.array([0.9, 0.8, 0.7, 0.2]), np.array([True, False, True, True])
+    rate = tpir(scores, correct, 0.7, 0.95)
+    assert (rate.value, rate.num_images) == (0.5, 4)
+    assert rate.interval[0] < 0.5 < rate.interval[1]
+    assert tpir(scores, correct, 0.95, 0.95).value == 0
+
+
+def test_det_curve_agrees_with_sklearn_when_every_match_is_right():
+    rng = np.random.default_rng(1)
+    probe, strangers = rng.normal(1, 1, 80), rng.normal(0, 1, 90)
+    curve = det_curve(probe, np.ones(80, bool), strangers)
+    truth = np.r_[np.ones(80), np.zeros(90)]
+    fpr, tpr, thresholds = roc_curve(truth, np.r_[probe, strangers], drop_intermediate=False)
+    np.testing.assert_allclose(curve.thresholds, thresholds[1:][::-1])
+    np.testing.assert_allclose(curve.fpir, fpr[1:][::-1])
+    np.testing.assert_allclose(curve.fnir, 1 - tpr[1:][::-1])
+
+
+def test_refuses_what_cannot_be_measured():
+    with pytest.raises(InputError, match="no image"):
+        calibrate(np.array([]), [], 0.1, 0.95)
+    with pytest.raises(InputError, match="finite"):
+        calibrate(np.array([0.1, np.nan]), ["a", "b"], 0.1, 0.95)
+    with pytest.raises(InputError, match="patient ids"):
+        calibrate(np.array([0.1, 0.2]), ["a"], 0.1, 0.95)

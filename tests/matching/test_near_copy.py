@@ -1,0 +1,123 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage
+
+from raydistill.core.errors import InputError
+from raydistill.matching.near_copy import THUMBNAIL, StructureIndex
+
+
+def pictures(number, side=32, seed=0):
+    noise = np.random.default_rng(seed).normal(size=(number, side, side))
+    smooth = ndimage.gaussian_filter(noise, (0, side / 16, side / 16))
+    low, high = smooth.min(axis=(1, 2), keepdims=True), smooth.max(axis=(1, 2), keepdims=True)
+    return (40 + 170 * (smooth - low) / (high - low)).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return pictures(60)
+
+
+@pytest.fixture(scope="module")
+def index(images):
+    return StructureIndex(images, 3)
+
+
+@pytest.fixture(scope="module")
+def strangers(index):
+    return index.search(pictures(60, seed=1))[0].max()
+
+
+def jpeg(image):
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=50)
+    return np.asarray(Image.open(buffer))
+
+
+COPIES = {
+    "shift": lambda image: np.roll(image, (2, -1), (0, 1)),
+    "crop": lambda image: np.asarray(Image.fromarray(image).resize((32, 32), box=(1, 1, 30, 30))),
+    "contrast": lambda image: np.clip(0.7 * image.astype(float) + 30, 0, 255).astype(np.uint8),
+    "blur": lambda image: ndimage.gaussian_filter(image, 1),
+    "jpeg": jpeg,
+}
+
+
+def test_an_image_is_its_own_copy(index, images):
+    scores, rows = index.search(images)
+    assert rows.tolist() == list(range(len(images)))
+    np.testing.assert_allclose(scores, 1, atol=1e-5)
+    assert scores.dtype == np.float32
+    assert rows.dtype == np.int64
+
+
+@pytest.mark.parametrize("copy", COPIES)
+def test_finds_copies_among_strangers(index, images, strangers, copy):
+    scores, rows = index.search(np.stack([COPIES[copy](image) for image in images]))
+    assert np.mean((scores > strangers) & (rows == np.arange(len(images)))) > 0.9
+
+
+def test_equals_numpy_corrcoef_over_every_shift(images):
+    shift, queries = 2, pictures(5, seed=2)
+    middle = [image[2:-2, 2:-2].ravel() for image in images.astype(float)]
+    best = [
+        max(
+            np.corrcoef(query[i : i + 28, j : j + 28].ravel(), template)[0, 1]
+            for i in range(2 * shift + 1)
+            for j in range(2 * shift + 1)
+            for template in middle
+        )
+        for query in queries.astype(float)
+    ]
+    scores, _ = StructureIndex(images, shift).search(queries)
+    assert (scores >= np.array(best) - 1e-5).all()  # the enlargement may find more, never less
+
+
+def test_without_shift_it_is_the_correlation(images):
+    queries = pictures(5, seed=3)
+    scores, rows = StructureIndex(images, 0).search(queries)
+    table = np.corrcoef(np.concatenate([queries, images]).reshape(-1, 1024).astype(float))[:5, 5:]
+    np.testing.assert_allclose(scores, table.max(axis=1), atol=1e-5)
+    assert rows.tolist() == table.argmax(axis=1).tolist()
+
+
+def test_exposure_does_not_matter(index):
+    queries = pictures(8, seed=4)
+    scores, rows = index.search(queries)
+    darker = index.search(queries // 2)
+    np.testing.assert_allclose(scores, darker[0], atol=2e-3)
+    assert rows.tolist() == darker[1].tolist()
+
+
+def test_a_query_does_not_depend_on_its_batch(index):
+    queries = pictures(70, seed=5)
+    whole = index.search(queries)[0]
+    single = np.concatenate([index.search(query[None])[0] for query in queries])
+    np.testing.assert_allclose(whole, single, atol=1e-6)
+
+
+def test_the_resolution_of_the_query_is_free(images):
+    large = np.stack([np.asarray(Image.fromarray(image).resize((96, 96))) for image in images])
+    scores, rows = StructureIndex(images, 3).search(large)
+    assert rows.tolist() == list(range(len(images)))
+    assert scores.min() > 0.97
+
+
+def test_flat_pictures_are_copies_of_nothing(images):
+    flat = np.full((2, 32, 32), 77, np.uint8)
+    assert StructureIndex(images, 2).search(flat)[0].tolist() == [0, 0]
+    assert StructureIndex(flat, 2).search(images)[0].tolist() == [0] * len(images)
+
+
+def test_refuses_what_it_cannot_compare(images):
+    with pytest.raises(InputError, match="empty"):
+        StructureIndex(images[:0], 2)
+    with pytest.raises(InputError, match="near_copy_max_shift"):
+        StructureIndex(images, THUMBNAIL // 2)
+    with pytest.raises(InputError, match="uint8"):
+        StructureIndex(images, 2).search(images.astype(np.float32))
+    with pytest.raises(InputError, match="N, R, R"):
+        StructureIndex(images[:, :20], 2)

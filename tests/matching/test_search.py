@@ -1,0 +1,139 @@
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raydistill.core.errors import InputError
+from raydistill.matching.search import Gallery, Neighbours, merge
+
+
+def unit(rng, rows, dim):
+    vectors = rng.normal(size=(rows, dim)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def gallery(vectors):
+    return Gallery(vectors, [f"i{row}" for row in range(len(vectors))], ["p"] * len(vectors))
+
+
+def brute_force(vectors, queries, k, banned=None):
+    scores = np.clip((queries.astype(np.float64) @ vectors.astype(np.float64).T).astype(np.float32), -1, 1)
+    if banned is not None:
+        scores[np.arange(len(queries)), banned] = -np.inf
+    order = np.lexsort((np.broadcast_to(np.arange(len(vectors)), scores.shape), -scores), axis=1)[:, :k]
+    return np.take_along_axis(scores, order, axis=1), order
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    rows=st.integers(1, 200),
+    dim=st.sampled_from([2, 5, 32]),
+    k=st.integers(1, 12),
+    distinct=st.integers(1, 200),
+)
+def test_equals_brute_force_in_double_precision_also_with_ties(seed, rows, dim, k, distinct):
+    rng = np.random.default_rng(seed)
+    vectors = unit(rng, distinct, dim)[rng.integers(0, distinct, rows)]
+    queries = np.concatenate([vectors[rng.integers(0, rows, 3)], unit(rng, 4, dim)])
+    found = gallery(vectors).search(queries, k)
+    scores, indices = brute_force(vectors, queries, k)
+    np.testing.assert_allclose(found.scores, scores, atol=1e-6)
+    # Rows whose true scores differ by less than the rounding of the reference itself may swap.
+    np.testing.assert_allclose(
+        np.take_along_axis(brute_force(vectors, queries, rows)[0], np.zeros((7, 1), int), 1)[:, 0],
+        found.scores[:, 0],
+        atol=1e-6,
+    )
+    if distinct == 1:
+        assert (found.indices == indices).all()
+
+
+def test_many_equal_rows_come_in_order_of_their_index():
+    rng = np.random.default_rng(0)
+    vectors = unit(rng, 3000, 16)
+    vectors[500:2500] = vectors[7]
+    found = gallery(vectors).search(np.repeat(vectors[7:8], 40, axis=0), 6)
+    assert found.indices.tolist() == [[7, 500, 501, 502, 503, 504]] * 40
+    assert found.scores.min() == pytest.approx(1.0, abs=1e-6)
+
+
+def test_scores_one_rounding_apart_are_ordered_by_their_true_value():
+    rng = np.random.default_rng(1)
+    query = unit(rng, 1, 64)
+    vectors = query + 1e-5 * rng.normal(size=(500, 64)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    found = gallery(vectors).search(query, 5)
+    scores, _ = brute_force(vectors, query, 5)
+    np.testing.assert_array_max_ulp(found.scores, scores, 1)
+    assert (np.diff(found.scores) <= 0).all()
+
+
+@pytest.mark.parametrize("batch", [1, 7, 64])
+def test_a_query_does_not_depend_on_its_batch(batch):
+    rng = np.random.default_rng(2)
+    vectors, queries = unit(rng, 800, 24), unit(rng, 64, 24)
+    whole = gallery(vectors).search(queries, 4)
+    parts = [gallery(vectors).search(queries[i : i + batch], 4) for i in range(0, 64, batch)]
+    assert np.array_equal(whole.scores, np.concatenate([part.scores for part in parts]))
+    assert np.array_equal(whole.indices, np.concatenate([part.indices for part in parts]))
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), cuts=st.lists(st.integers(1, 119), unique=True, max_size=5), k=st.integers(1, 9))
+def test_merging_shards_is_the_whole_search(seed, cuts, k):
+    rng = np.random.default_rng(seed)
+    vectors = unit(rng, 30, 8)[rng.integers(0, 30, 120)]
+    queries = unit(rng, 9, 8)
+    edges = [0, *sorted(cuts), 120]
+    parts = [gallery(vectors[a:b]).search(queries, k) for a, b in pairwise(edges)]
+    merged, whole = merge(parts, edges[:-1], k), gallery(vectors).search(queries, k)
+    assert np.array_equal(merged.scores, whole.scores)
+    assert np.array_equal(merged.indices, whole.indices)
+
+
+def test_fewer_rows_than_neighbours():
+    vectors = unit(np.random.default_rng(3), 3, 4)
+    found = gallery(vectors).search(vectors, 10)
+    assert found.scores.shape == found.indices.shape == (3, 3)
+    assert sorted(found.indices[0]) == [0, 1, 2]
+
+
+def test_an_image_does_not_match_itself():
+    vectors = unit(np.random.default_rng(4), 50, 6)
+    vectors[20] = vectors[3]
+    found = gallery(vectors).search(vectors, 3, exclude=[f"i{row}" for row in range(50)])
+    scores, indices = brute_force(vectors, vectors, 3, banned=np.arange(50))
+    assert np.array_equal(found.indices, indices)
+    np.testing.assert_allclose(found.scores, scores, atol=1e-6)
+    assert found.indices[3, 0] == 20
+    stranger = gallery(vectors).search(vectors[:1], 1, exclude=["elsewhere"])
+    assert stranger.indices.tolist() == [[0]]
+
+
+def test_no_queries():
+    found = gallery(unit(np.random.default_rng(5), 4, 4)).search(np.empty((0, 4), np.float32), 2)
+    assert found == Neighbours(found.scores, found.indices) or found.scores.shape == (0, 2)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0, 2.0])
+def test_refuses_what_has_no_cosine(value):
+    vectors = unit(np.random.default_rng(6), 5, 4)
+    broken = vectors.copy()
+    broken[2] = value
+    with pytest.raises(InputError, match="row 2"):
+        gallery(broken)
+    with pytest.raises(InputError, match="row 2"):
+        gallery(vectors).search(broken, 1)
+
+
+def test_refuses_what_does_not_fit():
+    vectors = unit(np.random.default_rng(7), 5, 4)
+    with pytest.raises(InputError, match="as many"):
+        Gallery(vectors, ["a"], ["p"])
+    with pytest.raises(InputError, match="unique"):
+        Gallery(vectors, ["a"] * 5, ["p"] * 5)
+    with pytest.raises(InputError, match="dimensions"):
+        gallery(vectors).search(unit(np.random.default_rng(8), 2, 3), 1)
