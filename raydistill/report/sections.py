@@ -73,8 +73,8 @@ SCORE_WORDS = {
 def _threshold(evidence: Evidence, eye: str, column: str) -> dict[str, float]:
     if eye == "auditor":
         points = (evidence.json(METRIC_NODES[group], "operating_point.json") for group in ("student", "teacher"))
-        point = next((found for found in points if found), {}).get("identity", {})
-        return {"threshold": point["threshold"]} if point else {}
+        found = next((point for point in points if point), None)
+        return {"threshold": found["identity"]["threshold"]} if found else {}
     policy = evidence.json("tune", "policy/policy.json") or {}
     name = "identity_threshold" if column == "score" else "near_copy_threshold"
     return {"threshold": policy[name]} if name in policy else {}
