@@ -171,7 +171,8 @@ def _to_years(value: Any) -> float:
 
 
 def _nearest(name: str, present: list[str]) -> str:
-    by_lower = {other.lower(): other for other in present}
+    known = {"patient_id", *DESCRIBING, *OPTIONAL}
+    by_lower = {other.lower(): other for other in present if other not in known}
     near = difflib.get_close_matches(name, by_lower, n=1, cutoff=0.5)
     return f" (perhaps `{by_lower[near[0]]}`)" if near else ""
 
