@@ -132,8 +132,8 @@ def _check_given(patient_ids: Sequence[str], roles: Sequence[str]) -> None:
     for patient, role in zip(patient_ids, roles, strict=True):
         held[patient].append(role)
     sides = {patient: {"train" if role == "probe" else role for role in own} for patient, own in held.items()}
-    _refuse((p for p, own in sides.items() if len(own) > 1), "is in two of train, calibration and evaluation")
-    _refuse((p for p, own in held.items() if set(own) == {"probe"}), "has probe images and no train image")
+    _refuse((p for p, own in sides.items() if len(own) > 1), "in two of train, calibration and evaluation")
+    _refuse((p for p, own in held.items() if set(own) == {"probe"}), "probe images and no train image")
     if not any(len(own) > 1 for patient, own in held.items() if sides[patient] == {"train"}):
         raise InputError("by the source's roles no train patient has two images, so re-identification can't be learned")
 
@@ -142,4 +142,4 @@ def _refuse(patients: Iterable[str], fault: str) -> None:
     found = sorted(patients)
     if found:
         more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-        raise InputError(f"patient {', '.join(found[:SHOWN])}{more} {fault}; mend the roles of the source")
+        raise InputError(f"{fault}: patient {', '.join(found[:SHOWN])}{more}; mend the roles of the source")

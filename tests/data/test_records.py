@@ -1,0 +1,165 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raydistill.core.columns import QUARANTINE
+from raydistill.core.config import IngestConfig
+from raydistill.core.errors import InputError
+from raydistill.data.images import decode, encode_png, fit_square
+from raydistill.data.records import REASONS, clean, content_hash
+from raydistill.data.rows import RawRow
+
+from .cohorts import png
+
+CONFIG = IngestConfig(resolution=8, max_bad_rows=1000, max_image_pixels=400)
+PICTURES = [png(i) for i in range(4)]
+LARGE = encode_png(np.zeros((21, 20), np.uint8))
+ARRAY = np.arange(144, dtype=np.uint8).reshape(12, 12)
+
+GOOD = RawRow(row=0, image=PICTURES[0], patient_id="p", image_id="i", labels=[], age=50.0)
+
+RAW_ROWS = st.lists(
+    st.builds(
+        RawRow,
+        row=st.just(0),
+        image=st.sampled_from([*PICTURES, LARGE, ARRAY, b"", b"junk", None]),
+        patient_id=st.sampled_from(["a", "b ", " b", "", None]),
+        image_id=st.sampled_from(["x", "y", "z", None]),
+        text=st.sampled_from(["effusion", None]),
+        labels=st.sampled_from([["Mass"], [], None]),
+        age=st.sampled_from([40.0, float("nan"), float("inf"), -1.0, 121.0, None]),
+        problem=st.sampled_from([None, None, None, ("path_outside", "..")]),
+    ),
+    max_size=25,
+)
+
+
+def numbered(rows):
+    return [replace(row, row=i) for i, row in enumerate(rows)]
+
+
+def reasons(*rows, config=CONFIG):
+    table = clean(numbered(rows), config).quarantine
+    return dict(zip(table["row"].to_pylist(), table["reason"].to_pylist(), strict=True))
+
+
+@settings(max_examples=200, deadline=None)
+@given(RAW_ROWS)
+def test_counts_add_up_and_every_row_is_in_one_place(rows):
+    cleaned = clean(numbered(rows), CONFIG)
+    kept = [record.row for record in cleaned.records]
+    thrown = cleaned.quarantine["row"].to_pylist()
+    assert sorted([*kept, *thrown]) == list(range(len(rows)))
+    assert cleaned.rows == len(rows) == len(kept) + len(thrown)
+    assert thrown == sorted(thrown)
+    assert cleaned.quarantine.schema == QUARANTINE
+    assert set(cleaned.reasons()) <= set(REASONS)
+    assert sum(cleaned.reasons().values()) == len(thrown)
+
+
+@settings(max_examples=200, deadline=None)
+@given(RAW_ROWS)
+def test_records_are_unique_and_no_picture_has_two_patients(rows):
+    records = clean(numbered(rows), CONFIG).records
+    assert len({record.image_id for record in records}) == len(records)
+    assert len({record.sha256 for record in records}) == len(records)
+    for record in records:
+        assert record.patient_id == record.patient_id.strip() != ""
+        assert record.age is None or 0 <= record.age <= 120
+        assert decode(record.image).shape == (8, 8)
+
+
+def test_a_good_row_becomes_a_record():
+    raw = replace(
+        GOOD, patient_id=" p ", labels=["Pleural_Thickening", "Mass"], view="LL", sex="F", text="t", role="train"
+    )
+    (record,) = clean([replace(raw, row=7)], CONFIG).records
+    np.testing.assert_array_equal(decode(record.image), fit_square(decode(PICTURES[0]), 8))
+    assert (record.row, record.patient_id, record.image_id, record.study_index) == (7, "p", "i", 0)
+    assert (record.labels, record.view, record.sex) == (["mass", "pleural thickening"], "lateral", "female")
+    assert (record.text, record.role, record.sha256) == ("t", "train", content_hash(PICTURES[0]))
+
+
+def test_unknown_words_stay_and_unknown_labels_are_not_no_finding():
+    (record,) = clean([replace(GOOD, labels=None, view="Swimmer", sex="X")], CONFIG).records
+    assert (record.labels, record.view, record.sex) == (None, "swimmer", "x")
+
+
+def test_each_fault_has_its_reason():
+    faults = {
+        "missing_patient": replace(GOOD, patient_id=" "),
+        "missing_image": replace(GOOD, image=None),
+        "undecodable": replace(GOOD, image=b"junk"),
+        "too_large": replace(GOOD, image=LARGE),
+        "empty_text": RawRow(row=0, image=PICTURES[0], patient_id="p"),
+        "bad_field": replace(GOOD, age=121.0),
+        "path_outside": replace(GOOD, problem=("path_outside", "..")),
+    }
+    for reason, row in faults.items():
+        assert reasons(row) == {0: reason}
+    assert set(REASONS) - set(faults) == {"duplicate_id", "duplicate_image"}
+
+
+def test_a_damaged_picture_says_what_is_wrong_with_it():
+    table = clean([replace(GOOD, image=PICTURES[0][:100])], CONFIG).quarantine
+    assert table["detail"][0].as_py().startswith("broken: ")
+    assert table["image_id"][0].as_py() == "i"
+
+
+def test_arrays_must_be_grey():
+    assert reasons(replace(GOOD, image=ARRAY)) == {}
+    assert reasons(replace(GOOD, image=ARRAY.astype(np.float32))) == {0: "undecodable"}
+    assert reasons(replace(GOOD, image=np.zeros((4, 4, 3), np.uint8))) == {0: "undecodable"}
+    assert reasons(replace(GOOD, image=np.zeros((0, 4), np.uint8))) == {0: "undecodable"}
+
+
+def test_the_later_of_two_equal_ids_goes():
+    assert reasons(GOOD, replace(GOOD, image=PICTURES[1])) == {1: "duplicate_id"}
+
+
+def test_equal_pictures_of_one_patient_keep_the_first():
+    rows = [replace(GOOD, image_id=name) for name in "abc"]
+    assert reasons(*rows) == {1: "duplicate_image", 2: "duplicate_image"}
+
+
+def test_equal_pictures_of_two_patients_all_go():
+    rows = [
+        replace(GOOD, image_id="a"),
+        replace(GOOD, image_id="b"),
+        replace(GOOD, image_id="c", patient_id="q"),
+        replace(GOOD, image_id="d", patient_id="r"),
+        replace(GOOD, image_id="e"),
+        replace(GOOD, image_id="f", image=PICTURES[1]),
+    ]
+    assert reasons(*rows) == dict.fromkeys(range(5), "duplicate_image")
+
+
+def test_ids_and_study_indices_are_made_where_there_are_none():
+    rows = [replace(GOOD, image_id=None, image=picture) for picture in PICTURES[:3]]
+    records = clean(numbered([*rows, replace(GOOD, patient_id="q", image_id=None, image=PICTURES[3])]), CONFIG).records
+    assert [record.study_index for record in records] == [0, 1, 2, 0]
+    assert records[1].image_id == f"{content_hash(PICTURES[1])[:16]}-1"
+    assert [r.study_index for r in clean([replace(GOOD, study_index=9)], CONFIG).records] == [9]
+
+
+def test_too_many_bad_rows_stop_with_reasons_and_examples():
+    config = CONFIG.model_copy(update={"max_bad_rows": 2})
+    bad = [replace(GOOD, image=b"junk"), replace(GOOD, image=b"junk"), replace(GOOD, patient_id=None)]
+    clean(numbered(bad[:2]), config)
+    with pytest.raises(InputError, match=r"2 undecodable, 1 missing_patient.*row 0: undecodable") as caught:
+        clean(numbered([*bad, GOOD]), config)
+    assert "max_bad_rows = 2" in str(caught.value)
+    with pytest.raises(InputError, match="max_bad_rows = 0"):
+        clean([bad[0]], CONFIG.model_copy(update={"max_bad_rows": 0}))
+
+
+def test_rows_are_read_one_by_one():
+    def endless():
+        for i in range(10**9):
+            yield replace(GOOD, row=i, image=b"junk")
+
+    with pytest.raises(InputError, match="11 of the first 11 rows"):
+        clean(endless(), CONFIG.model_copy(update={"max_bad_rows": 10}))

@@ -1,0 +1,157 @@
+from collections import defaultdict
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raydistill.core.config import IngestConfig
+from raydistill.core.errors import InputError
+from raydistill.data.splits import MIN_PATIENTS, assign_roles
+
+CONFIG = IngestConfig()
+
+COHORTS = (
+    st.lists(st.integers(1, 5), min_size=MIN_PATIENTS, max_size=60)
+    .filter(lambda counts: max(counts) > 1)
+    .map(lambda counts: [(f"p{p}", study, f"i{p}-{study}") for p, count in enumerate(counts) for study in range(count)])
+)
+SHARES = st.tuples(st.floats(0.01, 0.4), st.floats(0.01, 0.4), st.floats(0, 1)).map(
+    lambda shares: IngestConfig(calibration_share=shares[0], evaluation_share=shares[1], probe_share=shares[2])
+)
+
+
+def assign(rows, config=CONFIG, seed=0, given=None):
+    patients, studies, images = zip(*rows, strict=True)
+    return assign_roles(patients, studies, images, given or [None] * len(rows), config, seed)
+
+
+def by_role(rows, roles):
+    patients = defaultdict(set)
+    for (patient, _, _), role in zip(rows, roles, strict=True):
+        patients[role].add(patient)
+    return patients
+
+
+def cohort(several=20, single=30):
+    return [(f"p{p}", s, f"i{p}-{s}") for p in range(several + single) for s in range(3 if p < several else 1)]
+
+
+@settings(max_examples=200, deadline=None)
+@given(COHORTS, SHARES, st.integers(0, 5))
+def test_patients_never_straddle_and_probes_are_of_train_patients(rows, config, seed):
+    roles = assign(rows, config, seed)
+    held = by_role(rows, roles)
+    sides = [held["train"] | held["probe"], held["calibration"], held["evaluation"]]
+    assert sum(map(len, sides)) == len(set.union(*sides)) == len({patient for patient, _, _ in rows})
+    assert all(sides)
+    assert held["probe"] <= held["train"]
+    assert roles.count("probe") == len(held["probe"])
+    assert bool(held["probe"]) == (config.probe_share > 0)
+    count = len({patient for patient, _, _ in rows})
+    assert len(held["calibration"]) == max(1, round(count * config.calibration_share))
+    assert len(held["evaluation"]) == max(1, round(count * config.evaluation_share))
+
+
+@settings(max_examples=100, deadline=None)
+@given(COHORTS, st.integers(0, 5), st.randoms(use_true_random=False))
+def test_the_order_of_rows_does_not_matter(rows, seed, random):
+    shuffled = list(rows)
+    random.shuffle(shuffled)
+    expected = dict(zip(rows, assign(rows, seed=seed), strict=True))
+    assert dict(zip(shuffled, assign(shuffled, seed=seed), strict=True)) == expected
+
+
+@settings(max_examples=100, deadline=None)
+@given(COHORTS, st.integers(0, 5))
+def test_a_probe_is_the_last_study_of_its_patient(rows, seed):
+    roles = assign(rows, seed=seed)
+    last = {patient: max(s for p, s, _ in rows if p == patient) for patient, _, _ in rows}
+    for (patient, study, _), role in zip(rows, roles, strict=True):
+        assert role != "probe" or study == last[patient] > 0
+
+
+def test_another_seed_is_another_split_of_the_same_sizes():
+    one, two = assign(cohort(), seed=0), assign(cohort(), seed=1)
+    assert one != two
+    assert assign(cohort(), seed=0) == one
+    for role in ("calibration", "evaluation"):
+        assert len(by_role(cohort(), one)[role]) == len(by_role(cohort(), two)[role])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_role_has_its_part_of_patients_with_several_images(seed):
+    rows = cohort(several=40, single=60)
+    held = by_role(rows, assign(rows, seed=seed))
+    for role, share in (("calibration", 0.2), ("evaluation", 0.25)):
+        several = sum(int(patient[1:]) < 40 for patient in held[role])
+        assert abs(several - 40 * share) <= 1
+    assert len(held["probe"]) == 11
+
+
+def test_the_only_patient_with_several_images_is_in_train():
+    for seed in range(20):
+        rows = cohort(several=1, single=20)
+        roles = assign(rows, seed=seed)
+        assert [role for (patient, _, _), role in zip(rows, roles, strict=True) if patient == "p0"] == [
+            "train",
+            "train",
+            "probe",
+        ]
+
+
+def test_probe_share_one_still_leaves_a_patient_whole():
+    rows = cohort()
+    held = by_role(rows, assign(rows, IngestConfig(probe_share=1.0)))
+    several = {patient for patient in held["train"] if int(patient[1:]) < 20}
+    assert len(several - held["probe"]) == 1
+
+
+def test_cohorts_that_cannot_be_split_are_refused():
+    with pytest.raises(InputError, match="none of the 9 patients has two images"):
+        assign(cohort(several=0, single=9))
+    with pytest.raises(InputError, match="has 7 patients"):
+        assign(cohort(several=7, single=0))
+    with pytest.raises(InputError, match="leave fewer than 2"):
+        assign(cohort(), IngestConfig(calibration_share=0.5, evaluation_share=0.5))
+
+
+def given_roles(rows):
+    roles = {0: "train", 1: "calibration", 2: "evaluation"}
+    return [roles[int(patient[1:]) % 3] for patient, _, _ in rows]
+
+
+def test_given_roles_are_honoured():
+    rows = cohort()
+    roles = given_roles(rows)
+    roles[2] = "probe"
+    assert assign(rows, given=roles) == roles
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {4: "train", 7: "train", 10: "calibration", 13: "train", 16: "train"},
+            "in two of .*: patient p1, p2, p3 and 2 more",
+        ),
+        ({0: None}, "89 of 90 images have a role"),
+        ({0: "holdout"}, "the roles holdout"),
+        ({0: "probe", 1: "probe", 2: "probe"}, "probe images and no train image: patient p0;"),
+    ],
+)
+def test_given_roles_that_contradict_are_refused(change, message):
+    rows = cohort()
+    roles = given_roles(rows)
+    for row, role in change.items():
+        roles[row] = role
+    with pytest.raises(InputError, match=message):
+        assign(rows, given=roles)
+
+
+def test_given_roles_must_fill_every_side():
+    rows = cohort()
+    with pytest.raises(InputError, match="no image the role evaluation"):
+        assign(rows, given=["calibration" if role == "evaluation" else role for role in given_roles(rows)])
+    lonely = [(p, 0, i) for p, _, i in rows[-28:]] + [("p1", 0, "x"), ("p1", 1, "y")]
+    with pytest.raises(InputError, match="no train patient has two images"):
+        assign(lonely, given=given_roles(lonely))

@@ -1,0 +1,185 @@
+import json
+from collections import defaultdict
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from raydistill.core.columns import QUARANTINE, RECORDS, ROLES
+from raydistill.core.config import IngestConfig, ParquetSource, PhantomSource, PromptConfig
+from raydistill.core.errors import InputError
+from raydistill.core.manifest import canonical_json
+from raydistill.core.store import Store
+from raydistill.data.images import decode_batch, encode_png
+from raydistill.data.prompts import FREQUENCIES, plan_requests
+from raydistill.data.vocabulary import BASE_PROMPT
+from raydistill.stages import ingest as ingest_module
+from raydistill.stages.base import Context
+from raydistill.stages.ingest import Ingest, IngestNodeConfig
+
+PHANTOM = PhantomSource(kind="phantom", num_patients=60, max_visits=4, resolution=16)
+CONFIG = IngestConfig(resolution=16, prompts=PromptConfig(k=3))
+
+
+def node(source=PHANTOM, ingest=CONFIG, seed=0):
+    return Ingest("ingest", IngestNodeConfig(source=source, ingest=ingest), {}, seed)
+
+
+def run(stage, folder, **context):
+    out = Store.open(str(folder / "out"))
+    work = Store.open(str(folder / "work"))
+    return out, stage.run(Context(inputs={}, out=out, work=work, seed=stage.seed, **context))
+
+
+def parquet(path, rows):
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return ParquetSource(kind="parquet", path=str(path))
+
+
+def cohort(patients=30, **extra):
+    rows = []
+    for patient in range(patients):
+        for _ in range(1 + patient % 3):
+            picture = np.random.default_rng(len(rows)).integers(0, 256, (20, 24), dtype=np.uint8)
+            fields = {"labels": ["Mass"] if patient % 2 else [], "view": "PA", "sex": "F", "age": 50, **extra}
+            rows.append({"image": encode_png(picture), "patient_id": patient, "image_id": f"i{len(rows)}", **fields})
+    return rows
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    return run(node(), tmp_path_factory.mktemp("ingest"))
+
+
+def test_records_have_the_schema_and_disjoint_patients(done):
+    out, outcome = done
+    patients = {}
+    for role in ROLES:
+        table = out.read_table(role)
+        assert table.schema == RECORDS
+        assert table.num_rows == outcome.counts[role] == outcome.facts["images"][role] > 0
+        assert decode_batch(table["image"].to_pylist()).shape == (table.num_rows, 16, 16)
+        patients[role] = set(table["patient_id"].to_pylist())
+        assert len(patients[role]) == outcome.facts["patients"][role]
+    assert patients["probe"] <= patients["train"]
+    assert not patients["train"] & patients["calibration"]
+    assert not (patients["train"] | patients["calibration"]) & patients["evaluation"]
+
+
+def test_counts_add_up(done):
+    out, outcome = done
+    counts = outcome.counts
+    assert counts["rows"] == counts["records"] + counts["quarantined"]
+    assert counts["records"] == sum(counts[role] for role in ROLES)
+    assert out.read_table("quarantine").schema == QUARANTINE
+    assert out.read_json("cohort/cohort.json") == json.loads(json.dumps(outcome.facts))
+
+
+def test_prompts_are_k_anonymous_over_train_patients(done):
+    out, outcome = done
+    patients = defaultdict(set)
+    train = out.read_table("train")
+    for patient, prompt in zip(train["patient_id"].to_pylist(), train["prompt"].to_pylist(), strict=True):
+        patients[prompt].add(patient)
+    shared = [len(own) for prompt, own in patients.items() if prompt != BASE_PROMPT]
+    assert min(shared) == outcome.facts["prompts"]["fewest_patients_sharing"] >= 3
+    frequencies = out.read_table("prompts")
+    assert frequencies.schema == FREQUENCIES
+    assert set(frequencies["prompt"].to_pylist()) == set(patients)
+    assert sum(frequencies["count"].to_pylist()) == train.num_rows
+    for role in ROLES:
+        assert set(out.read_table(role)["prompt"].to_pylist()) <= {*patients, BASE_PROMPT}
+    assert plan_requests(frequencies, 50, 0, "teacher_samples").num_rows == 50
+
+
+def test_the_same_config_gives_the_same_files(done, tmp_path):
+    out, _ = done
+    again, _ = run(node(), tmp_path)
+    assert again.fingerprint() == out.fingerprint()
+
+
+def test_many_records_are_several_shards(tmp_path, monkeypatch, done):
+    monkeypatch.setattr(ingest_module, "ROWS_PER_SHARD", 7)
+    out, outcome = run(node(), tmp_path)
+    assert len(out.shards("train")) == -(-outcome.counts["train"] // 7) > 1
+    assert out.read_table("train").equals(done[0].read_table("train"))
+
+
+def test_a_role_without_images_is_an_empty_table(tmp_path):
+    out, outcome = run(node(ingest=CONFIG.model_copy(update={"probe_share": 0.0})), tmp_path)
+    assert outcome.counts["probe"] == out.read_table("probe").num_rows == 0
+    assert out.read_table("probe").schema == RECORDS
+
+
+def test_bad_rows_are_quarantined_and_counted(tmp_path):
+    rows = cohort()
+    rows[3]["image"] = b"junk"
+    rows[5]["patient_id"] = None
+    rows[7]["age"] = 500
+    rows[9]["image"] = rows[20]["image"]
+    out, outcome = run(node(parquet(tmp_path / "c.parquet", rows)), tmp_path)
+    expected = {"undecodable": 1, "missing_patient": 1, "bad_field": 1, "duplicate_image": 2}
+    assert outcome.facts["quarantined"] == expected
+    assert outcome.counts["quarantined"] == 5
+    assert outcome.counts["rows"] == len(rows) == outcome.counts["records"] + 5
+    assert out.read_table("quarantine")["row"].to_pylist() == [3, 5, 7, 9, 20]
+
+
+def test_text_alone_gives_the_base_prompt_or_scrubbed_text(tmp_path):
+    rows = [{**row, "text": "Seen by Dr. Lane. Clear lungs"} for row in cohort()]
+    for row in rows:
+        del row["labels"], row["view"], row["sex"], row["age"]
+    source = parquet(tmp_path / "c.parquet", rows)
+    out, _ = run(node(source), tmp_path / "template")
+    assert set(out.read_table("train")["prompt"].to_pylist()) == {BASE_PROMPT}
+    free = CONFIG.model_copy(update={"prompts": PromptConfig(policy="free_text", k=3)})
+    out, outcome = run(node(source, free), tmp_path / "free")
+    assert set(out.read_table("train")["prompt"].to_pylist()) == {"Seen by. Clear lungs"}
+    assert outcome.facts["scrubbed"] == {"name": len(rows)}
+
+
+def test_the_order_of_the_source_decides_no_role(tmp_path):
+    rows = [{**row, "study_index": i} for i, row in enumerate(cohort())]
+    one, _ = run(node(parquet(tmp_path / "1.parquet", rows)), tmp_path / "one")
+    two, _ = run(node(parquet(tmp_path / "2.parquet", rows[::-1])), tmp_path / "two")
+    for role in ROLES:
+        first, second = (sorted(out.read_table(role)["image_id"].to_pylist()) for out in (one, two))
+        assert first == second
+    assert one.read_table("prompts").equals(two.read_table("prompts"))
+
+
+def test_roles_of_the_source_are_honoured(tmp_path):
+    roles = ("train", "train", "calibration", "evaluation")
+    rows = [{**row, "role": roles[row["patient_id"] % 4]} for row in cohort()]
+    _, outcome = run(node(parquet(tmp_path / "c.parquet", rows)), tmp_path)
+    assert outcome.facts["roles_given"]
+    assert outcome.counts["calibration"] == sum(row["role"] == "calibration" for row in rows)
+
+
+def test_unusable_cohorts_are_input_errors(tmp_path):
+    with pytest.raises(InputError, match="none of the source's"):
+        run(node(parquet(tmp_path / "a.parquet", [{**row, "image": b"junk"} for row in cohort()])), tmp_path)
+    one_each = [{**row, "patient_id": i} for i, row in enumerate(cohort())]
+    with pytest.raises(InputError, match="has two images"):
+        run(node(parquet(tmp_path / "b.parquet", one_each)), tmp_path)
+
+
+def test_the_key_follows_the_content_and_not_the_place(tmp_path):
+    rows = cohort()
+    one, moved = parquet(tmp_path / "one.parquet", rows), parquet(tmp_path / "two.parquet", rows)
+    key = canonical_json(node(one).key_config())
+    assert key == canonical_json(node(moved).key_config())
+    assert str(tmp_path) not in key
+    parquet(tmp_path / "one.parquet", rows[1:])
+    assert canonical_json(node(one).key_config()) != key
+    assert node().key_config() != node(seed=1).key_config()
+    assert node().key_config() != node(ingest=IngestConfig(resolution=8)).key_config()
+    assert node().key_config() != node(PHANTOM.model_copy(update={"num_patients": 61})).key_config()
+
+
+def test_progress_ends_at_the_number_of_rows(tmp_path):
+    seen = []
+    _, outcome = run(node(), tmp_path, progress=lambda done, total, unit: seen.append((done, total, unit)))
+    assert seen[-1] == (outcome.counts["rows"], outcome.counts["rows"], "rows")
+    assert [done for done, _, _ in seen] == sorted(done for done, _, _ in seen)
