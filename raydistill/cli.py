@@ -11,8 +11,8 @@ import typer
 
 from raydistill import __version__
 from raydistill.core.config import Config
-from raydistill.core.errors import RaydistillError
-from raydistill.core.loading import load_config
+from raydistill.core.errors import InputError, RaydistillError
+from raydistill.core.loading import load_config, parse, validate
 from raydistill.core.store import Store
 
 EXIT_BY_VERDICT = {"pass": 0, "fail": 3, "insufficient_evidence": 4}
@@ -163,18 +163,16 @@ def _runner(resolved: Config, run_dir: str) -> Any:
 def _read(run_dir: str, name: str) -> Any:
     store = Store.open(run_dir)
     if not store.exists(name):
-        raise RaydistillError(f"no {name} in {store.uri}: is it a run folder?")
+        raise InputError(f"no {name} in {store.uri}: is it a run folder?")
     return store.read_json(name)
 
 
 def _config_of(run_dir: str) -> Config:
-    import yaml
-
     store = Store.open(run_dir)
     if not store.exists("config.yaml"):
-        raise RaydistillError(f"no config.yaml in {store.uri}: is it a run folder?")
-    values = yaml.safe_load(store.read_bytes("config.yaml"))
-    return Config.model_validate({name: value for name, value in values.items() if name != "schema"})
+        raise InputError(f"no config.yaml in {store.uri}: is it a run folder?")
+    where = f"{store.uri}/config.yaml"
+    return validate(parse(store.read_bytes("config.yaml"), where), f" in {where}")
 
 
 def _table(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:

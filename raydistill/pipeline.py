@@ -1,4 +1,4 @@
-"""The file to read first: the stages in order, wired; what is cached (`plan`); running what isn't (`run`)."""
+"""The file to read first: the stages in order, wired. `runner.py` says what is cached, `run.py` runs what isn't."""
 
 from raydistill.core.config import Config
 from raydistill.stages.base import Stage, View

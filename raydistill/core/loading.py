@@ -30,29 +30,57 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
     Raises:
         ConfigError: one line per mistake, naming the key and the nearest known one.
     """
-    values = _read(Path(path)) if path else {}
+    values: dict[str, Any] = {}
     if path:
+        values = parse(_content(Path(path)), str(path))
         values.setdefault("name", Path(path).stem)
     for override in overrides:
         _apply(values, override)
-    values = {name: value for name, value in _expand(values).items() if name not in RESERVED}
+    return validate(_expand(values), f" in {path}" if path else "")
+
+
+def validate(values: Mapping[str, Any], where: str = "") -> Config:
+    """Validate the values of a configuration.
+
+    Args:
+        values: as read; the run folder's own `schema` mark is passed over.
+        where: appended to the message, such as `" in demo.yaml"`.
+
+    Raises:
+        ConfigError: one line per mistake, naming the key and the nearest known one.
+    """
     try:
-        return Config.model_validate(values)
+        return Config.model_validate({name: value for name, value in values.items() if name not in RESERVED})
     except ValidationError as error:
-        where = f" in {path}" if path else ""
         lines = [_explain(dict(mistake)) for mistake in error.errors()]
         raise ConfigError("; ".join(dict.fromkeys(lines)) + where) from error
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _content(path: Path) -> bytes:
     try:
-        values = yaml.safe_load(path.read_text())
+        return path.read_bytes()
     except FileNotFoundError:
         raise ConfigError(f"no configuration file at {path}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise ConfigError(f"{path} can't be read as YAML: {' '.join(str(error).split())}") from None
+    except OSError as error:
+        raise ConfigError(f"{path} can't be read: {error.strerror}") from None
+
+
+def parse(content: bytes, where: str) -> dict[str, Any]:
+    """Read YAML that must hold keys and values.
+
+    Args:
+        content: the file's bytes.
+        where: the file, for the message.
+
+    Raises:
+        ConfigError: when it isn't YAML, or holds something else.
+    """
+    try:
+        values = yaml.safe_load(content)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{where} can't be read as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict | None):
-        raise ConfigError(f"{path} must hold keys and values, not a {type(values).__name__}")
+        raise ConfigError(f"{where} must hold keys and values, not a {type(values).__name__}")
     return values or {}
 
 

@@ -4,10 +4,12 @@ A `Store` is a folder. It pickles, so Ray workers get it as it is. What is writt
 local files are renamed into place, and an object store shows an object only when its upload is complete.
 """
 
+import atexit
 import hashlib
 import io
 import json
 import os
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -161,6 +163,8 @@ class Store:
         if self.is_local:
             return Path(self._at(name))
         folder = Path(tempfile.mkdtemp(prefix="raydistill-"))
+        # It may hold latents of real images: nothing of it may outlive the process.
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
         self.download(folder, name)
         return folder
 

@@ -33,14 +33,17 @@ def publish(artifacts: Artifacts, summary: dict[str, Any]) -> None:
         release.delete()
         return
     certificate = _artifact(artifacts, "decision").read_bytes("certificate.json")
-    if release.exists(SUMS) and release.read_bytes("certificate.json") == certificate:
+    card = data_card(artifacts.config, summary).encode()
+    there = release.exists(SUMS)
+    if there and (release.read_bytes("certificate.json"), release.read_bytes("README.md")) == (certificate, card):
         return
+    touched = json.loads(certificate)["student"]["touched_real_data"]
     release.delete()
     with (_artifact(artifacts, "student") / "model").local() as folder:
         release.upload(folder, "student")
-    release.write_bytes("student/README.md", model_card(artifacts.config, summary).encode())
+    release.write_bytes("student/README.md", model_card(artifacts.config, summary, touched).encode())
     release.write_table("data/part-00000.parquet", released_samples(artifacts))
-    release.write_bytes("README.md", data_card(artifacts.config, summary).encode())
+    release.write_bytes("README.md", card)
     release.write_bytes("certificate.json", certificate)
     release.write_bytes("report.html", render(artifacts, summary, public=True).encode())
     sums = "".join(f"{entry.sha256}  {entry.path}\n" for entry in release.fingerprint())

@@ -1,6 +1,6 @@
 """Model card and data set card in Hugging Face form: YAML front matter, then what a user must know."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -15,12 +15,13 @@ LIMITS = (
 )
 
 
-def model_card(config: Config, summary: Mapping[str, Any]) -> str:
+def model_card(config: Config, summary: Mapping[str, Any], touched: Sequence[str]) -> str:
     """Return the student's card.
 
     Args:
         config: the run's configuration.
         summary: the run's summary.
+        touched: the ways in which the student has touched real data, by its certificate; none is the rule.
     """
     front: dict[str, Any] = {
         "license": config.release.licence,
@@ -28,8 +29,11 @@ def model_card(config: Config, summary: Mapping[str, Any]) -> str:
         "pipeline_tag": "text-to-image",
     }
     front["tags"] = ["privacy-distillation", "synthetic"]
+    trained = (
+        "on filtered synthetic images only" if not touched else f"; it has touched real data: {'; '.join(touched)}"
+    )
     about = (
-        "A text-to-image model trained by privacy distillation (arXiv 2306.01322) on filtered synthetic images only. "
+        f"A text-to-image model trained by privacy distillation (arXiv 2306.01322) {trained}. "
         "Load it with `diffusers.DiffusionPipeline.from_pretrained`."
     )
     return _card(front, f"{config.name}: student", about, summary)
@@ -53,7 +57,7 @@ def _card(front: Mapping[str, Any], title: str, about: str, summary: Mapping[str
     if summary["verdict"] != "pass":
         warning = f"> **Released against the verdict `{summary['verdict']}`.** {' '.join(summary['reasons'])}\n\n"
     rows = "\n".join(_row(name, summary["metrics"]["student"][name]) for name in SHOWN)
-    table = f"| metric | value | 95 % interval | control | n |\n|---|---|---|---|---|\n{rows}\n"
+    table = f"| metric | value | interval | control | n |\n|---|---|---|---|---|\n{rows}\n"
     header = f"---\n{yaml.safe_dump(dict(front), sort_keys=False)}---\n\n# {title}\n\n"
     return f"{header}{warning}{about}\n\n## Limits\n\n{LIMITS}\n\n## Evidence\n\n{table}"
 

@@ -1,7 +1,7 @@
 """The final evaluation of one set of images: the auditor's risk, membership, utility, fidelity. One stage, four inputs.
 
 Real images, teacher samples, kept samples and student samples go through the same code with the same budget. The
-evaluation patients are read here and nowhere else.
+evaluation patients are read here, and by match in the auditor's eye alone.
 """
 
 from collections.abc import Mapping
