@@ -137,9 +137,9 @@ def ridges(
         heights = np.histogram(values, edges)[0] / len(values)
         colour, base = COLOURS[label.split()[0]], len(scores) - 1 - rank
         plot.add_scatter(
-            x=edges.round(4).tolist(),
-            y=[*(base + 0.85 * heights / max(heights.max(), 1e-9)).round(4).tolist(), base],
-            customdata=[*heights.round(5).tolist(), 0.0],
+            x=[low, *edges.round(4).tolist()],
+            y=[base, *(base + 0.85 * heights / max(heights.max(), 1e-9)).round(4).tolist(), base],
+            customdata=[0.0, *heights.round(5).tolist(), 0.0],
             hovertemplate=f"{label}: %{{customdata:.1%}} near %{{x:.3f}}<extra></extra>",
             line={"shape": "hv", "color": colour, "width": 1.5}, name=label, showlegend=False,
             fill="toself", fillcolor=_faint(colour),
@@ -153,7 +153,7 @@ def ridges(
         showgrid=False,
     )  # fmt: skip
     plot.update_xaxes(title_text="score (largest similarity to the gallery)")
-    _vertical(plot, lines)
+    _vertical(plot, lines, "top")
     return Figure(name, title, caption, plot, ("set", "n", "median", "95 %", "99 %", "max", "from threshold"), rows)
 
 
@@ -212,7 +212,11 @@ def path(
             hovertemplate=f"{one.name}: %{{y:.3g}} {_interval(point)}<br>%{{x}} epochs<extra></extra>",
         )  # fmt: skip
     _layout(plot, 260)
-    plot.update_xaxes(type="log", title_text="epochs: times each image was seen", dtick=1)
+    seen = sorted(epochs[one.name] for one in series)
+    plot.update_xaxes(
+        type="log", title_text="epochs: times each image was seen", tickvals=seen, ticktext=[f"{e:g}" for e in seen],
+        range=[math.log10(seen[0] / 2), math.log10(seen[-1] * 2)],
+    )  # fmt: skip
     high = max([1e-9, *(one.points[0].high or one.points[0].value or 0.0 for one in series), control or 0.0])
     plot.update_yaxes(title_text="re-identification rate", tickformat=".0%", range=[-0.02 * high, 1.1 * high])
     if control is not None:
@@ -241,16 +245,20 @@ def _layout(plot: go.Figure, inner_px: float) -> None:
         legend={"orientation": "h", "x": 0, "y": 1, "xanchor": "left", "yanchor": "bottom", "yref": "paper"},
         hoverlabel={"font": {"family": FONT}}, bargap=0.35, dragmode=False,
     )  # fmt: skip
-    plot.update_xaxes(gridcolor=RULE, zeroline=False, automargin=True, linecolor=RULE, fixedrange=True)
-    plot.update_yaxes(gridcolor=RULE, zeroline=False, automargin=True, linecolor=RULE, fixedrange=True)
+    plot.update_xaxes(
+        gridcolor=RULE, zeroline=False, title_font_size=13, automargin=True, linecolor=RULE, fixedrange=True
+    )
+    plot.update_yaxes(
+        gridcolor=RULE, zeroline=False, title_font_size=13, automargin=True, linecolor=RULE, fixedrange=True
+    )
 
 
-def _vertical(plot: go.Figure, lines: Mapping[str, float]) -> None:
+def _vertical(plot: go.Figure, lines: Mapping[str, float], edge: str = "bottom") -> None:
     for label, place in lines.items():
         plot.add_vline(
             x=place, line={"color": INK, "width": 1.5, "dash": "dash"},
-            annotation={"text": f"{label} {place:.3g}", "yanchor": "bottom", "font": {"size": 12}},
-            annotation_position="top left" if place > 0.5 else "top right",
+            annotation={"text": f"{label} {place:.3g}", "yanchor": "bottom", "font": {"size": 12}, "bgcolor": "#fff"},
+            annotation_position=f"{edge} {'left' if place > 0.5 and edge == 'top' else 'right'}",
         )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from raydistill.report import pictures, sections, tables
 from raydistill.report.evidence import Artifacts, Evidence
 from raydistill.report.figures import Figure
 from raydistill.report.patients import patient_key
-from raydistill.report.words import ANYWAY, BANNERS, GLOSSARY, LIMITS, plain
+from raydistill.report.words import ANYWAY, BANNERS, LIMITS, plain
 
 PAGE = "report.html"
 
@@ -56,7 +56,6 @@ def render(runner: Artifacts, summary: Mapping[str, Any], *, public: bool) -> st
         agreement=tables.agreement(evidence),
         nodes=tables.node_rows(evidence, summary),
         software=_software(runner),
-        glossary=GLOSSARY,
         limits=LIMITS,
         plotly=Markup(get_plotlyjs().replace("</script", "<\\/script")),
         **_pictures(evidence, public=public),
@@ -83,12 +82,12 @@ def show(value: float | int | str | None, unit: str = "") -> str:
 
     Example:
         >>> show(0.0469, "share of samples"), show(512.0, "samples"), show(0.81234), show(None)
-        ('4.69 %', '512', '0.8123', '—')
+        ('4.69\xa0%', '512', '0.8123', '—')
     """
     if value is None or isinstance(value, str):
         return value or "—"
     if unit.startswith("share"):
-        return f"{100 * value:.3g} %"
+        return f"{100 * value:.3g}\N{NO-BREAK SPACE}%"
     return f"{value:,.0f}" if float(value).is_integer() and abs(value) > 1 else f"{value:.4g}"
 
 

@@ -43,12 +43,12 @@ class Grid:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two pictures that were compared, and what was found."""
+    """Two pictures that were compared, what was found, and whether that needs a look."""
 
     left: Picture
     right: Picture
     lines: Sequence[str]
-    flagged: bool
+    marked: bool
 
 
 def picture(encoded: bytes, alt: str) -> Picture:
@@ -161,7 +161,7 @@ def planted_pairs(evidence: Evidence) -> list[Pair]:
                 f"score {row['score']:.3f}, structure {row['structure_score']:.3f}",
                 "flagged" if row["flagged"] else "missed by the filter",
             ],
-            row["flagged"],
+            not row["flagged"],
         )
         for row in chosen
         if row["image_id"] in real

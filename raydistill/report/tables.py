@@ -54,7 +54,7 @@ def filter_rows(evidence: Evidence, metrics: Metrics) -> list[MetricRow]:
             if group == "filter" or "." not in name:
                 cell = Cell(group, result, evidence.source(group, name, result.get("table")))
                 rows.append(MetricRow(name, title(name).name, title(name).meaning, {"value": cell}))
-    return rows
+    return sorted(rows, key=lambda row: row.name != "kept")
 
 
 @dataclass(frozen=True)

@@ -124,27 +124,6 @@ def plain(name: str) -> str:
     return name.replace("+", " + ").replace("_", " ")
 
 
-GLOSSARY = {
-    "Auditor, filter's eye, judge": "Three re-identification networks of different kinds and seeds. One filters, one judges "
-    "the search for filter settings, one audits the result: nobody is graded on their own test.",
-    "Calibration": "Patients nobody was trained on, on whom thresholds are set.",
-    "Control": "The same measurement where nothing can have leaked, such as on evaluation patients. Risk is read against it.",
-    "Evaluation": "Patients nobody was trained on and nothing was tuned on; used once, for the numbers on this page.",
-    "Excess risk": "(rate − control) / (1 − control): the share of images whose match chance doesn't explain.",
-    "FPIR": "False positive identification rate: how often a stranger is taken for somebody in the gallery.",
-    "Gallery": "All images that the teacher was trained on. Every picture is compared with every one of them.",
-    "Interval": "The range that would cover the true value in 95 of 100 such runs (or as stated), with patients, not images, "
-    "as the independent units.",
-    "Membership inference": "An attack on the model itself: does it reconstruct images it was trained on better than others?",
-    "Near-copy": "A picture that is nearly the same, pixel by pixel after small shifts, whatever the person.",
-    "Probe": "Withheld images of gallery patients: they tell whether a known patient is recognised from a new image.",
-    "Score": "The largest similarity of an image to any gallery image, from −1 to 1.",
-    "Student": "The model trained on the kept synthetic images only. It is what may be released.",
-    "Teacher": "The model trained on the real images. It never leaves the house.",
-    "Threshold": "The score from which an image counts as a match, set so that strangers are flagged at the wanted FPIR.",
-    "TPIR": "True positive identification rate: how often a gallery patient is recognised.",
-}
-
 LIMITS = (
     "No formal guarantee: this is not differential privacy. The attacks that were run found what is stated; "
     "others, or later ones, may find more.",

@@ -159,6 +159,7 @@ def build(folder, config=None, verdict="pass", samples=48):
     s_match = b.eye("filter", student, 0.87) | b.eye("auditor", student, 0.87)
     b.artifact("teacher_matches", t_match)
     b.artifact("student_matches", s_match)
+    b.artifact("student_matches", s_match)
     filtering(b, teacher, student, t_match, s_match)
     evaluations(b, t_match, s_match)
     decide(b, verdict)
