@@ -4,11 +4,14 @@
 """
 
 import hashlib
+import io
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from raydistill.core.errors import LineageError
 from raydistill.core.store import Store
@@ -16,54 +19,52 @@ from raydistill.report.cards import data_card, model_card
 from raydistill.report.evidence import Artifacts
 from raydistill.report.html import render
 
-SUMS = "SHA256SUMS"
-RELEASED_COLUMNS = ["sample_id", "prompt", "labels", "view", "sex", "age_band"]
+FOLDER, SUMS = "release", "SHA256SUMS"
+MODEL = "model/"
+
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+RELEASED = pa.schema(
+    [
+        pa.field("image", IMAGE, nullable=False),
+        pa.field("sample_id", pa.string(), nullable=False),
+        pa.field("prompt", pa.string(), nullable=False),
+        pa.field("labels", pa.list_(pa.string()), nullable=False),
+        pa.field("view", pa.string()),
+        pa.field("sex", pa.string()),
+        pa.field("age_band", pa.string()),
+    ]
+)
+"""The released data set. Seeds stay inside: with the student they would give back the samples that were dropped."""
+
+STRING = {"dtype": "string", "_type": "Value"}
+FEATURES = dict.fromkeys(RELEASED.names, STRING) | {"image": {"_type": "Image"}, "labels": [STRING]}
+"""What `datasets` reads from a Parquet file's metadata; a list in brackets is understood by every version."""
 
 
 def publish(artifacts: Artifacts, summary: dict[str, Any]) -> None:
-    """Fill RUN/release, or make sure that there is none.
+    """Fill RUN/release, or make sure that there is none. A release that is as it should be isn't touched.
 
     Args:
-        artifacts: a finished run.
+        artifacts: a finished run, or one that may not release.
         summary: its summary, with the verdict.
+
+    Raises:
+        LineageError: when a file of the student isn't the one that was certified.
     """
-    release = artifacts.run / "release"
-    allowed = summary["verdict"] == "pass" or artifacts.config.release.release_anyway
-    if not allowed:
-        release.delete()
+    release = artifacts.run / FOLDER
+    decided = summary["verdict"] is not None
+    if not decided or (summary["verdict"] != "pass" and not artifacts.config.release.release_anyway):
+        _clear(release)
         return
-    certificate = _artifact(artifacts, "decision").read_bytes("certificate.json")
-    card = data_card(artifacts.config, summary).encode()
-    there = release.exists(SUMS)
-    if there and (release.read_bytes("certificate.json"), release.read_bytes("README.md")) == (certificate, card):
+    documents = _documents(artifacts, summary)
+    if _is_current(release, documents):
         return
-    touched = json.loads(certificate)["student"]["touched_real_data"]
-    release.delete()
-    with (_artifact(artifacts, "student") / "model").local() as folder:
-        release.upload(folder, "student")
-    release.write_bytes("student/README.md", model_card(artifacts.config, summary, touched).encode())
-    release.write_table("data/part-00000.parquet", released_samples(artifacts))
-    release.write_bytes("README.md", card)
-    release.write_bytes("certificate.json", certificate)
-    release.write_bytes("report.html", render(artifacts, summary, public=True).encode())
-    sums = "".join(f"{entry.sha256}  {entry.path}\n" for entry in release.fingerprint())
-    release.write_bytes(SUMS, sums.encode())
-
-
-def released_samples(artifacts: Artifacts) -> pa.Table:
-    """Return the student's samples that the filter keeps, images as Hugging Face's struct of bytes and path."""
-    samples = (_artifact(artifacts, "student_samples") / "samples").read_table()
-    verdicts = (_artifact(artifacts, "student_verdicts") / "verdicts").read_table()
-    kept = verdicts.filter(verdicts["keep"])["sample_id"].combine_chunks()
-    samples = samples.filter(pc.is_in(samples["sample_id"], value_set=kept))
-    paths = [f"{sample_id}.png" for sample_id in samples["sample_id"].to_pylist()]
-    images = [{"bytes": b, "path": p} for b, p in zip(samples["image"].to_pylist(), paths, strict=True)]
-    column = pa.array(images, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
-    table = samples.select(RELEASED_COLUMNS).add_column(0, "image", column)
-    features: dict[str, Any] = {name: {"dtype": "string", "_type": "Value"} for name in RELEASED_COLUMNS}
-    features |= {"image": {"_type": "Image"}, "labels": {"feature": features["prompt"], "_type": "List"}}
-    ordered = {name: features[name] for name in table.column_names}
-    return table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": ordered}})})
+    _clear(release)
+    sums = {}
+    for path, content in _contents(artifacts, summary, documents):
+        release.write_bytes(path, content)
+        sums[path] = hashlib.sha256(content).hexdigest()
+    release.write_bytes(SUMS, "".join(f"{sums[path]}  {path}\n" for path in sorted(sums)).encode())
 
 
 def verify_release(run: Store) -> int:
@@ -78,22 +79,99 @@ def verify_release(run: Store) -> int:
     Raises:
         LineageError: naming the first file that is missing, changed or unlisted.
     """
-    release = run / "release"
+    release = run / FOLDER
     if not release.files():
         return 0
     if not release.exists(SUMS):
-        raise LineageError(f"{release.uri} has no {SUMS}: it was not finished, run the same command again")
-    lines = [line.split("  ", 1) for line in release.read_bytes(SUMS).decode().splitlines()]
-    listed = {path: digest for digest, path in lines}
-    for path, digest in listed.items():
-        if not release.exists(path):
+        raise LineageError(f"{release.uri} has no {SUMS}: it wasn't finished; the same command again finishes it")
+    listed = _sums(release)
+    there = {entry.path: entry.sha256 for entry in release.fingerprint() if entry.path != SUMS}
+    for path in sorted({*listed, *there}):
+        if path not in there:
             raise LineageError(f"release: {path} is missing from {release.uri}")
-        if hashlib.sha256(release.read_bytes(path)).hexdigest() != digest:
+        if path not in listed:
+            raise LineageError(f"release: {path} in {release.uri} isn't in {SUMS}")
+        if there[path] != listed[path]:
             raise LineageError(f"release: {path} in {release.uri} isn't what {SUMS} says")
-    unlisted = set(release.files()) - set(listed) - {SUMS}
-    if unlisted:
-        raise LineageError(f"release: {min(unlisted)} in {release.uri} isn't in {SUMS}")
     return len(listed)
+
+
+def released_samples(samples: pa.Table, verdicts: pa.Table) -> pa.Table:
+    """Return the samples that the filter keeps, in the form that leaves.
+
+    Args:
+        samples: columns.SAMPLES.
+        verdicts: columns.VERDICTS; a sample without one isn't released.
+
+    Returns:
+        `RELEASED`, with the features that `datasets` reads in its metadata.
+    """
+    kept = verdicts.filter(verdicts["keep"])["sample_id"].combine_chunks()
+    samples = samples.filter(pc.is_in(samples["sample_id"], value_set=kept))
+    pairs = zip(samples["image"].to_pylist(), samples["sample_id"].to_pylist(), strict=True)
+    images = pa.array([{"bytes": image, "path": f"{sample_id}.png"} for image, sample_id in pairs], IMAGE)
+    columns = {name: images if name == "image" else samples[name] for name in RELEASED.names}
+    metadata = {"huggingface": json.dumps({"info": {"features": FEATURES}})}
+    return pa.table(columns, schema=RELEASED.with_metadata(metadata))
+
+
+def _documents(artifacts: Artifacts, summary: dict[str, Any]) -> dict[str, bytes]:
+    """Make the small files that change whenever anything of the release does."""
+    encoded = _artifact(artifacts, "decision").read_bytes("certificate.json")
+    certificate = json.loads(encoded)
+    return {
+        "README.md": data_card(artifacts, summary, certificate).encode(),
+        "student/README.md": model_card(artifacts, summary, certificate).encode(),
+        "certificate.json": encoded,
+    }
+
+
+def _contents(
+    artifacts: Artifacts, summary: dict[str, Any], documents: dict[str, bytes]
+) -> Iterator[tuple[str, bytes]]:
+    """Yield every file of a release, one at a time in memory."""
+    yield from documents.items()
+    yield "report.html", render(artifacts, summary, public=True).encode()
+    yield from _student(artifacts)
+    yield from _data(artifacts)
+
+
+def _student(artifacts: Artifacts) -> Iterator[tuple[str, bytes]]:
+    folder = _artifact(artifacts, "student")
+    for entry in artifacts.manifests["student"].files:
+        if entry.path.startswith(MODEL):
+            content = folder.read_bytes(entry.path)
+            if hashlib.sha256(content).hexdigest() != entry.sha256:
+                raise LineageError(f"student: {entry.path} in {folder.uri} isn't what its manifest says")
+            yield f"student/{entry.path.removeprefix(MODEL)}", content
+
+
+def _data(artifacts: Artifacts) -> Iterator[tuple[str, bytes]]:
+    samples = _artifact(artifacts, "student_samples") / "samples"
+    verdicts = (_artifact(artifacts, "student_verdicts") / "verdicts").read_table()
+    for shard in samples.shards():
+        buffer = io.BytesIO()
+        pq.write_table(released_samples(samples.read_table(shard), verdicts), buffer, compression="zstd")
+        yield f"data/{shard}", buffer.getvalue()
+
+
+def _is_current(release: Store, documents: dict[str, bytes]) -> bool:
+    if not release.exists(SUMS):
+        return False
+    listed = _sums(release)
+    same = all(listed.get(path) == hashlib.sha256(content).hexdigest() for path, content in documents.items())
+    return same and {*listed, SUMS} == set(release.files())
+
+
+def _sums(release: Store) -> dict[str, str]:
+    lines = (line.split("  ", 1) for line in release.read_bytes(SUMS).decode().splitlines())
+    return {path: digest for digest, path in lines}
+
+
+def _clear(release: Store) -> None:
+    """Delete a release, its checksums first: killed in between, what is left isn't a release."""
+    release.delete(SUMS)
+    release.delete()
 
 
 def _artifact(artifacts: Artifacts, node: str) -> Store:

@@ -1,68 +1,93 @@
-"""Model card and data set card in Hugging Face form: YAML front matter, then what a user must know."""
+"""Model card and data set card in Hugging Face form: metadata for machines, then what a user must know."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import yaml
+from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData
 
-from raydistill.core.config import Config
+from raydistill import __version__
+from raydistill.report.evidence import Artifacts
+from raydistill.report.html import environment
+from raydistill.report.words import BANNERS, LIMITS, title
 
-SHOWN = ("excess_risk", "reidentification_rate", "control_rate", "near_copy_rate", "membership_auc", "utility_auroc")
+TAGS = ["privacy-distillation", "synthetic", "medical"]
+TEXT_TO_IMAGE = "text-to-image"
 
-LIMITS = (
-    "No formal guarantee: the attacks that were run found what is stated below, others may find more. Not for "
-    "diagnosis. The networks that judged were trained on this cohort alone."
-)
+Certificate = Mapping[str, Any]
+"""The content of certificate.json."""
 
 
-def model_card(config: Config, summary: Mapping[str, Any], touched: Sequence[str]) -> str:
+def model_card(artifacts: Artifacts, summary: Mapping[str, Any], certificate: Certificate) -> str:
     """Return the student's card.
 
     Args:
-        config: the run's configuration.
-        summary: the run's summary.
-        touched: the ways in which the student has touched real data, by its certificate; none is the rule.
+        artifacts: a finished run.
+        summary: its summary.
+        certificate: what was decided, and what the student has touched.
     """
-    front: dict[str, Any] = {
-        "license": config.release.licence,
-        "library_name": "diffusers",
-        "pipeline_tag": "text-to-image",
-    }
-    front["tags"] = ["privacy-distillation", "synthetic"]
-    trained = (
-        "on filtered synthetic images only" if not touched else f"; it has touched real data: {'; '.join(touched)}"
+    name = f"{artifacts.config.name} student"
+    front = ModelCardData(
+        license=artifacts.config.release.licence,
+        library_name="diffusers",
+        pipeline_tag=TEXT_TO_IMAGE,
+        language="en",
+        tags=TAGS,
+        model_name=name,
+        eval_results=_eval_results(artifacts.config.name, summary) or None,
     )
-    about = (
-        f"A text-to-image model trained by privacy distillation (arXiv 2306.01322) {trained}. "
-        "Load it with `diffusers.DiffusionPipeline.from_pretrained`."
+    text = _render("model_card.md.j2", artifacts, summary, certificate, name=name)
+    return str(ModelCard(f"---\n{front.to_yaml()}\n---\n{text}"))
+
+
+def data_card(artifacts: Artifacts, summary: Mapping[str, Any], certificate: Certificate) -> str:
+    """Return the synthetic data set's card, which is also the bundle's README; arguments as for `model_card`."""
+    name = f"{artifacts.config.name} synthetic images"
+    front = DatasetCardData(
+        license=artifacts.config.release.licence,
+        language="en",
+        pretty_name=name,
+        tags=TAGS,
+        task_categories=[TEXT_TO_IMAGE, "image-classification"],
+        annotations_creators="machine-generated",
+        configs=[{"config_name": "default", "data_files": [{"split": "train", "path": "data/*.parquet"}]}],
     )
-    return _card(front, f"{config.name}: student", about, summary)
+    text = _render("data_card.md.j2", artifacts, summary, certificate, name=name)
+    return str(DatasetCard(f"---\n{front.to_yaml()}\n---\n{text}"))
 
 
-def data_card(config: Config, summary: Mapping[str, Any]) -> str:
-    """Return the synthetic data set's card.
-
-    Args:
-        config: the run's configuration.
-        summary: the run's summary.
-    """
-    front: dict[str, Any] = {"license": config.release.licence, "tags": ["privacy-distillation", "synthetic"]}
-    front["configs"] = [{"config_name": "default", "data_files": "data/*.parquet"}]
-    about = "Images sampled from the student and kept by the re-identification filter; the student is beside them."
-    return _card(front, f"{config.name}: synthetic images", about, summary)
-
-
-def _card(front: Mapping[str, Any], title: str, about: str, summary: Mapping[str, Any]) -> str:
-    warning = ""
-    if summary["verdict"] != "pass":
-        warning = f"> **Released against the verdict `{summary['verdict']}`.** {' '.join(summary['reasons'])}\n\n"
-    rows = "\n".join(_row(name, summary["metrics"]["student"][name]) for name in SHOWN)
-    table = f"| metric | value | interval | control | n |\n|---|---|---|---|---|\n{rows}\n"
-    header = f"---\n{yaml.safe_dump(dict(front), sort_keys=False)}---\n\n# {title}\n\n"
-    return f"{header}{warning}{about}\n\n## Limits\n\n{LIMITS}\n\n## Evidence\n\n{table}"
+def _render(
+    template: str, artifacts: Artifacts, summary: Mapping[str, Any], certificate: Certificate, *, name: str
+) -> str:
+    manifests, metrics = artifacts.manifests, summary["metrics"]
+    return environment().get_template(template).render(
+        name=name,
+        version=__version__,
+        config=artifacts.config,
+        verdict=summary["verdict"],
+        banner=BANNERS[summary["verdict"]],
+        against=summary["verdict"] != "pass",
+        reasons=summary["reasons"],
+        certificate=certificate,
+        metrics=[(title(key).name, result) for key, result in metrics["student"].items()],
+        selftest=[(title(key).name, result) for key, result in metrics["selftest"].items() if "." not in key],
+        real=metrics["real"].get("utility_auroc"),
+        counts={node: manifest.counts for node, manifest in manifests.items()},
+        limits=LIMITS,
+    )  # fmt: skip
 
 
-def _row(name: str, metric: Mapping[str, Any]) -> str:
-    interval = "–" if metric["interval"] is None else " to ".join(f"{edge:.4g}" for edge in metric["interval"])
-    value, control = ("–" if metric[key] is None else f"{metric[key]:.4g}" for key in ("value", "control"))
-    return f"| {name} | {value} | {interval} | {control} | {metric['n']} |"
+def _eval_results(name: str, summary: Mapping[str, Any]) -> list[EvalResult]:
+    """Put the student's metrics, with interval, n and control, where model hubs look for them."""
+    return [
+        EvalResult(
+            task_type=TEXT_TO_IMAGE,
+            dataset_type="private",
+            dataset_name=f"evaluation patients of {name}",
+            metric_type=key,
+            metric_name=title(key).name,
+            metric_value=result["value"],
+            metric_args={part: result[part] for part in ("interval", "confidence", "n", "unit", "control")},
+        )
+        for key, result in summary["metrics"]["student"].items()
+        if result["value"] is not None
+    ]

@@ -68,11 +68,14 @@ def is_against_verdict(runner: Artifacts, summary: Mapping[str, Any]) -> bool:
 
 
 def environment() -> Environment:
-    """Return the templates' environment: everything is escaped, and a name that isn't there is an error."""
+    """Return the templates' environment: HTML is escaped, and a name that isn't there is an error."""
     found = Environment(
-        loader=PackageLoader("raydistill.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        loader=PackageLoader("raydistill.report"),
+        autoescape=lambda name: not (name or "").endswith(".md.j2"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
         lstrip_blocks=True,
-    )  # fmt: skip
+    )
     found.filters |= {"show": show, "span": span, "plain": plain, "json": as_json}
     return found
 
@@ -81,8 +84,8 @@ def show(value: float | int | str | None, unit: str = "") -> str:
     """Write a number for people: shares in percent, counts with separators, others in three or four digits.
 
     Example:
-        >>> show(0.0469, "share of samples"), show(512.0, "samples"), show(0.81234), show(None)
-        ('4.69\xa0%', '512', '0.8123', '—')
+        >>> show(512.0, "samples"), show(0.81234), show(None)
+        ('512', '0.8123', '—')
     """
     if value is None or isinstance(value, str):
         return value or "—"
