@@ -151,9 +151,9 @@ def config(config: ConfigOption = None, overrides: SetOption = None) -> None:
 
 
 def _runner(resolved: Config, run_dir: str) -> Any:
-    from raydistill.distributed.session import quiet_libraries
+    from raydistill.distributed.session import prepare_libraries
 
-    quiet_libraries()
+    prepare_libraries()
     from raydistill.pipeline import wire
     from raydistill.runner import Runner
 

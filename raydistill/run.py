@@ -50,9 +50,9 @@ def run(config: Config, run_dir: str | None = None, display: Display | None = No
     Raises:
         RaydistillError: with a message for that person.
     """
-    from raydistill.distributed.session import quiet_libraries, require_shared, session
+    from raydistill.distributed.session import prepare_libraries, require_shared, session
 
-    quiet_libraries()
+    prepare_libraries()
     store = Store.open(run_dir or default_run_dir(config))
     check_before_ray(config, store)
     from raydistill.pipeline import wire

@@ -17,11 +17,13 @@ from raydistill.core.errors import RaydistillError
 CONNECT_TIMEOUT_S = 5.0
 POLL_S = 0.5
 
-QUIET_ENVIRONMENT = {
+LIBRARY_ENVIRONMENT = {
     "TRANSFORMERS_VERBOSITY": "error",
     "DIFFUSERS_VERBOSITY": "error",
     # Importing DeepSpeed on the driver looks for a device and warns; workers are told theirs by configuration.
     "DS_ACCELERATOR": "cpu",
+    # Several libraries each bring a pool of spinning threads; on few cores they are ten times slower than one thread.
+    "OMP_NUM_THREADS": "1",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
 
@@ -31,14 +33,12 @@ LOCAL_ENVIRONMENT = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_AUTH_MODE": "disabled",
     "RAY_DEDUP_LOGS": "0",
-    # DeepSpeed and transformers would otherwise start one thread pool a core in every worker.
-    "OMP_NUM_THREADS": "1",
 }
 
 
-def quiet_libraries() -> None:
-    """Keep the chatter of libraries off the terminal; call it before they are imported. A set variable wins."""
-    for name, value in QUIET_ENVIRONMENT.items():
+def prepare_libraries() -> None:
+    """Keep libraries from chattering and from spinning; call it before they are imported. A set variable wins."""
+    for name, value in LIBRARY_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
 
 

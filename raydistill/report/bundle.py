@@ -25,16 +25,17 @@ MODEL = "model/"
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 RELEASED = pa.schema(
     [
-        pa.field("image", IMAGE, nullable=False),
-        pa.field("sample_id", pa.string(), nullable=False),
-        pa.field("prompt", pa.string(), nullable=False),
-        pa.field("labels", pa.list_(pa.string()), nullable=False),
+        pa.field("image", IMAGE),
+        pa.field("sample_id", pa.string()),
+        pa.field("prompt", pa.string()),
+        pa.field("labels", pa.list_(pa.string())),
         pa.field("view", pa.string()),
         pa.field("sex", pa.string()),
         pa.field("age_band", pa.string()),
     ]
 )
-"""The released data set. Seeds stay inside: with the student they would give back the samples that were dropped."""
+"""The released data set. Seeds stay inside: with the student they would give back the samples that were dropped.
+Fields are nullable because `datasets` takes its features for those that equal its own, which are."""
 
 STRING = {"dtype": "string", "_type": "Value"}
 FEATURES = dict.fromkeys(RELEASED.names, STRING) | {"image": {"_type": "Image"}, "labels": [STRING]}
