@@ -25,6 +25,9 @@ from raydistill.stages.images import pixels, read_kept
 Metrics = dict[str, MetricResult]
 
 MEMBERSHIP_BATCH = 64
+MEMBERSHIP_DRAWS = 4
+"""Noise draws a loss is averaged over; the attacker's budget is this times the noise levels, a forward pass each."""
+
 RECORD_COLUMNS = ["image_id", "patient_id", "image", "labels", "prompt", "sex", "view", "age"]
 
 
@@ -43,7 +46,7 @@ class Evaluate(Stage):
     `operating_point.json`.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     config: EvaluateNodeConfig
 
     def run(self, context: Context) -> Outcome:
@@ -102,17 +105,18 @@ class Evaluate(Stage):
         train = context.inputs["train"].read_table(columns=RECORD_COLUMNS)
         size = min(train.num_rows, real.num_rows, how.membership_images)
         sampler = Sampler(context.inputs["model"].keep_local(), "cuda" if how.compute.num_gpus else "cpu")
+        # The same draws for everybody: members and strangers must meet the same noise to be comparable.
+        draws = [derive_seed(seed, "membership", i) for i in range(MEMBERSHIP_DRAWS)]
         losses, patients = [], []
         for name, table in (("members", train), ("strangers", real)):
             rows = np.random.default_rng(derive_seed(seed, name)).permutation(table.num_rows)[:size]
             part = table.take(np.sort(rows))
-            seeds = [derive_seed(seed, "membership", image_id) for image_id in part["image_id"].to_pylist()]
             losses.append(
                 sampler.denoising_losses(
                     pixels(part),
                     part["prompt"].to_pylist(),
                     fractions=how.membership_timesteps,
-                    seeds=seeds,
+                    seeds=draws,
                     batch_size=MEMBERSHIP_BATCH,
                 )
             )
