@@ -17,6 +17,7 @@ import yaml
 from raydistill import __version__
 from raydistill.core.config import Config
 from raydistill.core.errors import InputError, LineageError
+from raydistill.core.loading import parse
 from raydistill.core.manifest import SCHEMA_VERSION, InputEntry, Manifest, artifact_key, digest_files
 from raydistill.core.progress import Progress, silent
 from raydistill.core.store import Store
@@ -181,8 +182,7 @@ def check_folder(run: Store) -> None:
         InputError: naming the folder and what is in the way.
     """
     if run.exists("config.yaml"):
-        found = yaml.safe_load(run.read_bytes("config.yaml"))
-        schema = found.get("schema") if isinstance(found, dict) else None
+        schema = parse(run.read_bytes("config.yaml"), f"{run.uri}/config.yaml").get("schema")
         if schema != SCHEMA_VERSION:
             raise InputError(
                 f"{run.uri} belongs to a run of schema {schema}, this is {SCHEMA_VERSION}: choose another --run-dir"

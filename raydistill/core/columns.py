@@ -8,8 +8,6 @@ import pyarrow as pa
 ROLES = ("train", "probe", "calibration", "evaluation")
 """The four roles of DESIGN section 2: `train` is the gallery; `probe` shares its patients; the others share none."""
 
-FINDINGS_SEPARATOR = "|"
-
 RECORDS = pa.schema(
     [
         pa.field("image_id", pa.string(), nullable=False),

@@ -26,6 +26,11 @@ class Compute(Section):
     num_cpus: PositiveFloat = Field(1.0, description="CPUs a worker claims.")
     num_gpus: float = Field(0.0, ge=0.0, description="GPUs a worker claims; 0 computes on the CPU.")
 
+    @property
+    def device(self) -> str:
+        """The torch device of a worker, by configuration and not by looking."""
+        return "cuda" if self.num_gpus else "cpu"
+
 
 class ParquetSource(Section):
     """A Parquet file, a folder of them, or a URI of either."""
@@ -120,7 +125,6 @@ class ReidConfig(Section):
     backbone: BackboneConfig = BackboneConfig()
     embedding_dim: PositiveInt = 128
     images_per_patient: PositiveInt = Field(4, ge=2, description="Images of one patient in a batch.")
-    near_copies: bool = Field(True, description="Also learn that a train image and its distorted copy are one patient.")
     optimizer: OptimizerConfig = OptimizerConfig(steps=500, batch_size=64, lr=1e-3)
     deepspeed: DeepSpeedConfig = DeepSpeedConfig(zero_stage=0)
     compute: Compute = Compute(num_workers=1)

@@ -152,6 +152,15 @@ class Store:
         elif kind == fs.FileType.Directory:
             self.filesystem.delete_dir(self._at(name))
 
+    def make(self) -> None:
+        """Make the folder where file systems have folders; object stores need none."""
+        if self.is_local:
+            os.makedirs(self.path, exist_ok=True)
+
+    def column_names(self, name: str) -> list[str]:
+        """Columns of one Parquet file, read from its footer."""
+        return list(ds.dataset(self._at(name), filesystem=self.filesystem, format="parquet").schema.names)
+
     def delete_partial(self) -> None:
         """Delete what interrupted writes of a killed process left below this folder."""
         if self.is_local:

@@ -91,7 +91,7 @@ def train(job: TrainJob, cluster: ClusterConfig, progress: Progress) -> dict[str
     workers, batch = job.compute.num_workers, job.optimizer.batch_size
     if batch % workers:
         raise ConfigError(f"optimizer.batch_size {batch} isn't divisible by compute.num_workers {workers}")
-    _make_folder(job.work)
+    job.work.make()
     with board(progress) as news:
         trainer = TorchTrainer(
             _loop,
@@ -157,7 +157,7 @@ def _loop(config: dict[str, Any]) -> None:
 
 def _prepare(objective: Objective, job: TrainJob) -> tuple[Any, Any]:
     """Wrap the objective's module in a DeepSpeed engine, with its optimizer, schedule and moving average."""
-    os.environ["DS_ACCELERATOR"] = "cuda" if job.compute.num_gpus else "cpu"
+    os.environ["DS_ACCELERATOR"] = job.compute.device
     import deepspeed
     from diffusers.optimization import get_scheduler
     from diffusers.training_utils import EMAModel
@@ -229,11 +229,6 @@ def _condense(last: int, losses: list[float], steps: int) -> list[tuple[int, flo
     chunks = [losses[i : i + width] for i in range(0, len(losses), width)]
     first = last + 1 - len(losses)
     return [(first + i * width + len(chunk), sum(chunk) / len(chunk)) for i, chunk in enumerate(chunks)]
-
-
-def _make_folder(store: Store) -> None:
-    if store.is_local:
-        Path(store.path).mkdir(parents=True, exist_ok=True)
 
 
 def _root_cause(error: BaseException) -> str:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from raydistill.core.errors import TrainingError
@@ -59,8 +58,7 @@ def search(
     from ray import tune
     from ray.tune.search.optuna import OptunaSearch
 
-    if work.is_local:
-        Path(work.path).mkdir(parents=True, exist_ok=True)
+    work.make()
     trainable = tune.with_resources(
         tune.with_parameters(_trial, measure=measure, arguments=arguments, shared=shared), {"cpu": CPUS_PER_TRIAL}
     )

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from raydistill.core.errors import LineageError
@@ -18,6 +17,7 @@ from raydistill.core.store import Store
 from raydistill.report.cards import data_card, model_card
 from raydistill.report.evidence import Artifacts
 from raydistill.report.html import render
+from raydistill.stages.images import keep_rows
 
 FOLDER, SUMS = "release", "SHA256SUMS"
 MODEL = "model/"
@@ -107,8 +107,7 @@ def released_samples(samples: pa.Table, verdicts: pa.Table) -> pa.Table:
     Returns:
         `RELEASED`, with the features that `datasets` reads in its metadata.
     """
-    kept = verdicts.filter(verdicts["keep"])["sample_id"].combine_chunks()
-    samples = samples.filter(pc.is_in(samples["sample_id"], value_set=kept))
+    samples = keep_rows(verdicts, samples, "sample_id")
     pairs = zip(samples["image"].to_pylist(), samples["sample_id"].to_pylist(), strict=True)
     images = pa.array([{"bytes": image, "path": f"{sample_id}.png"} for image, sample_id in pairs], IMAGE)
     columns = {name: images if name == "image" else samples[name] for name in RELEASED.names}

@@ -20,9 +20,10 @@ from raydistill.matching.calibration import OperatingPoint, calibrate
 from raydistill.metrics import classifier, fidelity, identification, membership, utility
 from raydistill.metrics.result import MetricResult
 from raydistill.stages.base import Context, Outcome, Stage
-from raydistill.stages.images import pixels, read_kept
+from raydistill.stages.images import only_kept, pixels, read_kept
 
 Metrics = dict[str, MetricResult]
+Grey = NDArray[np.uint8]
 
 MEMBERSHIP_BATCH = 64
 MEMBERSHIP_DRAWS = 4
@@ -52,6 +53,8 @@ class Evaluate(Stage):
     def run(self, context: Context) -> Outcome:
         """Measure everything the inputs allow."""
         real = context.inputs["evaluation"].read_table(columns=RECORD_COLUMNS)
+        judged = read_kept(context.inputs, ["image", "labels"])
+        images, real_images = pixels(judged), pixels(real)
         metrics: Metrics = {}
         steps = 4
         if "matches" in context.inputs:
@@ -60,21 +63,22 @@ class Evaluate(Stage):
         if "model" in context.inputs:
             metrics |= self._membership(context, real)
         context.progress(2, steps, "parts")
-        metrics |= self._utility(context, real)
+        metrics |= self._utility(context, judged, images, real, real_images)
         context.progress(3, steps, "parts")
-        metrics |= self._fidelity(context, real)
+        metrics |= self._fidelity(context, images, real_images)
         context.progress(4, steps, "parts")
         dumped = {name: result.model_dump(mode="json") for name, result in metrics.items()}
         context.out.write_json("metrics.json", dumped)
-        images = read_kept(context.inputs, ["prompt"]).num_rows
         patients = len(set(real["patient_id"].to_pylist()))
-        return Outcome(counts={"images": images, "evaluation_patients": patients, "evaluation_images": real.num_rows})
+        return Outcome(
+            counts={"images": judged.num_rows, "evaluation_patients": patients, "evaluation_images": real.num_rows}
+        )
 
     def _risk(self, context: Context) -> Metrics:
         """Audit: the judge of this number is a network the filter never used."""
         how = self.config.evaluate
         store = context.inputs["matches"]
-        samples = _kept_matches(context.inputs)
+        samples = only_kept(context.inputs, (store / "samples").read_table(), "query_id")
         strangers, control = ((store / role).read_table() for role in ("calibration", "evaluation"))
         identity = _point(strangers, "score", how.audit_fpir, how.confidence)
         structure = _point(strangers, "structure_score", self.config.near_copy_fpir, how.confidence)
@@ -104,7 +108,7 @@ class Evaluate(Stage):
         how, seed = self.config.evaluate, context.seed
         train = context.inputs["train"].read_table(columns=RECORD_COLUMNS)
         size = min(train.num_rows, real.num_rows, how.membership_images)
-        sampler = Sampler(context.inputs["model"].keep_local(), "cuda" if how.compute.num_gpus else "cpu")
+        sampler = Sampler(context.inputs["model"].keep_local(), how.compute.device)
         # The same draws for everybody: members and strangers must meet the same noise to be comparable.
         draws = [derive_seed(seed, "membership", i) for i in range(MEMBERSHIP_DRAWS)]
         losses, patients = [], []
@@ -125,16 +129,15 @@ class Evaluate(Stage):
             *losses, *patients, confidence=how.confidence, bootstrap=how.bootstrap, seed=derive_seed(seed, "bootstrap")
         )
 
-    def _utility(self, context: Context, real: pa.Table) -> Metrics:
+    def _utility(self, context: Context, judged: pa.Table, images: Grey, real: pa.Table, real_images: Grey) -> Metrics:
         """Train the findings classifier on these images with the same budget as on any others; test it on real ones."""
         how = self.config.evaluate
         findings = context.inputs["findings"].read_json("cohort.json")["findings"]
-        table = read_kept(context.inputs, ["image", "labels"])
         truth = classifier.label_matrix(real["labels"].to_pylist(), findings)
         patients = real["patient_id"].to_numpy()
-        labels = classifier.label_matrix(table["labels"].to_pylist(), findings)
-        model = classifier.train_classifier(pixels(table), labels, how.probe_steps, self.root_seed)
-        scores = classifier.predict(model, pixels(real))
+        labels = classifier.label_matrix(judged["labels"].to_pylist(), findings)
+        model = classifier.train_classifier(images, labels, how.probe_steps, self.root_seed)
+        scores = classifier.predict(model, real_images)
         predictions = {"image_id": real["image_id"]} | dict(zip(findings, scores.T, strict=True))
         context.out.write_table("predictions/part-00000.parquet", pa.table(predictions))
         options = (how.confidence, how.bootstrap, context.seed)
@@ -147,22 +150,12 @@ class Evaluate(Stage):
             metrics["utility_loss"] = utility.paired_difference(truth, best, scores, patients, *options)
         return metrics
 
-    def _fidelity(self, context: Context, real: pa.Table) -> Metrics:
+    def _fidelity(self, context: Context, images: Grey, real_images: Grey) -> Metrics:
         """Compare with evaluation images; the floor is what real train images reach."""
-        features = public_features(pixels(read_kept(context.inputs, ["image"])), pooled=True)
+        features = public_features(images, pooled=True)
         floor = public_features(pixels(context.inputs["train"].read_table(columns=["image"])), pooled=True)
-        truth = public_features(pixels(real), pooled=True)
+        truth = public_features(real_images, pooled=True)
         return fidelity.all_metrics(truth, features, floor, seed=context.seed)
-
-
-def _kept_matches(inputs: Mapping[str, Store]) -> pa.Table:
-    """Read the auditor's matches of the samples, only of kept ones where verdicts are an input."""
-    matches = (inputs["matches"] / "samples").read_table()
-    if "verdicts" not in inputs:
-        return matches
-    verdicts = inputs["verdicts"].read_table(columns=["sample_id", "keep"])
-    kept = verdicts.filter(verdicts["keep"])["sample_id"].combine_chunks()
-    return matches.filter(pa.compute.is_in(matches["query_id"], value_set=kept))
 
 
 def _train_or_unseen(samples: pa.Table, threshold: float, confidence: float) -> Metrics:

@@ -21,16 +21,36 @@ def read_kept(inputs: Mapping[str, Store], columns: list[str]) -> pa.Table:
     Returns:
         A table with these columns in the order of the shards.
     """
-    names = inputs["images"].read_table(inputs["images"].shards()[0]).column_names
-    is_samples = "sample_id" in names
+    is_samples = "sample_id" in inputs["images"].column_names(inputs["images"].shards()[0])
     table = inputs["images"].read_table(columns=[*columns, *(["sample_id", "failure"] if is_samples else [])])
     if is_samples:
         table = table.filter(pc.is_null(table["failure"]))
-    if "verdicts" in inputs:
-        verdicts = inputs["verdicts"].read_table(columns=["sample_id", "keep"])
-        kept = verdicts.filter(verdicts["keep"])["sample_id"]
-        table = table.filter(pc.is_in(table["sample_id"], value_set=kept.combine_chunks()))
-    return table.select(columns)
+    return only_kept(inputs, table, "sample_id").select(columns)
+
+
+def only_kept(inputs: Mapping[str, Store], table: pa.Table, column: str) -> pa.Table:
+    """Leave out the rows whose sample the input `verdicts` drops; without that input nothing is left out.
+
+    Args:
+        inputs: `verdicts`, optionally.
+        table: any rows about samples.
+        column: which of its columns holds the sample's id.
+    """
+    if "verdicts" not in inputs:
+        return table
+    return keep_rows(inputs["verdicts"].read_table(columns=["sample_id", "keep"]), table, column)
+
+
+def keep_rows(verdicts: pa.Table, table: pa.Table, column: str) -> pa.Table:
+    """Leave out the rows whose sample has no verdict that keeps it.
+
+    Args:
+        verdicts: columns.VERDICTS.
+        table: any rows about samples.
+        column: which of its columns holds the sample's id.
+    """
+    kept = verdicts.filter(verdicts["keep"])["sample_id"]
+    return table.filter(pc.is_in(table[column], value_set=kept.combine_chunks()))
 
 
 def pixels(table: pa.Table) -> NDArray[np.uint8]:

@@ -81,14 +81,14 @@ class MatchShard:
         seed: int,
     ) -> None:
         """Load each eye and let it see the gallery; build the structural index once for all."""
-        device = "cuda" if config.compute.num_gpus else "cpu"
+        device = config.compute.device
         self.queries, self.out, self.config = queries, out, config
         self.eyes = {eye: ReidEmbedder.load(inputs[f"eye_{eye}"].keep_local(), device) for eye in eyes}
         train = inputs["gallery"].read_table(columns=RECORD_COLUMNS)
         unseen = inputs["unseen"].read_table(columns=RECORD_COLUMNS) if "unseen" in inputs else None
         self.seen = Reference(train, self.eyes, config)
         self.unseen = Reference(unseen, {"auditor": self.eyes["auditor"]}, config) if unseen is not None else None
-        self.parts: list[Reference] = []
+        self.parts: list[Gallery] = []
         if unseen is not None:
             rng = generator(seed, "matched_parts")
             rows = [patient_part(self.seen.patient_ids, unseen.num_rows, rng) for _ in range(MATCHED_PARTS)]
@@ -127,7 +127,7 @@ class MatchShard:
         """Score against people the model never saw, and against equally large parts of those it saw."""
         if eye != "auditor" or self.unseen is None:
             return {name: pa.nulls(len(images), MATCHES.field(name).type) for name in UNSEEN_COLUMNS}
-        best = [part.galleries[eye].search(embeddings, 1).scores[:, 0] for part in self.parts]
+        best = [part.search(embeddings, 1).scores[:, 0] for part in self.parts]
         gallery = self.unseen.galleries[eye]
         found = gallery.search(embeddings, 1)
         return {
@@ -151,13 +151,10 @@ class Reference:
             for name, eye in eyes.items()
         }
 
-    def part(self, rows: NDArray[np.int64], eye: str) -> "Reference":
-        """Return a reference to some rows of one eye's gallery, without a structural index."""
-        part = object.__new__(Reference)
-        part.image_ids = [self.image_ids[i] for i in rows]
-        part.patient_ids = [self.patient_ids[i] for i in rows]
-        part.galleries = {eye: Gallery(self.galleries[eye].embeddings[rows], part.image_ids, part.patient_ids)}
-        return part
+    def part(self, rows: NDArray[np.int64], eye: str) -> Gallery:
+        """Return some rows of one eye's gallery."""
+        image_ids, patient_ids = ([ids[i] for i in rows] for ids in (self.image_ids, self.patient_ids))
+        return Gallery(self.galleries[eye].embeddings[rows], image_ids, patient_ids)
 
 
 def patient_part(patient_ids: list[str], size: int, rng: np.random.Generator) -> NDArray[np.int64]:

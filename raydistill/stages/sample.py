@@ -55,7 +55,7 @@ class SampleShard:
 
     def __init__(self, model: Store, requests: Store, out: Store, config: SampleConfig) -> None:
         """Load the model onto the device the configuration reserves."""
-        self.sampler = Sampler(model.keep_local(), "cuda" if config.compute.num_gpus else "cpu")
+        self.sampler = Sampler(model.keep_local(), config.compute.device)
         self.requests, self.out, self.config = requests, out, config
 
     def __call__(self, name: str) -> int:

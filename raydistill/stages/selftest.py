@@ -15,6 +15,7 @@ from raydistill.core.config import MatchConfig, Section, SelfTestConfig
 from raydistill.core.seeds import derive_seed, generator
 from raydistill.core.store import Store
 from raydistill.data.distortions import TREATMENTS, distort
+from raydistill.data.images import encode_png
 from raydistill.diffusion.sampling import Sampler
 from raydistill.distributed.data import map_shards
 from raydistill.matching.calibration import calibrate
@@ -96,7 +97,7 @@ class PlantShard:
 
     def __init__(self, inputs: Mapping[str, Store], out: Store, config: SelfTestNodeConfig, seed: int) -> None:
         """Load the teacher and the filter's eye, which sees the gallery."""
-        device = "cuda" if config.selftest.compute.num_gpus else "cpu"
+        device = config.selftest.compute.device
         self.sampler = Sampler(inputs["model"].keep_local(), device)
         self.eye = ReidEmbedder.load(inputs["eye"].keep_local(), device)
         self.reference = Reference(
@@ -130,8 +131,6 @@ class PlantShard:
         )
 
     def _write(self, name: str, role: str, treatment: str, records: pa.Table, treated: NDArray[np.uint8]) -> None:
-        from raydistill.data.images import encode_png
-
         found = self.reference.galleries["filter"].search(self.eye.embed(treated, self.config.match.batch_size), 1)
         columns = {
             "source_role": [role] * len(treated),
