@@ -1,5 +1,7 @@
 """One run from configuration to verdict: session, stages in order, summary, report, release."""
 
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,17 +25,28 @@ def default_run_dir(config: Config) -> str:
     return f"runs/{config.name}"
 
 
-def check_before_ray(config: Config, run: Store) -> None:
+def check_before_ray(config: Config, run: Store, stages: Sequence[Any]) -> None:
     """Refuse what can be known to be wrong before anything is started.
 
     Raises:
-        InputError: when the source or the run folder can't be used.
+        ConfigError, InputError: when the run folder, the source or a setting of a stage can't be used.
     """
-    from raydistill.data.sources import open_source
+    from raydistill.distributed.session import reachable_address
     from raydistill.runner import check_folder
 
     check_folder(run)
-    open_source(config.source).check()
+    for stage in stages:
+        stage.check(config)
+    if reachable_address() is None:
+        _check_capacity(stages, {"cpus": config.cluster.num_cpus})
+
+
+def _check_capacity(stages: Sequence[Any], has: Mapping[str, float]) -> None:
+    from raydistill.distributed.session import check_capacity
+
+    for stage in stages:
+        if stage.compute is not None:
+            check_capacity(stage.node, stage.compute, stage.is_gang, has)
 
 
 def run(config: Config, run_dir: str | None = None, display: Display | None = None) -> RunResult:
@@ -50,15 +63,15 @@ def run(config: Config, run_dir: str | None = None, display: Display | None = No
     Raises:
         RaydistillError: with a message for that person.
     """
-    from raydistill.distributed.session import prepare_libraries, require_shared, session
+    from raydistill.distributed.session import prepare_libraries
 
     prepare_libraries()
     store = Store.open(run_dir or default_run_dir(config))
-    check_before_ray(config, store)
     from raydistill.pipeline import wire
     from raydistill.runner import Runner
 
     runner = Runner(store, config, wire(config))
+    check_before_ray(config, store, runner.stages)
     runner.open()
     display = display or Display(quiet=True)
     states = {stage.node: "pending" for stage in runner.stages}
@@ -66,26 +79,43 @@ def run(config: Config, run_dir: str | None = None, display: Display | None = No
         display.line(f"everything in {store.uri} is up to date; nothing to run")
         states = dict.fromkeys(states, "cached")
         return finish(runner, states)
-    with session(config.cluster) as cluster:
-        require_shared(store.is_local, store.uri)
-        display.line(f"Ray at {cluster['address']}: {cluster['nodes']} nodes, {cluster['cpus']:g} CPUs")
-        _run_stages(runner, states, display)
+    _run_stages(runner, states, display)
     return finish(runner, states)
 
 
 def _run_stages(runner: Any, states: dict[str, str], display: Display) -> None:
-    for number, stage in enumerate(runner.stages, start=1):
-        states[stage.node] = "running"
-        _write_summary(runner, states)
-        with display.stage(stage.node, number, len(runner.stages)) as shown:
-            try:
-                manifest, cached = runner.execute(stage, shown.progress)
-            except BaseException:
-                states[stage.node] = "failed"
-                _write_summary(runner, states)
-                raise
-            states[stage.node] = "cached" if cached else "done"
-            shown.finish(cached, manifest.counts, manifest.seconds)
+    """Run the nodes in order; Ray starts, or is joined, before the first that needs it and isn't cached."""
+    with ExitStack() as stack:
+        is_connected = False
+        for number, stage in enumerate(runner.stages, start=1):
+            if stage.needs_ray and not is_connected and not runner.is_cached(stage):
+                _connect(stack, runner, display)
+                is_connected = True
+            _run_stage(runner, stage, number, states, display)
+
+
+def _connect(stack: ExitStack, runner: Any, display: Display) -> None:
+    from raydistill.distributed.session import require_shared, session
+
+    cluster = stack.enter_context(session(runner.config.cluster))
+    require_shared(runner.run.is_local, runner.run.uri)
+    if cluster["is_local"]:
+        _check_capacity(runner.stages, cluster)
+    display.line(f"Ray at {cluster['address']}: {cluster['nodes']} nodes, {cluster['cpus']:g} CPUs")
+
+
+def _run_stage(runner: Any, stage: Any, number: int, states: dict[str, str], display: Display) -> None:
+    states[stage.node] = "running"
+    _write_summary(runner, states)
+    with display.stage(stage.node, number, len(runner.stages)) as shown:
+        try:
+            manifest, cached = runner.execute(stage, shown.progress)
+        except BaseException:
+            states[stage.node] = "failed"
+            _write_summary(runner, states)
+            raise
+        states[stage.node] = "cached" if cached else "done"
+        shown.finish(cached, manifest.counts, manifest.seconds)
 
 
 def finish(runner: Any, states: dict[str, str]) -> RunResult:

@@ -78,6 +78,10 @@ class Runner:
             lines.append(Planned(stage.node, type(stage).__name__, state, key, inputs))
         return lines
 
+    def is_cached(self, stage: Stage) -> bool:
+        """Whether a node whose inputs are complete needs no run."""
+        return self.load(stage.node, self._key(stage)) is not None
+
     def execute(self, stage: Stage, progress: Progress = silent) -> tuple[Manifest, bool]:
         """Bring one node up to date.
 

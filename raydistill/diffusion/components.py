@@ -16,7 +16,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from raydistill.core.config import DiffusionConfig
 from raydistill.core.errors import InputError
 from raydistill.diffusion.folder import WEIGHTS, check_layout, find, load_pipeline, save, sha256
-from raydistill.diffusion.tiny import PUBLIC, PUBLIC_NAME, build_tiny
+from raydistill.diffusion.tiny import PUBLIC, PUBLIC_NAME, build_tiny, check_tiny
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,23 @@ class Components:
     vae: AutoencoderKL
     unet: UNet2DConditionModel
     scheduler: SchedulerMixin
+
+
+def check_start(config: DiffusionConfig, resolution: int) -> None:
+    """Refuse a starting point that can't be used, without loading it.
+
+    Args:
+        config: what to start from.
+        resolution: side of the images in pixels.
+
+    Raises:
+        ConfigError, InputError: when no tiny model of these sizes can be built, or the pretrained folder isn't a whole
+            Stable Diffusion folder with safetensors.
+    """
+    if config.pretrained is None:
+        check_tiny(config, resolution)
+    else:
+        check_layout(find(config.pretrained, config.local_files_only))
 
 
 def prepare_initial(config: DiffusionConfig, *, resolution: int, seed: int, folder: Path) -> None:

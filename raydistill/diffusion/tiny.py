@@ -7,7 +7,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from raydistill.core.config import DiffusionConfig
-from raydistill.core.errors import InputError
+from raydistill.core.errors import ConfigError
 from raydistill.core.seeds import derive_seed
 from raydistill.diffusion.folder import save
 
@@ -16,6 +16,7 @@ PUBLIC = Path(__file__).parent / "public"
 
 PUBLIC_NAME = "raydistill-public-1"
 TEXT_LAYERS, HEAD_CHANNELS = 2, 32
+"""Layers of the text encoder; channels of an attention head, there and in the UNet."""
 
 
 def build_tiny(config: DiffusionConfig, *, resolution: int, seed: int, folder: Path) -> None:
@@ -28,11 +29,9 @@ def build_tiny(config: DiffusionConfig, *, resolution: int, seed: int, folder: P
         folder: where to write.
 
     Raises:
-        InputError: when the resolution doesn't divide by what the autoencoder and the UNet halve.
+        ConfigError: as `check_tiny`.
     """
-    factor = 4 * 2 ** (len(config.block_out_channels) - 1)
-    if resolution % factor:
-        raise InputError(f"resolution {resolution} isn't a multiple of {factor}, which block_out_channels asks for")
+    check_tiny(config, resolution)
     tokenizer = CLIPTokenizer.from_pretrained(PUBLIC / "tokenizer")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "initial weights"))
@@ -49,6 +48,31 @@ def build_tiny(config: DiffusionConfig, *, resolution: int, seed: int, folder: P
     save(pipeline, folder)
 
 
+def check_tiny(config: DiffusionConfig, resolution: int) -> None:
+    """Refuse sizes of which no tiny model can be built.
+
+    Args:
+        config: sizes.
+        resolution: side of the images in pixels.
+
+    Raises:
+        ConfigError: when the resolution doesn't divide by what the autoencoder and the UNet halve, or channels don't
+            divide into attention heads.
+    """
+    factor = 4 * 2 ** (len(config.block_out_channels) - 1)
+    if resolution % factor:
+        raise ConfigError(
+            f"ingest.resolution {resolution} isn't a multiple of {factor}, which {len(config.block_out_channels)} "
+            "block_out_channels ask for"
+        )
+    for name, channels in (
+        ("block_out_channels", config.block_out_channels),
+        ("text_hidden_size", (config.text_hidden_size,)),
+    ):
+        if any(number % HEAD_CHANNELS for number in channels):
+            raise ConfigError(f"{name} {list(channels)}: each must be a multiple of {HEAD_CHANNELS}")
+
+
 def _text_encoder(config: DiffusionConfig, tokenizer: CLIPTokenizer) -> CLIPTextModel:
     width = config.text_hidden_size
     return CLIPTextModel(
@@ -58,7 +82,7 @@ def _text_encoder(config: DiffusionConfig, tokenizer: CLIPTokenizer) -> CLIPText
             intermediate_size=4 * width,
             projection_dim=width,
             num_hidden_layers=TEXT_LAYERS,
-            num_attention_heads=max(1, width // HEAD_CHANNELS),
+            num_attention_heads=width // HEAD_CHANNELS,
             max_position_embeddings=tokenizer.model_max_length,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
@@ -74,7 +98,8 @@ def _unet(config: DiffusionConfig, side: int) -> UNet2DConditionModel:
         block_out_channels=config.block_out_channels,
         layers_per_block=config.layers_per_block,
         cross_attention_dim=config.text_hidden_size,
-        attention_head_dim=HEAD_CHANNELS,
+        # diffusers takes this for the number of heads, whatever it is called (its issue 2011).
+        attention_head_dim=tuple(channels // HEAD_CHANNELS for channels in config.block_out_channels),
         norm_num_groups=16,
         down_block_types=("CrossAttnDownBlock2D",) * plain + ("DownBlock2D",),
         up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * plain,

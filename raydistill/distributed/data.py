@@ -5,7 +5,7 @@ so a kill costs at most the shards in flight, and a shard's rows never depend on
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from raydistill.core.config import Compute
 from raydistill.core.errors import RaydistillError
 from raydistill.core.progress import Progress
 from raydistill.core.store import Store
+from raydistill.distributed.session import board
+
+Outcome = TypeVar("Outcome")
 
 ShardWork = Callable[[str], int]
 """Makes one output shard by name, writes it, and returns how many rows it has."""
@@ -21,10 +24,10 @@ ShardWork = Callable[[str], int]
 class _Worker:
     """An actor of the pool: builds the work once (models, galleries), then makes shards."""
 
-    def __init__(self, make: Callable[..., ShardWork], arguments: dict[str, Any]) -> None:
+    def __init__(self, make: Callable[..., ShardWork], arguments: dict[str, Any], threads: int) -> None:
         import torch
 
-        torch.set_num_threads(1)
+        torch.set_num_threads(threads)
         self.work = make(**arguments)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -63,7 +66,7 @@ def map_shards(
         dataset = ray.data.from_items([{"shard": name} for name in missing], override_num_blocks=len(missing))
         made = dataset.map_batches(
             _Worker,
-            fn_constructor_args=(make, arguments),
+            fn_constructor_args=(make, arguments, max(1, int(compute.num_cpus))),
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(compute.num_workers, len(missing))),
             num_cpus=compute.num_cpus,
@@ -74,6 +77,39 @@ def map_shards(
     left = sorted(set(shards) - set(done_in.files()))
     if left:
         raise RaydistillError(f"{len(left)} shards were not made, the first is {(done_in / left[0]).uri}")
+
+
+def run_on_worker(work: Callable[[Progress], Outcome], compute: Compute, progress: Progress) -> Outcome:
+    """Run one function on one worker of the cluster; a worker that is lost is replaced and the function runs again.
+
+    Args:
+        work: picklable, safe to run twice; given a `Progress` that reaches the driver.
+        compute: size of the worker.
+        progress: told what the function reports.
+
+    Returns:
+        What the function returned.
+
+    Raises:
+        RaydistillError: as the function raised it.
+    """
+    import ray
+
+    with board(progress) as news:
+        task = ray.remote(_run).options(num_cpus=compute.num_cpus, num_gpus=compute.num_gpus or None)
+        try:
+            return ray.get(task.remote(work, news, compute))
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, RaydistillError):
+                raise error.cause from error
+            raise
+
+
+def _run(work: Callable[[Progress], Outcome], news: Any, compute: Compute) -> Outcome:
+    import torch
+
+    torch.set_num_threads(max(1, int(compute.num_cpus)))
+    return work(lambda done, total, unit: news.post.remote(done, total, unit))
 
 
 def shard_names(rows: int, rows_per_shard: int) -> list[str]:

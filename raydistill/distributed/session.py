@@ -7,12 +7,12 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from raydistill.core.config import ClusterConfig
-from raydistill.core.errors import RaydistillError
+from raydistill.core.config import ClusterConfig, Compute
+from raydistill.core.errors import ConfigError, RaydistillError
 
 CONNECT_TIMEOUT_S = 5.0
 POLL_S = 0.5
@@ -67,7 +67,7 @@ def session(config: ClusterConfig) -> Iterator[dict[str, Any]]:
         config: size of the local Ray; not used when a cluster is joined.
 
     Yields:
-        `{"address", "nodes", "cpus", "gpus"}` as the cluster says.
+        `{"address", "nodes", "cpus", "gpus", "is_local"}` as the cluster says.
     """
     address = reachable_address()
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(config.health_check_interval_s))
@@ -89,7 +89,7 @@ def session(config: ClusterConfig) -> Iterator[dict[str, Any]]:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
     _quiet()
     try:
-        yield describe()
+        yield {**describe(), "is_local": address is None}
     finally:
         ray.shutdown()
 
@@ -119,6 +119,28 @@ def require_shared(is_local: bool, uri: str) -> None:
             f"the run folder {uri} is a local path and the cluster has {nodes} nodes: use a URI all of them reach "
             "(s3://…, gs://…), or set RAYDISTILL_SHARED_DISK=1 if the path is on a shared disk"
         )
+
+
+def check_capacity(node: str, compute: Compute, is_gang: bool, has: Mapping[str, float]) -> None:
+    """Refuse what a local Ray can't give; Ray itself would wait for it without end.
+
+    Args:
+        node: who asks, for the message.
+        compute: what it asks for.
+        is_gang: whether it needs all of its workers at once.
+        has: what is known of the local Ray, `cpus` and `gpus`; what isn't known isn't checked.
+
+    Raises:
+        ConfigError: saying what is too few.
+    """
+    workers = compute.num_workers if is_gang else 1
+    for name, wanted in (("cpus", compute.num_cpus * workers), ("gpus", compute.num_gpus * workers)):
+        if wanted > has.get(name, wanted):
+            raise ConfigError(
+                f"{node} asks for {wanted:g} {name[:-1].upper()}s at once and the local Ray has {has[name]:g}: "
+                f"lower its compute.num_workers or compute.num_{name}, raise cluster.num_cpus, or join a cluster "
+                "through RAY_ADDRESS"
+            )
 
 
 class _Board:

@@ -88,9 +88,8 @@ def train(job: TrainJob, cluster: ClusterConfig, progress: Progress) -> dict[str
     from ray import train as ray_train
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    workers, batch = job.compute.num_workers, job.optimizer.batch_size
-    if batch % workers:
-        raise ConfigError(f"optimizer.batch_size {batch} isn't divisible by compute.num_workers {workers}")
+    workers = job.compute.num_workers
+    share_of_batch(job.optimizer, job.compute)
     job.work.make()
     with board(progress) as news:
         trainer = TorchTrainer(
@@ -116,6 +115,20 @@ def train(job: TrainJob, cluster: ClusterConfig, progress: Progress) -> dict[str
     return job.out.read_json("history.json")
 
 
+def share_of_batch(optimizer: OptimizerConfig, compute: Compute) -> int:
+    """Return how many rows of a global batch are one worker's.
+
+    Raises:
+        ConfigError: when the batch doesn't divide by the workers.
+    """
+    share, rest = divmod(optimizer.batch_size, compute.num_workers)
+    if rest:
+        raise ConfigError(
+            f"optimizer.batch_size {optimizer.batch_size} isn't divisible by compute.num_workers {compute.num_workers}"
+        )
+    return share
+
+
 def resources(compute: Compute) -> dict[str, float]:
     """Translate a stage's compute section into what Ray reserves for one worker."""
     return {"CPU": compute.num_cpus} | ({"GPU": compute.num_gpus} if compute.num_gpus else {})
@@ -126,12 +139,12 @@ def _loop(config: dict[str, Any]) -> None:
 
     job: TrainJob = config["job"]
     context = ray_train.get_context()
-    rank, world = context.get_world_rank(), context.get_world_size()
+    rank = context.get_world_rank()
     torch.set_num_threads(max(1, int(job.compute.num_cpus)))
     objective = job.make_objective()
     engine, ema = _prepare(objective, job)
     start, history = _restore(engine, ema)
-    share = job.optimizer.batch_size // world
+    share = share_of_batch(job.optimizer, job.compute)
     part = slice(rank * share, (rank + 1) * share)
     recorded, posted = [], 0.0
     for step in range(start, job.optimizer.steps):
@@ -177,7 +190,7 @@ def _prepare(objective: Objective, job: TrainJob) -> tuple[Any, Any]:
         lr_scheduler=schedule,
         dist_init_required=False,
         config={
-            "train_micro_batch_size_per_gpu": options.batch_size // job.compute.num_workers,
+            "train_micro_batch_size_per_gpu": share_of_batch(options, job.compute),
             "gradient_clipping": job.deepspeed.gradient_clipping,
             "zero_optimization": {"stage": job.deepspeed.zero_stage},
             "zero_allow_untested_optimizer": True,

@@ -28,6 +28,9 @@ FORMAT = 1
 SMALL_SIDE = 48
 """Up to this side, in pixels, a backbone built from scratch keeps one halving less, so that detail survives."""
 
+VIT_HEADS = 4
+"""Attention heads of a ViT built from scratch."""
+
 POOLER_UNUSED = ("vit", "deit")
 """Model types whose pooler has weights that nothing here reads."""
 
@@ -75,7 +78,7 @@ class ReidNetwork(nn.Module):
             if config.backbone.pretrained is None:
                 backbone = scratch_config(config.backbone, resolution)
                 return cls(backbone, resolution, config.embedding_dim, resolution)
-            pretrained = _read_pretrained(config.backbone)
+            pretrained = _reading(AutoModel, config.backbone, use_safetensors=True)
             network = cls(pretrained.config, resolution, config.embedding_dim, _native_side(pretrained.config))
             network.backbone = _trimmed(pretrained, network.input_side)
             return network.train()
@@ -184,6 +187,25 @@ def standardise(images: torch.Tensor) -> torch.Tensor:
     return centred / centred.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp_min(1e-6)
 
 
+def check_backbone(backbone: BackboneConfig, resolution: int) -> None:
+    """Refuse a backbone that can't be built for the images, or weights that aren't there; loads none.
+
+    Args:
+        backbone: kind and width, or where pretrained weights are.
+        resolution: side of the images, in pixels.
+
+    Raises:
+        ConfigError: what doesn't fit.
+    """
+    if backbone.pretrained is not None:
+        _reading(AutoConfig, backbone)
+        return
+    if resolution < 16 or resolution % 8:
+        raise ConfigError(f"a backbone built from scratch needs an ingest.resolution of 8 n >= 16, not {resolution}")
+    if backbone.kind == "vit" and backbone.width % VIT_HEADS:
+        raise ConfigError(f"backbone.width {backbone.width} of a vit isn't a multiple of its {VIT_HEADS} heads")
+
+
 def scratch_config(backbone: BackboneConfig, resolution: int) -> PreTrainedConfig:
     """Return the transformers configuration of a small one-channel backbone.
 
@@ -192,10 +214,9 @@ def scratch_config(backbone: BackboneConfig, resolution: int) -> PreTrainedConfi
         resolution: side of the images, in pixels.
 
     Raises:
-        ConfigError: when the images are too small for it.
+        ConfigError: as `check_backbone`.
     """
-    if resolution < 16 or resolution % 8:
-        raise ConfigError(f"a backbone built from scratch needs a resolution of 8 n >= 16, not {resolution}")
+    check_backbone(backbone, resolution)
     width = backbone.width
     stages = [width, 2 * width, 4 * width, 8 * width]
     if backbone.kind == "resnet":
@@ -211,7 +232,7 @@ def scratch_config(backbone: BackboneConfig, resolution: int) -> PreTrainedConfi
         patch_size=resolution // 8,
         hidden_size=width,
         num_hidden_layers=4,
-        num_attention_heads=4,
+        num_attention_heads=VIT_HEADS,
         intermediate_size=4 * width,
     )
 
@@ -225,17 +246,15 @@ def _trimmed(backbone: PreTrainedModel, side: int) -> PreTrainedModel:
     return backbone
 
 
-def _read_pretrained(backbone: BackboneConfig) -> PreTrainedModel:
+def _reading(kind: Any, backbone: BackboneConfig, **options: Any) -> Any:
+    """Read a configuration or a model from a folder or a hub id: no code from there, no pickle."""
     try:
-        model: PreTrainedModel = AutoModel.from_pretrained(
-            str(backbone.pretrained),
-            local_files_only=backbone.local_files_only,
-            use_safetensors=True,
-            trust_remote_code=False,
+        return kind.from_pretrained(
+            str(backbone.pretrained), local_files_only=backbone.local_files_only, trust_remote_code=False, **options
         )
     except (OSError, ValueError) as error:
-        raise ConfigError(f"backbone.pretrained: can't read weights from {backbone.pretrained}: {error}") from error
-    return model
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(f"backbone.pretrained: can't read {backbone.pretrained}: {reason}") from error
 
 
 def _native_side(config: PreTrainedConfig) -> int:

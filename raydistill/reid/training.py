@@ -76,6 +76,21 @@ class ReidLoss(nn.Module):
         return self.criterion(self.network(images), labels)
 
 
+def check_whole_patients(images: int, images_per_patient: int, name: str) -> None:
+    """Refuse a number of images that doesn't hold two or more whole patients.
+
+    Args:
+        images: of a batch, or of a worker's share of it.
+        images_per_patient: of one patient in it.
+        name: what the number is, for the message.
+
+    Raises:
+        ConfigError: when pairs of different patients can't be formed, or a patient would be cut in two.
+    """
+    if images % images_per_patient or images < 2 * images_per_patient:
+        raise ConfigError(f"{name} {images} isn't a multiple, from 2 on, of images_per_patient {images_per_patient}")
+
+
 class ReidObjective:
     """Metric learning on patient-balanced batches of augmented images. An `Objective` of the training loop.
 
@@ -97,12 +112,11 @@ class ReidObjective:
         config: ReidConfig,
         seed: int,
     ) -> None:
-        batch, repeat = config.optimizer.batch_size, config.images_per_patient
-        if batch % repeat or batch < 2 * repeat:
-            raise ConfigError(f"batch_size {batch} isn't a multiple, from 2 on, of images_per_patient {repeat}")
+        check_whole_patients(config.optimizer.batch_size, config.images_per_patient, "batch_size")
         self.images, self.config = images, config
         self.seed = derive_seed(seed, "reid", config.seed)
-        self.batches = PatientBatches(patient_ids, batch // repeat, repeat, self.seed)
+        patients = config.optimizer.batch_size // config.images_per_patient
+        self.batches = PatientBatches(patient_ids, patients, config.images_per_patient, self.seed)
 
     def build(self) -> nn.Module:
         """Return the network and its loss, with the same weights on every worker."""
@@ -114,17 +128,9 @@ class ReidObjective:
         Args:
             model: what `build` returned, possibly wrapped.
             step: which batch.
-            part: positions of the batch; pairs are formed within it, so the loss of two halves isn't that of the whole.
-
-        Raises:
-            ConfigError: when the part cuts a patient in two.
+            part: positions of the batch that hold whole patients; pairs are formed within it, so the loss of two
+                halves isn't that of the whole.
         """
-        repeat = self.config.images_per_patient
-        if part.start % repeat or part.stop % repeat:
-            raise ConfigError(
-                f"a worker's share of the batch, {part.stop - part.start} images, isn't a multiple of "
-                f"images_per_patient {repeat}: change batch_size or num_workers"
-            )
         device = next(model.parameters()).device
         rows = self.batches.rows(step)
         views = Views.draw(len(rows), self.images.shape[-1], derive_seed(self.seed, "batch", step))

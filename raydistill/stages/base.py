@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel
 
-from raydistill.core.config import ClusterConfig
+from raydistill.core.config import ClusterConfig, Compute, Config
 from raydistill.core.manifest import Manifest
 from raydistill.core.progress import Progress, silent
 from raydistill.core.seeds import derive_seed
@@ -70,6 +70,10 @@ class Stage(ABC):
     version: ClassVar[int] = 1
     resumable: ClassVar[bool] = False
     """Whether files left in `out` by a killed attempt are finished shards to go on from; otherwise they are cleared."""
+    needs_ray: ClassVar[bool] = True
+    """Whether `run` asks Ray for workers; the others run on the driver, and before Ray starts where they come first."""
+    is_gang: ClassVar[bool] = False
+    """Whether all workers must run at once, as in training; a pool of actors makes do with one."""
 
     def __init__(self, node: str, config: BaseModel, inputs: Mapping[str, View], seed: int) -> None:
         """Bind a configuration and inputs to a node's name."""
@@ -77,6 +81,21 @@ class Stage(ABC):
         self.config = config
         self.inputs = dict(inputs)
         self.root_seed = seed
+
+    @property
+    def compute(self) -> Compute | None:
+        """What the stage asks of the cluster; None for what runs on the driver."""
+        return getattr(self.config, "compute", None)
+
+    def check(self, config: Config) -> None:  # noqa: B027 (most stages have nothing to refuse)
+        """Refuse what can be known to be wrong before anything is started.
+
+        Args:
+            config: the whole configuration; the stage's own part is `self.config`.
+
+        Raises:
+            ConfigError, InputError: what is wrong, where, and what to do.
+        """
 
     @property
     def seed(self) -> int:

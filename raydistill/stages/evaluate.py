@@ -5,17 +5,21 @@ evaluation patients are read here, and by match in the auditor's eye alone.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from raydistill.core.config import EvaluateConfig, Section
+from raydistill.core.config import Compute, EvaluateConfig, Section
+from raydistill.core.progress import Progress, silent
 from raydistill.core.seeds import derive_seed
 from raydistill.core.store import Store
 from raydistill.diffusion.features import public_features
 from raydistill.diffusion.sampling import Sampler
+from raydistill.distributed.data import run_on_worker
 from raydistill.matching.calibration import OperatingPoint, calibrate
 from raydistill.metrics import classifier, fidelity, identification, membership, utility
 from raydistill.metrics.result import MetricResult
@@ -50,8 +54,17 @@ class Evaluate(Stage):
     version: ClassVar[int] = 2
     config: EvaluateNodeConfig
 
+    @property
+    def compute(self) -> Compute:
+        """What the stage asks of the cluster."""
+        return self.config.evaluate.compute
+
     def run(self, context: Context) -> Outcome:
-        """Measure everything the inputs allow."""
+        """Measure everything the inputs allow, on a worker."""
+        quiet = replace(context, progress=silent)
+        return run_on_worker(partial(self._measure, quiet), self.compute, context.progress)
+
+    def _measure(self, context: Context, progress: Progress) -> Outcome:
         real = context.inputs["evaluation"].read_table(columns=RECORD_COLUMNS)
         judged = read_kept(context.inputs, ["image", "labels"])
         images, real_images = pixels(judged), pixels(real)
@@ -59,14 +72,14 @@ class Evaluate(Stage):
         steps = 4
         if "matches" in context.inputs:
             metrics |= self._risk(context)
-        context.progress(1, steps, "parts")
+        progress(1, steps, "parts")
         if "model" in context.inputs:
             metrics |= self._membership(context, real)
-        context.progress(2, steps, "parts")
+        progress(2, steps, "parts")
         metrics |= self._utility(context, judged, images, real, real_images)
-        context.progress(3, steps, "parts")
+        progress(3, steps, "parts")
         metrics |= self._fidelity(context, images, real_images)
-        context.progress(4, steps, "parts")
+        progress(4, steps, "parts")
         dumped = {name: result.model_dump(mode="json") for name, result in metrics.items()}
         context.out.write_json("metrics.json", dumped)
         patients = len(set(real["patient_id"].to_pylist()))

@@ -20,6 +20,7 @@ class Filter(Stage):
     """
 
     version: ClassVar[int] = 1
+    needs_ray: ClassVar[bool] = False
     config: EvaluateConfig
 
     def run(self, context: Context) -> Outcome:

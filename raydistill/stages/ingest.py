@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from raydistill.core.columns import RECORDS, ROLES
-from raydistill.core.config import IngestConfig, Section, SourceConfig
+from raydistill.core.config import Config, IngestConfig, Section, SourceConfig
 from raydistill.core.errors import InputError
 from raydistill.core.progress import Progress
 from raydistill.core.store import Store
@@ -36,6 +36,7 @@ class Ingest(Stage):
     """No inputs. Output: one folder a role, `quarantine/`, `prompts/` and `cohort/cohort.json`."""
 
     version: ClassVar[int] = 1
+    needs_ray: ClassVar[bool] = False
     config: IngestNodeConfig
 
     @cached_property
@@ -52,6 +53,10 @@ class Ingest(Stage):
         """Put the source's content into the key, in place of its address."""
         source = {name: value for name, value in self.config.source.model_dump(mode="json").items() if name != "path"}
         return {**super().key_config(), "source": source, "fingerprint": self.fingerprint}
+
+    def check(self, config: Config) -> None:
+        """Say whether the cohort is there and has the columns it needs."""
+        self.source.check()
 
     def run(self, context: Context) -> Outcome:
         """Clean, split, describe, write."""

@@ -24,6 +24,7 @@ class Release(Stage):
     """
 
     version: ClassVar[int] = 1
+    needs_ray: ClassVar[bool] = False
     config: ReleaseNodeConfig
 
     def run(self, context: Context) -> Outcome:

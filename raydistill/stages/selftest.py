@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from raydistill.core.config import MatchConfig, Section, SelfTestConfig
+from raydistill.core.config import Compute, MatchConfig, Section, SelfTestConfig
 from raydistill.core.seeds import derive_seed, generator
 from raydistill.core.store import Store
 from raydistill.data.distortions import TREATMENTS, distort
@@ -58,6 +58,11 @@ class SelfTest(Stage):
     version: ClassVar[int] = 1
     resumable: ClassVar[bool] = True
     config: SelfTestNodeConfig
+
+    @property
+    def compute(self) -> Compute:
+        """What the stage asks of the cluster."""
+        return self.config.selftest.compute
 
     def run(self, context: Context) -> Outcome:
         """Plant, score, and measure how far the eyes agree on the teacher's samples."""

@@ -8,12 +8,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from raydistill.core.config import DiffusionConfig
+from raydistill.core.config import Config, DiffusionConfig
 from raydistill.core.errors import InputError
 from raydistill.core.store import Store
 from raydistill.diffusion import components
 from raydistill.diffusion.objective import DiffusionObjective
-from raydistill.distributed.train import TrainJob, train
+from raydistill.distributed.train import TrainJob, share_of_batch, train
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.images import pixels, read_kept
 
@@ -24,8 +24,14 @@ ENCODE_BATCH = 64
 class TrainDiffusion(Stage):
     """Inputs: `images` (records or samples with prompts), optionally `verdicts`. Output: `model/`, `history.json`."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
+    is_gang: ClassVar[bool] = True
     config: DiffusionConfig
+
+    def check(self, config: Config) -> None:
+        """Refuse a batch that can't be shared out, and a start that doesn't fit the images."""
+        share_of_batch(self.config.optimizer, self.config.compute)
+        components.check_start(self.config, config.ingest.resolution)
 
     def run(self, context: Context) -> Outcome:
         """Encode images and prompts once, train on the latents, export a Stable Diffusion folder."""

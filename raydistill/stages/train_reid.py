@@ -3,10 +3,11 @@
 from functools import partial
 from typing import ClassVar
 
-from raydistill.core.config import ReidConfig
+from raydistill.core.config import Config, ReidConfig
 from raydistill.core.store import Store
-from raydistill.distributed.train import TrainJob, train
-from raydistill.reid.training import ReidObjective
+from raydistill.distributed.train import TrainJob, share_of_batch, train
+from raydistill.reid.model import check_backbone
+from raydistill.reid.training import ReidObjective, check_whole_patients
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.images import pixels
 
@@ -15,7 +16,14 @@ class TrainReid(Stage):
     """Input: `images` (train records). Output: `network/`, `history.json`."""
 
     version: ClassVar[int] = 1
+    is_gang: ClassVar[bool] = True
     config: ReidConfig
+
+    def check(self, config: Config) -> None:
+        """Refuse a batch that cuts patients, and a backbone that can't take the images."""
+        share = share_of_batch(self.config.optimizer, self.config.compute)
+        check_whole_patients(share, self.config.images_per_patient, f"{self.node}: a worker's share of the batch,")
+        check_backbone(self.config.backbone, config.ingest.resolution)
 
     def run(self, context: Context) -> Outcome:
         """Train through the one training loop and export safetensors."""
