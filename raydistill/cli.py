@@ -103,7 +103,7 @@ def plan(
 @readable
 def status(run_dir: RunArgument, as_json: JsonOption = False) -> None:
     """Show how far a run is, from its summary."""
-    summary = _read(run_dir, "summary.json")
+    summary = _summary(run_dir)
     if as_json:
         typer.echo(json.dumps(summary, indent=1))
         return
@@ -120,7 +120,7 @@ def verify(run_dir: RunArgument) -> None:
     """Re-hash every artifact of a run and name the first broken link."""
     from raydistill.report.bundle import verify_release
 
-    runner = _runner(_config_of(run_dir), run_dir)
+    runner = _finished(run_dir)
     files = 0
     for node, count in runner.verify():
         files += count
@@ -135,9 +135,9 @@ def report(run_dir: RunArgument) -> None:
     """Render report.html of a run again."""
     from raydistill.report.html import write_report
 
-    runner = _runner(_config_of(run_dir), run_dir)
+    runner = _finished(run_dir)
     runner.plan()
-    write_report(runner, _read(run_dir, "summary.json"))
+    write_report(runner, _summary(run_dir))
     typer.echo(f"{runner.run.uri}/report.html")
 
 
@@ -150,29 +150,40 @@ def config(config: ConfigOption = None, overrides: SetOption = None) -> None:
     typer.echo(yaml.safe_dump(load_config(config, overrides or []).model_dump(mode="json"), sort_keys=False))
 
 
-def _runner(resolved: Config, run_dir: str) -> Any:
+def _runner(resolved: Config, run_dir: str, known: dict[str, str] | None = None) -> Any:
     from raydistill.distributed.session import prepare_libraries
 
     prepare_libraries()
     from raydistill.pipeline import wire
     from raydistill.runner import Runner
 
-    return Runner(Store.open(run_dir), resolved, wire(resolved))
+    return Runner(Store.open(run_dir), resolved, wire(resolved), known)
 
 
-def _read(run_dir: str, name: str) -> Any:
+def _finished(run_dir: str) -> Any:
+    """Return the runner of a run folder as it is; its cohort is taken from the summary, so the source may be gone."""
     store = Store.open(run_dir)
+    where = f"{store.uri}/config.yaml"
+    resolved = validate(parse(_read(store, "config.yaml"), where), f" in {where}")
+    ingested = _summary(run_dir)["nodes"]["ingest"]["key"]
+    return _runner(resolved, run_dir, {"ingest": ingested} if ingested else None)
+
+
+def _summary(run_dir: str) -> dict[str, Any]:
+    store = Store.open(run_dir)
+    try:
+        return dict(json.loads(_read(store, "summary.json")))
+    except ValueError as error:
+        raise InputError(f"{store.uri}/summary.json is damaged; `raydistill run` writes it again") from error
+
+
+def _read(store: Store, name: str) -> bytes:
+    from raydistill.runner import check_folder
+
+    check_folder(store)
     if not store.exists(name):
         raise InputError(f"no {name} in {store.uri}: is it a run folder?")
-    return store.read_json(name)
-
-
-def _config_of(run_dir: str) -> Config:
-    store = Store.open(run_dir)
-    if not store.exists("config.yaml"):
-        raise InputError(f"no config.yaml in {store.uri}: is it a run folder?")
-    where = f"{store.uri}/config.yaml"
-    return validate(parse(store.read_bytes("config.yaml"), where), f" in {where}")
+    return store.read_bytes(name)
 
 
 def _table(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -18,6 +18,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+from raydistill.core.manifest import Manifest
 
 NAME_WIDTH = 20
 
@@ -67,10 +69,15 @@ class StageLine:
         """Move the bar."""
         self.live.update(self.task, completed=done, total=total or None, unit=unit)
 
-    def finish(self, cached: bool, counts: Mapping[str, int], seconds: float) -> None:
-        """Leave one line behind."""
-        said = ", ".join(f"{name} {count:,}" for name, count in counts.items())
-        self.display.line(f"{self.title} {'cached' if cached else f'{seconds:.0f} s':>7}  {said}")
+    def finish(self, state: str, manifest: Manifest) -> None:
+        """Leave one line behind.
+
+        Args:
+            state: `done`, `cached` or `skipped`.
+            manifest: of the node's artifact.
+        """
+        said = manifest.skipped or ", ".join(f"{name} {count:,}" for name, count in manifest.counts.items())
+        self.display.line(f"{self.title} {f'{manifest.seconds:.0f} s' if state == 'done' else state:>7}  {said}")
 
 
 class Rate(ProgressColumn):

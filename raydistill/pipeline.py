@@ -2,11 +2,11 @@
 
 from raydistill.core.config import Config
 from raydistill.stages.base import Stage, View
-from raydistill.stages.evaluate import Evaluate, EvaluateNodeConfig
+from raydistill.stages.evaluate import Evaluate
 from raydistill.stages.filter import Filter
 from raydistill.stages.ingest import Ingest, IngestNodeConfig
 from raydistill.stages.match import Match
-from raydistill.stages.release import Release, ReleaseNodeConfig
+from raydistill.stages.release import Release
 from raydistill.stages.sample import Sample
 from raydistill.stages.selftest import SelfTest, SelfTestNodeConfig
 from raydistill.stages.train_diffusion import TrainDiffusion
@@ -52,7 +52,7 @@ def wire(c: Config) -> list[Stage]:
         "tune",
         TuneNodeConfig(tune=c.tune, evaluate=c.evaluate),
         {"samples": t_samples["samples"], "calibration": calibration}
-        | {"findings": data["cohort"], "matches": t_matches["filter"], "judge": t_matches["judge"]},
+        | {"findings": data["findings"], "matches": t_matches["filter"], "judge": t_matches["judge"]},
         s,
     )
     chosen = {"policy": policy["policy"]}
@@ -71,11 +71,10 @@ def wire(c: Config) -> list[Stage]:
         s,
     )
 
-    cohort = {"train": train, "evaluation": evaluation, "findings": data["cohort"]}
+    cohort = {"train": train, "evaluation": evaluation, "findings": data["findings"]}
 
     def evaluate(name: str, **inputs: View) -> Stage:
-        config = EvaluateNodeConfig(evaluate=c.evaluate, near_copy_fpir=c.tune.near_copy_fpir[0])
-        return Evaluate(f"{name}_evaluation", config, {**cohort, **inputs}, s)
+        return Evaluate(f"{name}_evaluation", c.evaluate, {**cohort, **inputs}, s)
 
     r_eval = evaluate("real", images=train)
     reference = {"reference": r_eval["predictions"]}
@@ -87,7 +86,7 @@ def wire(c: Config) -> list[Stage]:
 
     release = Release(
         "decision",
-        ReleaseNodeConfig(release=c.release, student=c.student),
+        c.release,
         {"student": student[""], "filter": verdicts[""], "student_filter": s_verdicts[""]}
         | {"real_evaluation": r_eval[""], "teacher_evaluation": t_eval[""], "student_evaluation": s_eval[""]},
         s,

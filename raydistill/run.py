@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from raydistill.core.config import Config
+from raydistill.core.errors import ConfigError
 from raydistill.core.store import Store
 from raydistill.display import Display
 
@@ -36,7 +37,10 @@ def check_before_ray(config: Config, run: Store, stages: Sequence[Any]) -> None:
 
     check_folder(run)
     for stage in stages:
-        stage.check(config)
+        try:
+            stage.check(config)
+        except ConfigError as error:
+            raise ConfigError(f"{stage.node}: {error}") from error
     if reachable_address() is None:
         _check_capacity(stages, {"cpus": config.cluster.num_cpus})
 
@@ -77,7 +81,7 @@ def run(config: Config, run_dir: str | None = None, display: Display | None = No
     states = {stage.node: "pending" for stage in runner.stages}
     if all(line.state == "cached" for line in runner.plan()):
         display.line(f"everything in {store.uri} is up to date; nothing to run")
-        states = dict.fromkeys(states, "cached")
+        states = {node: "skipped" if runner.manifests[node].skipped else "cached" for node in states}
         return finish(runner, states)
     _run_stages(runner, states, display)
     return finish(runner, states)
@@ -114,8 +118,8 @@ def _run_stage(runner: Any, stage: Any, number: int, states: dict[str, str], dis
             states[stage.node] = "failed"
             _write_summary(runner, states)
             raise
-        states[stage.node] = "cached" if cached else "done"
-        shown.finish(cached, manifest.counts, manifest.seconds)
+        states[stage.node] = "skipped" if manifest.skipped else "cached" if cached else "done"
+        shown.finish(states[stage.node], manifest)
 
 
 def finish(runner: Any, states: dict[str, str]) -> RunResult:

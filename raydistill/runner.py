@@ -16,12 +16,12 @@ import yaml
 
 from raydistill import __version__
 from raydistill.core.config import Config
-from raydistill.core.errors import InputError, LineageError
+from raydistill.core.errors import InputError, LineageError, NothingToDo
 from raydistill.core.loading import parse
 from raydistill.core.manifest import SCHEMA_VERSION, InputEntry, Manifest, artifact_key, digest_files
 from raydistill.core.progress import Progress, silent
 from raydistill.core.store import Store
-from raydistill.stages.base import Context, Stage
+from raydistill.stages.base import Context, Outcome, Stage
 
 SOFTWARE = ("torch", "ray", "deepspeed", "diffusers", "transformers", "faiss-cpu", "numpy", "pyarrow", "optuna")
 
@@ -46,11 +46,14 @@ class Runner:
         run: the run folder.
         config: the resolved configuration.
         stages: nodes, each after its inputs.
+        known: keys taken as given, by node: of a finished run, where the source needn't be there any more.
     """
 
-    def __init__(self, run: Store, config: Config, stages: Sequence[Stage]) -> None:
+    def __init__(
+        self, run: Store, config: Config, stages: Sequence[Stage], known: Mapping[str, str] | None = None
+    ) -> None:
         """Bind a pipeline to a folder; nothing is read or written yet."""
-        self.run, self.config, self.stages = run, config, stages
+        self.run, self.config, self.stages, self.known = run, config, stages, known or {}
         self.manifests: dict[str, Manifest] = {}
 
     def open(self) -> None:
@@ -61,7 +64,11 @@ class Runner:
         """
         check_folder(self.run)
         resolved = {"schema": SCHEMA_VERSION, **self.config.model_dump(mode="json")}
-        self.run.write_bytes("config.yaml", yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True).encode())
+        content = yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True).encode()
+        try:
+            self.run.write_bytes("config.yaml", content)
+        except OSError as error:
+            raise InputError(f"{self.run.uri} can't be written: {error}; choose another --run-dir") from error
 
     def plan(self) -> list[Planned]:
         """Say of every node whether its artifact is there, without running anything."""
@@ -110,7 +117,7 @@ class Runner:
             cluster=self.config.cluster,
             progress=progress,
         )  # fmt: skip
-        outcome = stage.run(context)
+        outcome = _run(stage, context)
         out.delete_partial()
         files = out.fingerprint()
         manifest = Manifest(
@@ -175,6 +182,8 @@ class Runner:
         return entries
 
     def _key(self, stage: Stage) -> str:
+        if stage.node in self.known:
+            return self.known[stage.node]
         digests: Mapping[str, str] = {name: entry.digest for name, entry in self._entries(stage).items()}
         return artifact_key(type(stage).__name__, stage.version, stage.key_config(), digests)
 
@@ -185,6 +194,8 @@ def check_folder(run: Store) -> None:
     Raises:
         InputError: naming the folder and what is in the way.
     """
+    if run.is_file():
+        raise InputError(f"{run.uri} is a file: choose another --run-dir")
     if run.exists("config.yaml"):
         schema = parse(run.read_bytes("config.yaml"), f"{run.uri}/config.yaml").get("schema")
         if schema != SCHEMA_VERSION:
@@ -199,6 +210,18 @@ def software() -> dict[str, str]:
     """Versions of what a result depends on."""
     versions = {name: importlib.metadata.version(name) for name in SOFTWARE}
     return {"raydistill": __version__, "python": platform.python_version(), **versions}
+
+
+def _run(stage: Stage, context: Context) -> Outcome:
+    """Run a stage, or skip it where its inputs leave it nothing to do."""
+    missing = [manifest.skipped for manifest in context.manifests.values() if manifest.skipped]
+    try:
+        if missing and not stage.accepts_skipped:
+            raise NothingToDo(missing[0])
+        return stage.run(context)
+    except NothingToDo as nothing:
+        context.out.delete()
+        return Outcome(facts={"skipped": str(nothing)})
 
 
 def _compare(node: str, manifest: Manifest, out: Store) -> None:

@@ -15,7 +15,7 @@ RECORDS = pa.schema(
         pa.field("study_index", pa.int32(), nullable=False),
         pa.field("image", pa.binary(), nullable=False),
         pa.field("prompt", pa.string(), nullable=False),
-        pa.field("labels", pa.list_(pa.string()), nullable=False),
+        pa.field("labels", pa.list_(pa.string())),
         pa.field("view", pa.string()),
         pa.field("sex", pa.string()),
         pa.field("age", pa.float32()),
@@ -23,7 +23,8 @@ RECORDS = pa.schema(
     ]
 )
 """Real images, one folder a role. `image` is PNG, 8-bit grey, square at `ingest.resolution`; `patient_id` and
-`image_id` are as in the source (they never leave the run folder); `sha256` is of the source's encoded bytes."""
+`image_id` are as in the source (they never leave the run folder); `sha256` is of the source's encoded bytes. Empty
+`labels` are "no finding"; null is "not known"."""
 
 QUARANTINE = pa.schema(
     [
@@ -39,14 +40,14 @@ REQUESTS = pa.schema(
     [
         pa.field("sample_id", pa.string(), nullable=False),
         pa.field("prompt", pa.string(), nullable=False),
-        pa.field("labels", pa.list_(pa.string()), nullable=False),
+        pa.field("labels", pa.list_(pa.string())),
         pa.field("view", pa.string()),
         pa.field("sex", pa.string()),
         pa.field("age_band", pa.string()),
         pa.field("seed", pa.int64(), nullable=False),
     ]
 )
-"""What is asked of a model: one row a sample, planned before any sampling."""
+"""What is asked of a model: one row a sample, planned before any sampling. Null is "not said"."""
 
 SAMPLES = pa.schema([*REQUESTS, pa.field("image", pa.binary()), pa.field("failure", pa.string())])
 """Synthetic images. `image` is PNG, 8-bit grey; null with the reason in `failure` where generation failed."""
@@ -63,6 +64,7 @@ MATCHES = pa.schema(
         pa.field("structure_score", pa.float32(), nullable=False),
         pa.field("structure_image_id", pa.string(), nullable=False),
         pa.field("matched_scores", pa.list_(pa.float32())),
+        pa.field("unseen_matched_scores", pa.list_(pa.float32())),
         pa.field("unseen_score", pa.float32()),
         pa.field("unseen_patient_id", pa.string()),
         pa.field("unseen_structure_score", pa.float32()),
@@ -72,8 +74,9 @@ MATCHES = pa.schema(
 
 `score` is the maximum cosine similarity over the gallery of one embedder, in [-1, 1]; `neighbour_*` the top k;
 `structure_score` the maximum of the near-copy measure, in [-1, 1], and the gallery image it belongs to;
-`unseen_*` the same maxima over an unseen gallery (evaluation patients), and `matched_scores` the maxima over random
-parts of the gallery of exactly the unseen gallery's size, null where they were not asked for.
+`unseen_*` the same maxima over an unseen gallery (evaluation patients); `matched_scores` and `unseen_matched_scores`
+the maxima over parts of the two galleries that are of one size: the smaller gallery as it is, random parts of the
+larger. Null where they were not asked for.
 `query_patient_id` is null for samples."""
 
 VERDICTS = pa.schema(

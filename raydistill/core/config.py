@@ -7,10 +7,19 @@ of an artifact's key.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 OpenShare = Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
+def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] >= bounds[1]:
+        raise ValueError("a range goes from a smaller to a larger number")
+    return bounds
+
+
+Range = Annotated[tuple[OpenShare, OpenShare], AfterValidator(_ascending)]
 
 
 class Section(BaseModel):
@@ -89,6 +98,12 @@ class IngestConfig(Section):
     max_image_pixels: PositiveInt = Field(64_000_000, description="Larger images are quarantined, undecoded.")
     prompts: PromptConfig = PromptConfig()
 
+    @model_validator(mode="after")
+    def _leaves_train(self) -> "IngestConfig":
+        if self.calibration_share + self.evaluation_share >= 1:
+            raise ValueError("calibration_share and evaluation_share leave no patient for train")
+        return self
+
 
 class DeepSpeedConfig(Section):
     """What of DeepSpeed the training loop uses."""
@@ -154,7 +169,7 @@ class DiffusionConfig(Section):
         None, description="Folder or hub id of public weights; none builds the tiny model on the packaged public VAE."
     )
     local_files_only: bool = True
-    block_out_channels: tuple[PositiveInt, ...] = (64, 128)
+    block_out_channels: tuple[PositiveInt, ...] = Field((64, 128), min_length=2)
     layers_per_block: PositiveInt = 1
     text_hidden_size: PositiveInt = 64
     prediction_type: Literal["epsilon", "v_prediction"] = "v_prediction"
@@ -192,7 +207,7 @@ class SelfTestConfig(Section):
 
     num_images: PositiveInt = Field(64, description="Images of each kind per treatment.")
     strengths: tuple[OpenShare, ...] = Field(
-        (0.2, 0.35, 0.5), description="Shares of the noise schedule to return from."
+        (0.2, 0.35, 0.5), min_length=1, description="Shares of the noise schedule to return from."
     )
     num_inference_steps: PositiveInt = 20
     compute: Compute = Compute()
@@ -202,8 +217,8 @@ class TuneConfig(Section):
     """The search over filter settings."""
 
     num_trials: PositiveInt = 12
-    target_fpir: tuple[OpenShare, OpenShare] = Field((0.01, 0.2), description="Range searched, log-uniform.")
-    near_copy_fpir: tuple[OpenShare, OpenShare] = Field((0.005, 0.1), description="Range searched, log-uniform.")
+    target_fpir: Range = Field((0.01, 0.2), description="Range searched, log-uniform.")
+    near_copy_fpir: Range = Field((0.005, 0.1), description="Range searched, log-uniform.")
     max_excess_risk: Share = Field(0.1, description="Bound on the judge's upper excess risk of what is kept.")
     min_kept_share: Share = Field(0.1, description="A setting that keeps less can't train a student.")
     max_concurrent_trials: PositiveInt = 2
@@ -215,7 +230,8 @@ class EvaluateConfig(Section):
     confidence: OpenShare = 0.95
     bootstrap: PositiveInt = Field(500, description="Resamples of patients for an interval.")
     audit_fpir: OpenShare = Field(0.05, description="Target FPIR of the auditor's threshold.")
-    membership_timesteps: tuple[OpenShare, ...] = (0.1, 0.25, 0.4, 0.6)
+    audit_near_copy_fpir: OpenShare = Field(0.01, description="Target FPIR of the audit's near-copy threshold.")
+    membership_timesteps: tuple[OpenShare, ...] = Field((0.1, 0.25, 0.4, 0.6), min_length=1)
     membership_images: PositiveInt = Field(256, description="Members and non-members, at most.")
     probe_steps: PositiveInt = Field(300, description="Training budget of the findings classifier, equal for all.")
     compute: Compute = Compute(num_workers=1)
@@ -225,10 +241,12 @@ class Budgets(Section):
     """What a release may cost. The verdict is `pass` only if every bound of every interval lies inside."""
 
     max_excess_risk: Share = Field(0.05, description="Upper bound of the student's excess risk.")
-    max_near_copy_rate: Share = Field(0.02, description="Upper bound of the student's near-copy rate.")
+    max_near_copy_excess: Share = Field(0.02, description="Upper bound of the student's near-copies beyond chance.")
     max_closer_to_train_share: Share = Field(0.6, description="Upper bound; 0.5 when nothing is memorised.")
     max_membership_auc: Share = Field(0.6, description="Upper bound for the student.")
-    min_sensitivity: Share = Field(0.8, description="Lower bound of the filter's self-test.")
+    min_sensitivity: Share = Field(
+        0.8, description="Lower bound of the filter's self-test, over all planted copies and over the model's own."
+    )
     max_false_flag_rate: Share = Field(0.2, description="Upper bound of the filter's self-test.")
     min_consistency_jaccard: Share = Field(0.0, description="Lower bound; 0 reports and does not judge.")
     max_utility_loss: Share = Field(0.1, description="Real minus student macro AUROC, at most.")

@@ -23,5 +23,9 @@ class LineageError(RaydistillError):
     """An artifact isn't what its manifest says, or depends on something it must not."""
 
 
+class NothingToDo(Exception):
+    """Raised by a stage whose inputs leave it nothing to do, with the reason; what follows from it is skipped too."""
+
+
 class TrainingError(RaydistillError):
     """Training failed or diverged: a loss that isn't finite, a worker group that could not start."""

@@ -4,6 +4,7 @@ import difflib
 import os
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,6 +16,8 @@ from raydistill.core.errors import ConfigError
 
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 RESERVED = ("schema",)
+METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+"""The table that makes a folder of images a cohort."""
 
 
 def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
@@ -34,13 +37,14 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
     if path:
         values = parse(_content(Path(path)), str(path))
         values.setdefault("name", Path(path).stem)
+    chosen: dict[str, Any] = {}
     for override in overrides:
-        _apply(values, override)
-    return validate(_expand(values), f" in {path}" if path else "")
+        _apply(chosen, override)
+    return validate(_expand(_merge(values, chosen)), f" in {path}" if path else "")
 
 
 def validate(values: Mapping[str, Any], where: str = "") -> Config:
-    """Validate the values of a configuration.
+    """Validate the values of a configuration; what they don't name stays at its default, in every section.
 
     Args:
         values: as read; the run folder's own `schema` mark is passed over.
@@ -50,7 +54,8 @@ def validate(values: Mapping[str, Any], where: str = "") -> Config:
         ConfigError: one line per mistake, naming the key and the nearest known one.
     """
     try:
-        return Config.model_validate({name: value for name, value in values.items() if name not in RESERVED})
+        named = {name: value for name, value in values.items() if name not in RESERVED}
+        return Config.model_validate(_merge(Config().model_dump(), named))
     except ValidationError as error:
         lines = [_explain(dict(mistake)) for mistake in error.errors()]
         raise ConfigError("; ".join(dict.fromkeys(lines)) + where) from error
@@ -102,18 +107,41 @@ def _apply(values: dict[str, Any], override: str) -> None:
     section[keys[-1]] = value
 
 
-def _expand(value: Any) -> Any:
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay values over others, section by section; nothing of either is changed or shared by two sections."""
+    merged = {key: _merge(value, {}) if isinstance(value, Mapping) else value for key, value in base.items()}
+    for key, value in over.items():
+        below = merged.get(key)
+        if key == "source" and isinstance(below, dict) and isinstance(value, Mapping):
+            merged[key] = _merge_source(below, value)
+        elif isinstance(value, Mapping):
+            merged[key] = _merge(below if isinstance(below, dict) else {}, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _merge_source(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Another kind of source keeps nothing of the first; a path where there was none says by itself what it is."""
+    kind = over.get("kind", base.get("kind"))
+    if "kind" not in over and "path" in over and "path" not in base:
+        folder = Path(str(over["path"]))
+        kind = "image_folder" if any((folder / name).exists() for name in METADATA) else "parquet"
+    return _merge(base if kind == base.get("kind") else {}, {"kind": kind, **over})
+
+
+def _expand(value: Any, at: str = "") -> Any:
     if isinstance(value, dict):
-        return {key: _expand(inner) for key, inner in value.items()}
+        return {key: _expand(inner, f"{at}.{key}".lstrip(".")) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_expand(inner) for inner in value]
-    return VARIABLE.sub(_environment, value) if isinstance(value, str) else value
+        return [_expand(inner, at) for inner in value]
+    return VARIABLE.sub(partial(_environment, at), value) if isinstance(value, str) else value
 
 
-def _environment(match: re.Match[str]) -> str:
+def _environment(at: str, match: re.Match[str]) -> str:
     name = match.group(1)
     if name not in os.environ:
-        raise ConfigError(f"the configuration needs the environment variable {name}; set it, or override with --set")
+        raise ConfigError(f"{at} needs the environment variable {name}: set it, or give --set {at}=…")
     return os.environ[name]
 
 

@@ -55,6 +55,11 @@ class Manifest(BaseModel):
     started: str
     seconds: float
 
+    @property
+    def skipped(self) -> str | None:
+        """Why the node made nothing; None for one that did its work."""
+        return self.facts.get("skipped")
+
     def folder_digest(self, folder: str) -> str:
         """Digest of the files under one folder of the artifact (`""` is all of it)."""
         return digest_files(entry for entry in self.files if is_under(entry.path, folder))

@@ -72,6 +72,10 @@ class Store:
         """Return the folder (or file address) `name` below this one."""
         return Store(self.filesystem, f"{self.path}/{name}", f"{self.uri}/{name}") if name else self
 
+    def is_file(self, name: str = "") -> bool:
+        """Whether there is a file at that place."""
+        return bool(self._info(name).type == fs.FileType.File)
+
     def exists(self, name: str = "") -> bool:
         """Whether a file or folder is there."""
         return self._info(name).type != fs.FileType.NotFound

@@ -26,7 +26,7 @@ FREQUENCIES = pa.schema(
 )
 """The joint frequencies from which requests are drawn: one row a prompt, `count` train images.
 
-The fields are what the prompt says, no more: empty `labels` are both "no finding" and "findings not said"."""
+The fields are what the prompt says, no more: empty `labels` are "no finding", null ones are "not said"."""
 
 _SINGLE_FIELDS = ("view", "sex", "age_band")
 
@@ -117,7 +117,7 @@ class PromptTable:
         rows = []
         for prompt, count in sorted(self.counts.items()):
             said = self.said[prompt]
-            fields = {"labels": said.labels or (), "view": said.view, "sex": said.sex, "age_band": said.age_band}
+            fields = {"labels": said.labels, "view": said.view, "sex": said.sex, "age_band": said.age_band}
             rows.append({"prompt": prompt, **fields, "count": count})
         return pa.Table.from_pylist(rows, schema=FREQUENCIES)
 

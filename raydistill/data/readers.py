@@ -15,6 +15,7 @@ from pyarrow import fs, types
 
 from raydistill.core.columns import ROLES
 from raydistill.core.errors import InputError
+from raydistill.core.loading import METADATA
 from raydistill.core.manifest import FileEntry, digest_files
 from raydistill.core.store import Store
 from raydistill.data.rows import DESCRIBING, OPTIONAL, RawRow, check_columns, check_types, parse_row
@@ -23,7 +24,6 @@ KNOWN = ("patient_id", *DESCRIBING, *OPTIONAL)
 BATCH_ROWS = 64
 HASHED_BYTES = 4 << 30
 """Local cohorts up to this size are fingerprinted by content; larger and remote ones by sizes and times of change."""
-METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
 
 class ParquetReader:

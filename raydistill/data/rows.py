@@ -129,7 +129,7 @@ class _BadField(Exception):
 
 def _read(values: Mapping[str, Any], name: str, convert: Callable[[Any], T]) -> T | None:
     value = values.get(name)
-    if value is None or (isinstance(value, str) and not value.strip()):
+    if value is None or (isinstance(value, str) and not value.strip()) or value != value:  # NaN is missing too
         return None
     try:
         return convert(value)

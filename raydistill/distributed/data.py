@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from raydistill.core.config import Compute
-from raydistill.core.errors import RaydistillError
+from raydistill.core.errors import NothingToDo, RaydistillError
 from raydistill.core.progress import Progress
 from raydistill.core.store import Store
-from raydistill.distributed.session import board
+from raydistill.distributed.session import board, root_cause
 
 Outcome = TypeVar("Outcome")
 
@@ -55,7 +55,7 @@ def map_shards(
         progress: told the shards done.
 
     Raises:
-        RaydistillError: naming the shard that is missing after the job, if any.
+        RaydistillError: saying why a shard can't be made, or naming the one that is missing after the job.
     """
     import ray
 
@@ -72,8 +72,11 @@ def map_shards(
             num_cpus=compute.num_cpus,
             num_gpus=compute.num_gpus or None,
         )
-        for count, _ in enumerate(made.iter_rows(), start=len(shards) - len(missing) + 1):
-            progress(count, len(shards), "shards")
+        try:
+            for count, _ in enumerate(made.iter_rows(), start=len(shards) - len(missing) + 1):
+                progress(count, len(shards), "shards")
+        except ray.exceptions.RayError as error:
+            raise RaydistillError(f"a shard of {done_in.uri} can't be made: {root_cause(error)}") from error
     left = sorted(set(shards) - set(done_in.files()))
     if left:
         raise RaydistillError(f"{len(left)} shards were not made, the first is {(done_in / left[0]).uri}")
@@ -91,7 +94,8 @@ def run_on_worker(work: Callable[[Progress], Outcome], compute: Compute, progres
         What the function returned.
 
     Raises:
-        RaydistillError: as the function raised it.
+        RaydistillError: what the function raised, where it was raised on purpose; else the worker's failure in a line.
+        NothingToDo: as the function raised it.
     """
     import ray
 
@@ -99,10 +103,11 @@ def run_on_worker(work: Callable[[Progress], Outcome], compute: Compute, progres
         task = ray.remote(_run).options(num_cpus=compute.num_cpus, num_gpus=compute.num_gpus or None)
         try:
             return ray.get(task.remote(work, news, compute))
-        except ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, RaydistillError):
-                raise error.cause from error
-            raise
+        except ray.exceptions.RayError as error:
+            cause = getattr(error, "cause", None)
+            if isinstance(cause, (RaydistillError, NothingToDo)):
+                raise cause from error
+            raise RaydistillError(f"a worker failed: {root_cause(error)}") from error
 
 
 def _run(work: Callable[[Progress], Outcome], news: Any, compute: Compute) -> Outcome:

@@ -5,6 +5,7 @@ A cluster is joined when `RAY_ADDRESS` names one that answers (`ray job submit` 
 
 import logging
 import os
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +17,8 @@ from raydistill.core.errors import ConfigError, RaydistillError
 
 CONNECT_TIMEOUT_S = 5.0
 POLL_S = 0.5
+RAISED = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt)\b.*")
+"""The line that ends a Python traceback."""
 
 LIBRARY_ENVIRONMENT = {
     "TRANSFORMERS_VERBOSITY": "error",
@@ -86,7 +89,12 @@ def session(config: ClusterConfig) -> Iterator[dict[str, Any]]:
             logging_level=logging.ERROR,
         )
     else:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
+        except ConnectionError as error:
+            raise RaydistillError(
+                f"no Ray cluster answers at RAY_ADDRESS={address}: start one, or unset the variable for a local Ray"
+            ) from error
     _quiet()
     try:
         yield {**describe(), "is_local": address is None}
@@ -121,6 +129,13 @@ def require_shared(is_local: bool, uri: str) -> None:
         )
 
 
+def root_cause(error: BaseException) -> str:
+    """Return in one line what a worker's failure was about: Ray's messages carry the worker's traceback as text."""
+    said = [line.strip() for line in str(error).splitlines()]
+    named = [line for line in said if RAISED.match(line) and not line.startswith("ray.")]
+    return (named or [line for line in said if line] or [type(error).__name__])[-1]
+
+
 def check_capacity(node: str, compute: Compute, is_gang: bool, has: Mapping[str, float]) -> None:
     """Refuse what a local Ray can't give; Ray itself would wait for it without end.
 
@@ -152,13 +167,18 @@ class _Board:
     def post(self, done: int, total: int, unit: str) -> None:
         self.last = (done, total, unit)
 
+    def add(self, total: int, unit: str) -> None:
+        self.last = (1 + (self.last[0] if self.last else 0), total, unit)
+
     def read(self) -> tuple[int, int, str] | None:
         return self.last
 
 
 @contextmanager
 def board(progress: Callable[[int, int, str], None]) -> Iterator[Any]:
-    """Give workers a handle whose `post.remote(done, total, unit)` reaches `progress` on the driver.
+    """Give workers a handle through which they reach `progress` on the driver.
+
+    It has `post.remote(done, total, unit)`, and `add.remote(total, unit)` for one more done.
 
     Args:
         progress: called on a thread of the driver, about twice a second while something changes.
@@ -197,4 +217,4 @@ def _quiet() -> None:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     for name in ("ray.data", "ray.train", "ray.tune"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -20,7 +20,7 @@ from raydistill.core.config import ClusterConfig, Compute, DeepSpeedConfig, Opti
 from raydistill.core.errors import ConfigError, TrainingError
 from raydistill.core.progress import Progress
 from raydistill.core.store import Store
-from raydistill.distributed.session import board
+from raydistill.distributed.session import board, root_cause
 
 POST_EVERY_S = 1.0
 HISTORY_POINTS = 200
@@ -111,7 +111,7 @@ def train(job: TrainJob, cluster: ClusterConfig, progress: Progress) -> dict[str
         try:
             trainer.fit()
         except ray_train.TrainingFailedError as error:
-            raise TrainingError(f"training failed: {_root_cause(error)}") from error
+            raise TrainingError(f"training failed: {root_cause(error)}") from error
     return job.out.read_json("history.json")
 
 
@@ -242,9 +242,3 @@ def _condense(last: int, losses: list[float], steps: int) -> list[tuple[int, flo
     chunks = [losses[i : i + width] for i in range(0, len(losses), width)]
     first = last + 1 - len(losses)
     return [(first + i * width + len(chunk), sum(chunk) / len(chunk)) for i, chunk in enumerate(chunks)]
-
-
-def _root_cause(error: BaseException) -> str:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__

@@ -7,10 +7,12 @@ from typing import Any
 from raydistill.core.errors import TrainingError
 from raydistill.core.progress import Progress
 from raydistill.core.store import Store
-from raydistill.distributed.session import board
+from raydistill.distributed.session import board, root_cause
 
 NAME = "search"
 CPUS_PER_TRIAL = 1.0
+PICKLE_END = b"."
+"""The last byte of a whole pickle; Ray doesn't write the file in one step."""
 
 
 @dataclass(frozen=True)
@@ -54,75 +56,81 @@ def search(
     Raises:
         TrainingError: when a trial failed for good.
     """
-    from optuna.samplers import TPESampler
+    import ray
     from ray import tune
-    from ray.tune.search.optuna import OptunaSearch
 
     work.make()
-    trainable = tune.with_resources(
-        tune.with_parameters(_trial, measure=measure, arguments=arguments, shared=shared), {"cpu": CPUS_PER_TRIAL}
-    )
+    found = work / NAME
     with board(progress) as news:
-        where = f"{work.path}/{NAME}"
-        if _can_go_on(work / NAME):
+        trials = {"measure": measure, "arguments": arguments, "shared": shared, "news": news, "total": space.num_trials}
+        trainable = tune.with_resources(tune.with_parameters(_trial, **trials), {"cpu": CPUS_PER_TRIAL})
+        if _can_go_on(found):
+            ray.get([news.add.remote(space.num_trials, "trials") for _ in range(_finished(found))])
             tuner = tune.Tuner.restore(
-                where, trainable, storage_filesystem=work.filesystem, resume_unfinished=True, restart_errored=True
+                found.path, trainable, storage_filesystem=work.filesystem, resume_unfinished=True, restart_errored=True
             )
         else:
-            tuner = tune.Tuner(
-                trainable,
-                param_space={name: tune.loguniform(low, high) for name, (low, high) in space.bounds.items()},
-                tune_config=tune.TuneConfig(
-                    metric="objective",
-                    mode="max",
-                    num_samples=space.num_trials,
-                    max_concurrent_trials=space.max_concurrent,
-                    search_alg=OptunaSearch(sampler=TPESampler(seed=space.seed % 2**32)),
-                    reuse_actors=True,
-                ),
-                run_config=tune.RunConfig(
-                    name=NAME,
-                    storage_path=work.path,
-                    storage_filesystem=work.filesystem,
-                    failure_config=tune.FailureConfig(max_failures=2),
-                    callbacks=[_counter(space.num_trials, news)],
-                    verbose=0,
-                ),
-            )
+            tuner = _new_search(trainable, space, work)
         results = tuner.fit()
     if results.errors:
-        raise TrainingError(f"{len(results.errors)} trials failed, the first: {results.errors[0]}")
+        raise TrainingError(f"{len(results.errors)} trials failed, the first: {root_cause(results.errors[0])}")
     return [{**result.metrics["measured"], "trial_id": result.metrics["trial_id"]} for result in results]
 
 
+def _new_search(trainable: Any, space: Search, work: Store) -> Any:
+    from optuna.samplers import TPESampler
+    from ray import tune
+    from ray.tune.search import ConcurrencyLimiter
+    from ray.tune.search.optuna import OptunaSearch
+
+    searcher = OptunaSearch(sampler=TPESampler(seed=space.seed % 2**32))
+    return tune.Tuner(
+        trainable,
+        param_space={name: tune.loguniform(low, high) for name, (low, high) in space.bounds.items()},
+        tune_config=tune.TuneConfig(
+            metric="objective",
+            mode="max",
+            num_samples=space.num_trials,
+            # In whole batches: what is tried next must not depend on which trial happened to end first.
+            search_alg=ConcurrencyLimiter(searcher, max_concurrent=space.max_concurrent, batch=True),
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name=NAME,
+            storage_path=work.path,
+            storage_filesystem=work.filesystem,
+            failure_config=tune.FailureConfig(max_failures=2),
+            verbose=0,
+        ),
+    )
+
+
 def _can_go_on(found: Store) -> bool:
-    """Whether a search left enough to restore; a kill while it was being set up leaves less, and no trial."""
+    """Whether a search left enough to restore; a kill while it was being set up or written leaves less."""
     names = found.files()
-    if any(name.startswith("experiment_state") for name in names) and "tuner.pkl" in names:
-        return len(found.read_bytes("tuner.pkl")) > 0
+    has_state = any(name.startswith("experiment_state") for name in names)
+    if has_state and "tuner.pkl" in names and found.read_bytes("tuner.pkl").endswith(PICKLE_END):
+        return True
     found.delete()
     return False
 
 
+def _finished(found: Store) -> int:
+    """How many trials have reported; each writes one line of results."""
+    return sum(name.endswith("/result.json") and bool(found.read_bytes(name)) for name in found.files())
+
+
 def _trial(
-    config: dict[str, float], *, measure: Callable[..., dict[str, Any]], arguments: dict[str, Any], shared: Any
+    config: dict[str, float],
+    *,
+    measure: Callable[..., dict[str, Any]],
+    arguments: dict[str, Any],
+    shared: Any,
+    news: Any,
+    total: int,
 ) -> None:
     from ray import tune
 
     measured = measure(config, shared, **arguments)
     tune.report({"objective": measured["objective"], "measured": measured})
-
-
-def _counter(total: int, news: Any) -> Any:
-    from ray import tune
-
-    class Counter(tune.Callback):
-        """Counts finished trials on the driver."""
-
-        done = 0
-
-        def on_trial_complete(self, *_: Any, **__: Any) -> None:
-            self.done += 1
-            news.post.remote(self.done, total, "trials")
-
-    return Counter()
+    news.add.remote(total, "trials")

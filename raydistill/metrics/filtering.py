@@ -1,33 +1,49 @@
 """How well a filter's operating point holds: on probes, on strangers, on planted near-copies, between eyes."""
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from sklearn.metrics import cohen_kappa_score
 
+from raydistill.metrics.bootstrap import resample, weighted_mean
 from raydistill.metrics.intervals import clustered_rate
 from raydistill.metrics.result import MetricResult
 
+GENERATED = "noise_"
+"""How the names of treatments begin that push an image through the model's own noise and back."""
 
-def agreement(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> dict[str, float]:
+
+def agreement(
+    a: NDArray[np.bool_], b: NDArray[np.bool_], clusters: Any, confidence: float = 0.95, seed: int = 0
+) -> dict[str, Any]:
     """Compare two flagged sets over the same samples.
 
     Args:
         a: (N,) flags of one eye.
         b: (N,) flags of another, in the same order.
+        clusters: (N,) the patient each sample is nearest to.
+        confidence: two-sided confidence of the interval, in (0, 1).
+        seed: root of the resamples.
 
     Returns:
-        `jaccard` in [0, 1] (1 when neither flags anything), `kappa` in [-1, 1] (1 when the flags are equal), and the
-        counts `both`, `either`, `n`.
+        `jaccard` in [0, 1] (1 when neither flags anything) and `jaccard_interval` (None when there is nothing to
+        resample), `kappa` in [-1, 1] (1 when the flags are equal), and the counts `both`, `either`, `n`.
 
-    Source: Jaccard 1912; Cohen 1960.
+    Source: Jaccard 1912; Cohen 1960; the interval as in `Resamples.logit`.
     """
-    both, either = int((a & b).sum()), int((a | b).sum())
+    both, either = a & b, a | b
     kappa = 1.0 if np.array_equal(a, b) else float(cohen_kappa_score(a, b))
-    jaccard = both / either if either else 1.0
-    return {"jaccard": jaccard, "kappa": kappa, "both": both, "either": either, "n": len(a)}
+    jaccard, interval = 1.0, None
+    if either.any():
+        jaccard = float(both.sum() / either.sum())
+        flagged = np.asarray(clusters)[either]
+        spread = resample(weighted_mean(both[either]), flagged, seed=seed)
+        interval = spread.logit(jaccard, spread.num_clusters, confidence)
+    counts = {"both": int(both.sum()), "either": int(either.sum()), "n": len(a)}
+    return {"jaccard": jaccard, "jaccard_interval": interval, "kappa": kappa, **counts}
 
 
 def flags(table: pa.Table, identity_threshold: float, near_copy_threshold: float) -> NDArray[np.bool_]:
@@ -84,7 +100,7 @@ def filter_metrics(
 
 def selftest_metrics(
     planted: pa.Table,
-    agreements: list[dict[str, object]],
+    agreements: list[dict[str, Any]],
     *,
     identity_threshold: float,
     near_copy_threshold: float,
@@ -100,7 +116,8 @@ def selftest_metrics(
         confidence: of the intervals.
 
     Returns:
-        `sensitivity`, `false_flag_rate`, `consistency_jaccard`, `consistency_kappa` and the first two by treatment.
+        `sensitivity`, `false_flag_rate`, `consistency_jaccard`, `consistency_kappa`; the first two also by treatment,
+        and as `.generator` over all copies that the model made itself.
     """
     flagged = flags(planted, identity_threshold, near_copy_threshold)
     roles, treatments, patients = (planted[name].to_numpy() for name in ("source_role", "treatment", "patient_id"))
@@ -111,20 +128,22 @@ def selftest_metrics(
     ):
         mine = roles == role
         results[metric] = clustered_rate(flagged[mine], patients[mine], confidence, unit=unit)
-        for treatment in sorted(set(treatments[mine])):
-            rows = mine & (treatments == treatment)
-            name = f"{metric}.{treatment}"
-            results[name] = clustered_rate(flagged[rows], patients[rows], confidence, unit=unit)
+        made = np.char.startswith(treatments.astype(str), GENERATED)
+        parts = {"generator": made} | {name: treatments == name for name in sorted(set(treatments[mine]))}
+        for name, chosen in parts.items():
+            rows = mine & chosen
+            results[f"{metric}.{name}"] = clustered_rate(flagged[rows], patients[rows], confidence, unit=unit)
     for name in ("jaccard", "kappa"):
         results[f"consistency_{name}"] = _worst_agreement(agreements, name, confidence)
     return results
 
 
-def _worst_agreement(agreements: list[dict[str, object]], name: str, confidence: float) -> MetricResult:
-    worst = min(agreements, key=lambda entry: float(str(entry[name])))
+def _worst_agreement(agreements: list[dict[str, Any]], name: str, confidence: float) -> MetricResult:
+    worst = min(agreements, key=lambda entry: entry[name])
     return MetricResult(
-        value=float(str(worst[name])),
-        n=int(str(worst["n"])),
+        value=worst[name],
+        interval=worst.get(f"{name}_interval"),
+        n=worst["n"],
         unit=f"{name} of the flagged sets",
         estimator="the least agreeing pair of eyes at equal FPIR",
         note=f"between {worst['eyes']}; {worst['both']} flagged by both, {worst['either']} by either",

@@ -90,15 +90,15 @@ def max_similarity(sample_scores: Any, control_scores: Any) -> MetricResult:
     )
 
 
-def near_copy_rate(
+def near_copy_rates(
     structure_scores: Any,
     sample_clusters: Any,
     control_scores: Any,
     control_clusters: Any,
     threshold: float,
     confidence: float = 0.95,
-) -> MetricResult:
-    """Return the share of samples that are structurally almost a gallery image, beside that of unseen real images.
+) -> dict[str, MetricResult]:
+    """Return the share of samples that are structurally almost a gallery image, and what of it is beyond chance.
 
     Args:
         structure_scores: (N,) maximum of the near-copy measure over the gallery, in [-1, 1].
@@ -107,11 +107,13 @@ def near_copy_rate(
         control_clusters: (M,) the patient of each of those.
         threshold: at or above it an image is a near-copy.
         confidence: two-sided confidence, in (0, 1).
+
+    Returns:
+        `near_copy_rate` and `near_copy_excess`.
     """
-    control = clustered_rate(np.asarray(control_scores) >= threshold, control_clusters, confidence)
-    hits = np.asarray(structure_scores) >= threshold
-    where = f"threshold {threshold:.4g}"
-    return clustered_rate(hits, sample_clusters, confidence, unit=SAMPLES, control=control.value, note=where)
+    arguments = (structure_scores, sample_clusters, control_scores, control_clusters, threshold, confidence)
+    found = rates(*arguments)
+    return {"near_copy_rate": found["reidentification_rate"], "near_copy_excess": found["excess_risk"]}
 
 
 def closer_to_train(
@@ -138,9 +140,9 @@ def closer_to_train_share(
     If nothing was memorised the two galleries are exchangeable and the share is 0.5; ties count a half. No threshold.
 
     Args:
-        train_scores: (N,) maximum similarity of each sample over the train gallery, or (N, P) over P random parts.
-        unseen_scores: (N,) the same over a gallery of patients nobody trained on, as large as the train gallery or as
-            one part of it.
+        train_scores: (N,) maximum similarity of each sample over the train gallery, or (N, P) over P parts of it.
+        unseen_scores: (N,) or (N, Q), the same over a gallery of patients nobody trained on; every part of either is
+            of one size.
         clusters: (N,) nearest patient over *both* galleries: under exchangeability all samples won by one patient fall
             on one side together. The nearest train patient alone makes the interval somewhat too narrow.
         confidence: two-sided confidence, in (0, 1).
@@ -149,7 +151,8 @@ def closer_to_train_share(
     4:679939.
     """
     train, unseen = _parts(train_scores), _parts(unseen_scores)
-    wins = ((train > unseen) + 0.5 * (train == unseen)).mean(axis=1)
+    pairs = train[:, :, None], unseen[:, None, :]
+    wins = (np.greater(*pairs) + 0.5 * np.equal(*pairs)).mean(axis=(1, 2))
     return clustered_rate(
         wins, clusters, confidence, unit=SAMPLES, baseline=0.5, reference="Platzer and Reutterer 2021"
     )
@@ -162,7 +165,7 @@ def train_minus_unseen_rate(
 
     Args:
         train_scores: (N,) or (N, P), as for `closer_to_train_share`.
-        unseen_scores: (N,) as there.
+        unseen_scores: (N,) or (N, Q), as there.
         clusters: (N,) as for `closer_to_train_share`.
         threshold: operating point of both.
         confidence: two-sided confidence, in (0, 1).

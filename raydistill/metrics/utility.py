@@ -63,6 +63,19 @@ def macro_auroc(
     )
 
 
+def without_labels(n: int, confidence: float = 0.95) -> dict[str, MetricResult]:
+    """Return `utility_auroc` and `utility_loss` where there is nothing to be learned or tested.
+
+    Args:
+        n: test images there were.
+        confidence: confidence the intervals would have had.
+    """
+    why = "no image with known labels, or no finding that enough train patients have"
+    unit = "mean area under the ROC curve over findings"
+    missing = insufficient(why, n=n, unit=unit, confidence=confidence, reference=REFERENCE)
+    return {"utility_auroc": missing, "utility_loss": missing}
+
+
 def by_finding(
     labels: Any,
     scores: Any,

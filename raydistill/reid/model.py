@@ -56,10 +56,9 @@ class ReidNetwork(nn.Module):
     def __init__(self, backbone: PreTrainedConfig, resolution: int, embedding_dim: int, input_side: int) -> None:
         super().__init__()
         self.resolution, self.embedding_dim, self.input_side = resolution, embedding_dim, input_side
-        self.channels = int(getattr(backbone, "num_channels", 3))
+        self.channels = int(backbone.num_channels)
         self.backbone = _trimmed(AutoModel.from_config(backbone), input_side)
-        stages = getattr(backbone, "hidden_sizes", None) or [backbone.hidden_size]
-        self.head = nn.Linear(stages[-1], embedding_dim)
+        self.head = nn.Linear(_width(backbone), embedding_dim)
 
     @classmethod
     def build(cls, config: ReidConfig, resolution: int, seed: int) -> "ReidNetwork":
@@ -78,7 +77,8 @@ class ReidNetwork(nn.Module):
             if config.backbone.pretrained is None:
                 backbone = scratch_config(config.backbone, resolution)
                 return cls(backbone, resolution, config.embedding_dim, resolution)
-            pretrained = _reading(AutoModel, config.backbone, use_safetensors=True)
+            check_backbone(config.backbone, resolution)
+            pretrained = _reading(AutoModel, config.backbone, use_safetensors=True, dtype=torch.float32)
             network = cls(pretrained.config, resolution, config.embedding_dim, _native_side(pretrained.config))
             network.backbone = _trimmed(pretrained, network.input_side)
             return network.train()
@@ -125,8 +125,9 @@ class ReidNetwork(nn.Module):
             InputError: when the folder isn't one, or is of another format.
         """
         folder = Path(folder)
-        if not (folder / "config.json").is_file():
-            raise InputError(f"{folder} isn't a re-identification network: it has no config.json")
+        for name in ("config.json", "model.safetensors"):
+            if not (folder / name).is_file():
+                raise InputError(f"{folder} isn't a re-identification network: it has no {name}")
         content: dict[str, Any] = json.loads((folder / "config.json").read_text())
         if content.get("format") != FORMAT:
             raise InputError(f"{folder}/config.json has format {content.get('format')}; this version reads {FORMAT}")
@@ -158,7 +159,7 @@ class ReidEmbedder:
         """Embed images in batches of one fixed shape, so that a row doesn't depend on its neighbours.
 
         Args:
-            images: (N, R, R), 8-bit grey, R the resolution of the network.
+            images: (N, R, R), 8-bit grey, R the resolution of the network; no images may have any shape.
             batch_size: rows computed at once; the tail is padded to it.
 
         Returns:
@@ -168,7 +169,7 @@ class ReidEmbedder:
             InputError: when the images have another shape or dtype.
         """
         side = self.network.resolution
-        if images.dtype != np.uint8 or images.shape[1:] != (side, side):
+        if images.dtype != np.uint8 or (len(images) and images.shape[1:] != (side, side)):
             raise InputError(f"expected uint8 images (N, {side}, {side}), got {images.dtype} {images.shape}")
         rows = np.empty((len(images), self.network.embedding_dim), dtype=np.float32)
         for start in range(0, len(images), batch_size):
@@ -183,6 +184,7 @@ class ReidEmbedder:
 def standardise(images: torch.Tensor) -> torch.Tensor:
     """Give every image (N, R, R) zero mean and unit variance; a constant image becomes zeros."""
     images = images.float()
+    images = images - images[:, :1, :1]  # the mean of equal values can be off by a rounding, which would be blown up
     centred = images - images.mean(dim=(1, 2), keepdim=True)
     return centred / centred.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp_min(1e-6)
 
@@ -198,7 +200,7 @@ def check_backbone(backbone: BackboneConfig, resolution: int) -> None:
         ConfigError: what doesn't fit.
     """
     if backbone.pretrained is not None:
-        _reading(AutoConfig, backbone)
+        _check_pretrained(backbone, backbone.pretrained)
         return
     if resolution < 16 or resolution % 8:
         raise ConfigError(f"a backbone built from scratch needs an ingest.resolution of 8 n >= 16, not {resolution}")
@@ -255,6 +257,19 @@ def _reading(kind: Any, backbone: BackboneConfig, **options: Any) -> Any:
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(f"backbone.pretrained: can't read {backbone.pretrained}: {reason}") from error
+
+
+def _check_pretrained(backbone: BackboneConfig, source: str) -> None:
+    config = _reading(AutoConfig, backbone)
+    if _width(config) is None or not hasattr(config, "num_channels"):
+        raise ConfigError(f"backbone.pretrained: {source} is a {config.model_type}, not an image backbone")
+    if Path(source).is_dir() and not any(Path(source).glob("*.safetensors")):
+        raise ConfigError(f"backbone.pretrained: {source} has no *.safetensors; other formats aren't read")
+
+
+def _width(config: PreTrainedConfig) -> Any:
+    """Return the channels of the last feature map, None when the configuration doesn't say."""
+    return (getattr(config, "hidden_sizes", None) or [getattr(config, "hidden_size", None)])[-1]
 
 
 def _native_side(config: PreTrainedConfig) -> int:

@@ -6,40 +6,21 @@
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raydistill.core.errors import LineageError
+from raydistill.core.manifest import is_under
 from raydistill.core.store import Store
 from raydistill.report.cards import data_card, model_card
-from raydistill.report.evidence import Artifacts
+from raydistill.report.dataset import released_samples
+from raydistill.report.evidence import Artifacts, may_leave
 from raydistill.report.html import render
-from raydistill.stages.images import keep_rows
 
 FOLDER, SUMS = "release", "SHA256SUMS"
-MODEL = "model/"
-
-IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-RELEASED = pa.schema(
-    [
-        pa.field("image", IMAGE),
-        pa.field("sample_id", pa.string()),
-        pa.field("prompt", pa.string()),
-        pa.field("labels", pa.list_(pa.string())),
-        pa.field("view", pa.string()),
-        pa.field("sex", pa.string()),
-        pa.field("age_band", pa.string()),
-    ]
-)
-"""The released data set. Seeds stay inside: with the student they would give back the samples that were dropped.
-Fields are nullable because `datasets` takes its features for those that equal its own, which are."""
-
-STRING = {"dtype": "string", "_type": "Value"}
-FEATURES = dict.fromkeys(RELEASED.names, STRING) | {"image": {"_type": "Image"}, "labels": [STRING]}
-"""What `datasets` reads from a Parquet file's metadata; a list in brackets is understood by every version."""
 
 
 def publish(artifacts: Artifacts, summary: dict[str, Any]) -> None:
@@ -50,22 +31,21 @@ def publish(artifacts: Artifacts, summary: dict[str, Any]) -> None:
         summary: its summary, with the verdict.
 
     Raises:
-        LineageError: when a file of the student isn't the one that was certified.
+        LineageError: when a file that would be released isn't what its manifest says; there is no release then.
     """
     release = artifacts.run / FOLDER
-    decided = summary["verdict"] is not None
-    if not decided or (summary["verdict"] != "pass" and not artifacts.config.release.release_anyway):
+    if not may_leave(artifacts, summary):
         _clear(release)
         return
     documents = _documents(artifacts, summary)
     if _is_current(release, documents):
         return
     _clear(release)
-    sums = {}
-    for path, content in _contents(artifacts, summary, documents):
-        release.write_bytes(path, content)
-        sums[path] = hashlib.sha256(content).hexdigest()
-    release.write_bytes(SUMS, "".join(f"{sums[path]}  {path}\n" for path in sorted(sums)).encode())
+    try:
+        _fill(release, _contents(artifacts, summary, documents))
+    except LineageError:
+        _clear(release)
+        raise
 
 
 def verify_release(run: Store) -> int:
@@ -97,27 +77,17 @@ def verify_release(run: Store) -> int:
     return len(listed)
 
 
-def released_samples(samples: pa.Table, verdicts: pa.Table) -> pa.Table:
-    """Return the samples that the filter keeps, in the form that leaves.
-
-    Args:
-        samples: columns.SAMPLES.
-        verdicts: columns.VERDICTS; a sample without one isn't released.
-
-    Returns:
-        `RELEASED`, with the features that `datasets` reads in its metadata.
-    """
-    samples = keep_rows(verdicts, samples, "sample_id")
-    pairs = zip(samples["image"].to_pylist(), samples["sample_id"].to_pylist(), strict=True)
-    images = pa.array([{"bytes": image, "path": f"{sample_id}.png"} for image, sample_id in pairs], IMAGE)
-    columns = {name: images if name == "image" else samples[name] for name in RELEASED.names}
-    metadata = {"huggingface": json.dumps({"info": {"features": FEATURES}})}
-    return pa.table(columns, schema=RELEASED.with_metadata(metadata))
+def _fill(release: Store, contents: Iterable[tuple[str, bytes]]) -> None:
+    sums = {}
+    for path, content in contents:
+        release.write_bytes(path, content)
+        sums[path] = hashlib.sha256(content).hexdigest()
+    release.write_bytes(SUMS, "".join(f"{sums[path]}  {path}\n" for path in sorted(sums)).encode())
 
 
 def _documents(artifacts: Artifacts, summary: dict[str, Any]) -> dict[str, bytes]:
     """Make the small files that change whenever anything of the release does."""
-    encoded = _artifact(artifacts, "decision").read_bytes("certificate.json")
+    encoded = _read(artifacts, "decision", "certificate.json")
     certificate = json.loads(encoded)
     return {
         "README.md": data_card(artifacts, summary, certificate).encode(),
@@ -137,22 +107,40 @@ def _contents(
 
 
 def _student(artifacts: Artifacts) -> Iterator[tuple[str, bytes]]:
-    folder = _artifact(artifacts, "student")
-    for entry in artifacts.manifests["student"].files:
-        if entry.path.startswith(MODEL):
-            content = folder.read_bytes(entry.path)
-            if hashlib.sha256(content).hexdigest() != entry.sha256:
-                raise LineageError(f"student: {entry.path} in {folder.uri} isn't what its manifest says")
-            yield f"student/{entry.path.removeprefix(MODEL)}", content
+    for path in _listed(artifacts, "student", "model"):
+        yield f"student/{path.removeprefix('model/')}", _read(artifacts, "student", path)
 
 
 def _data(artifacts: Artifacts) -> Iterator[tuple[str, bytes]]:
-    samples = _artifact(artifacts, "student_samples") / "samples"
-    verdicts = (_artifact(artifacts, "student_verdicts") / "verdicts").read_table()
-    for shard in samples.shards():
+    tables = [
+        _table(artifacts, "student_verdicts", path) for path in _listed(artifacts, "student_verdicts", "verdicts")
+    ]
+    verdicts = pa.concat_tables(tables)
+    for path in _listed(artifacts, "student_samples", "samples"):
         buffer = io.BytesIO()
-        pq.write_table(released_samples(samples.read_table(shard), verdicts), buffer, compression="zstd")
-        yield f"data/{shard}", buffer.getvalue()
+        samples = _table(artifacts, "student_samples", path)
+        pq.write_table(released_samples(samples, verdicts), buffer, compression="zstd")
+        yield f"data/{path.removeprefix('samples/')}", buffer.getvalue()
+
+
+def _listed(artifacts: Artifacts, node: str, folder: str) -> list[str]:
+    return [entry.path for entry in artifacts.manifests[node].files if is_under(entry.path, folder)]
+
+
+def _table(artifacts: Artifacts, node: str, path: str) -> pa.Table:
+    return pq.read_table(io.BytesIO(_read(artifacts, node, path)))
+
+
+def _read(artifacts: Artifacts, node: str, path: str) -> bytes:
+    """Read a file of an artifact; what leaves must be what was judged."""
+    manifest = artifacts.manifests[node]
+    folder = artifacts.artifact(node, manifest.key)
+    if not folder.exists(path):
+        raise LineageError(f"{node}: {path} is missing from {folder.uri}")
+    content = folder.read_bytes(path)
+    if hashlib.sha256(content).hexdigest() not in (entry.sha256 for entry in manifest.files if entry.path == path):
+        raise LineageError(f"{node}: {path} in {folder.uri} isn't what its manifest says")
+    return content
 
 
 def _is_current(release: Store, documents: dict[str, bytes]) -> bool:
@@ -172,7 +160,3 @@ def _clear(release: Store) -> None:
     """Delete a release, its checksums first: killed in between, what is left isn't a release."""
     release.delete(SUMS)
     release.delete()
-
-
-def _artifact(artifacts: Artifacts, node: str) -> Store:
-    return artifacts.artifact(node, artifacts.manifests[node].key)

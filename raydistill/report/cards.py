@@ -8,7 +8,7 @@ from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard,
 from raydistill import __version__
 from raydistill.report.evidence import Artifacts
 from raydistill.report.html import environment
-from raydistill.report.words import BANNERS, LIMITS, title
+from raydistill.report.words import BANNERS, LIMITS, is_one_treatment, title
 
 TAGS = ["privacy-distillation", "synthetic", "medical"]
 TEXT_TO_IMAGE = "text-to-image"
@@ -59,6 +59,7 @@ def _render(
     template: str, artifacts: Artifacts, summary: Mapping[str, Any], certificate: Certificate, *, name: str
 ) -> str:
     manifests, metrics = artifacts.manifests, summary["metrics"]
+    overall = {key: result for key, result in metrics["selftest"].items() if not is_one_treatment(key)}
     return environment().get_template(template).render(
         name=name,
         version=__version__,
@@ -69,7 +70,7 @@ def _render(
         reasons=summary["reasons"],
         certificate=certificate,
         metrics=[(title(key).name, result) for key, result in metrics["student"].items()],
-        selftest=[(title(key).name, result) for key, result in metrics["selftest"].items() if "." not in key],
+        selftest=[(title(key).name, result) for key, result in overall.items()],
         real=metrics["real"].get("utility_auroc"),
         counts={node: manifest.counts for node, manifest in manifests.items()},
         limits=LIMITS,

@@ -1,6 +1,6 @@
 """Reading a run's artifacts for people: what isn't there yet is None, and every number knows its table."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -24,13 +24,19 @@ METRIC_NODES = {
 
 MATCH_NODES = {"teacher": "teacher_matches", "filtered": "teacher_matches", "student": "student_matches"}
 
-AUDITED = "auditor/samples"
+SMALLEST_PUBLIC_GROUP = 11
+"""Images or patients. Groups of 1 to 10 aren't shown outside the house.
+Source: the cell size suppression policy of the US Centers for Medicare and Medicaid Services."""
+
+AUDIT, AUDITED = "audit.parquet", "auditor/samples"
 TABLES = {
-    "reidentification_rate": AUDITED,
-    "excess_risk": AUDITED,
-    "max_similarity": AUDITED,
-    "near_copy_rate": AUDITED,
+    "reidentification_rate": AUDIT,
+    "excess_risk": AUDIT,
+    "max_similarity": AUDIT,
+    "near_copy_rate": AUDIT,
+    "near_copy_excess": AUDIT,
     "closer_to_train_share": AUDITED,
+    "train_minus_unseen_rate": AUDITED,
     "control_rate": "auditor/evaluation",
     "utility_auroc": "predictions",
     "utility_loss": "predictions",
@@ -56,6 +62,22 @@ class Artifacts(Protocol):
     def artifact(self, node: str, key: str) -> Store:
         """Return the folder of an artifact."""
         ...
+
+
+MADE_BEFORE_RELEASE = ("student", "student_samples", "student_verdicts", "decision")
+
+
+def may_leave(artifacts: Artifacts, summary: Mapping[str, Any]) -> bool:
+    """Whether RUN/release is to be filled: the verdict is `pass`, or it is one and the configuration says so anyway.
+
+    Args:
+        artifacts: the run; where a node that makes the release is unfinished or skipped, there is nothing to release.
+        summary: its summary, with the verdict.
+    """
+    made = [artifacts.manifests.get(node) for node in MADE_BEFORE_RELEASE]
+    if summary["verdict"] is None or any(manifest is None or manifest.skipped for manifest in made):
+        return False
+    return summary["verdict"] == "pass" or artifacts.config.release.release_anyway
 
 
 @dataclass(frozen=True)
@@ -127,7 +149,7 @@ class Evidence:
 
         Returns:
             A path relative to the run folder: a table where one is known, else the metrics.json that holds the value;
-            None when the node isn't finished.
+            None when the node isn't finished or was skipped.
         """
         own = METRIC_NODES[group]
         nodes = [own, *filter(None, [MATCH_NODES.get(group)])]
@@ -140,9 +162,22 @@ class Evidence:
         return self.path(own, "metrics.json")
 
     def path(self, node: str, inside: str) -> str | None:
-        """Return the path of something in a node's artifact, relative to the run folder."""
+        """Return the path of a part of a node's artifact, relative to the run folder; None if it isn't there."""
         manifest = self.artifacts.manifests.get(node)
-        return f"{node}/{manifest.key}/{inside}" if manifest else None
+        return f"{node}/{manifest.key}/{inside}" if manifest and self._holds(node, inside) else None
+
+    def is_skipped(self, node: str) -> bool:
+        """Whether a node had nothing to do."""
+        manifest = self.artifacts.manifests.get(node)
+        return manifest is not None and manifest.skipped is not None
+
+    def skipped(self) -> dict[str, list[str]]:
+        """Return the nodes that had nothing to do, in order, by reason."""
+        found: dict[str, list[str]] = {}
+        for node, manifest in self.artifacts.manifests.items():
+            if manifest.skipped:
+                found.setdefault(manifest.skipped, []).append(node)
+        return found
 
     def _holds(self, node: str, path: str) -> bool:
         manifest = self.artifacts.manifests.get(node)

@@ -9,12 +9,14 @@ from plotly.offline import get_plotlyjs
 
 from raydistill import __version__
 from raydistill.report import pictures, sections, tables
-from raydistill.report.evidence import Artifacts, Evidence
+from raydistill.report.evidence import MATCH_NODES, METRIC_NODES, Artifacts, Evidence, may_leave
 from raydistill.report.figures import Figure
 from raydistill.report.patients import patient_key
-from raydistill.report.words import ANYWAY, BANNERS, LIMITS, plain
+from raydistill.report.words import ANYWAY, BANNERS, LIMITS, NO_STUDENT, plain
 
 PAGE = "report.html"
+SMALLEST_SHARE = 1e-4
+"""Smaller ones are shown as `<0.01 %`; the page keeps their value for machines."""
 
 
 def write_report(runner: Artifacts, summary: Mapping[str, Any]) -> None:
@@ -47,13 +49,19 @@ def render(runner: Artifacts, summary: Mapping[str, Any], *, public: bool) -> st
         verdict=summary["verdict"],
         banner=BANNERS[summary["verdict"]],
         reasons=summary["reasons"],
+        progress=tables.progress(summary),
         anyway=ANYWAY if is_against_verdict(runner, summary) else None,
+        skipped=evidence.skipped(),
+        no_student=NO_STUDENT if evidence.is_skipped("student") else None,
         tiles=tables.tiles(evidence, metrics),
         figures=_figures(evidence, summary, public=public),
         metric_tables=tables.metric_tables(evidence, metrics),
         groups=tables.GROUPS,
         filter_rows=tables.filter_rows(evidence, metrics),
+        setting=tables.setting(evidence),
         agreement=tables.agreement(evidence),
+        sources=_sources(evidence),
+        cohort=tables.cohort(evidence, public=public),
         nodes=tables.node_rows(evidence, summary),
         software=_software(runner),
         limits=LIMITS,
@@ -64,7 +72,7 @@ def render(runner: Artifacts, summary: Mapping[str, Any], *, public: bool) -> st
 
 def is_against_verdict(runner: Artifacts, summary: Mapping[str, Any]) -> bool:
     """Whether the configuration releases although the verdict isn't a pass."""
-    return summary["verdict"] != "pass" and runner.config.release.release_anyway
+    return summary["verdict"] != "pass" and may_leave(runner, summary)
 
 
 def environment() -> Environment:
@@ -76,7 +84,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {"show": show, "span": span, "plain": plain, "json": as_json}
+    found.filters |= {"show": show, "span": span, "plain": plain, "json": as_json, "inline": inline}
     return found
 
 
@@ -84,12 +92,16 @@ def show(value: float | int | str | None, unit: str = "") -> str:
     """Write a number for people: shares in percent, counts with separators, others in three or four digits.
 
     Example:
-        >>> show(512.0, "samples"), show(0.81234), show(None)
-        ('512', '0.8123', '—')
+        >>> show(512.0, "samples"), show(0.81234), show(None), show(True)
+        ('512', '0.8123', '—', 'yes')
     """
     if value is None or isinstance(value, str):
         return value or "—"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if unit.startswith("share"):
+        if 0 < value < SMALLEST_SHARE:
+            return f"<{100 * SMALLEST_SHARE:g}\N{NO-BREAK SPACE}%"
         return f"{100 * value:.3g}\N{NO-BREAK SPACE}%"
     return f"{value:,.0f}" if float(value).is_integer() and abs(value) > 1 else f"{value:.4g}"
 
@@ -97,6 +109,16 @@ def show(value: float | int | str | None, unit: str = "") -> str:
 def span(interval: tuple[float, float] | None, unit: str = "") -> str:
     """Write an interval for people; empty when there is none."""
     return f"{show(interval[0], unit)} to {show(interval[1], unit)}" if interval else ""
+
+
+def inline(text: str) -> str:
+    """Write any text so that Markdown shows it as it is, on one line and in one cell of a table.
+
+    Example:
+        >>> inline("1 < 2")
+        '1 &lt; 2'
+    """
+    return " ".join(text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").split())
 
 
 def as_json(figure: Figure) -> Markup:
@@ -107,11 +129,11 @@ def as_json(figure: Figure) -> Markup:
 def _figures(evidence: Evidence, summary: Mapping[str, Any], *, public: bool) -> dict[str, Figure | None]:
     metrics = summary["metrics"]
     return {
-        "risk": sections.risk(metrics),
+        "risk": sections.risk(evidence, metrics),
         "auditor": sections.scores(evidence, "auditor"),
         "filter": sections.scores(evidence, "filter"),
         "structure": sections.scores(evidence, "filter", "structure_score"),
-        "selftest": sections.selftest(metrics),
+        "selftest": sections.selftest(evidence, metrics),
         "frontier": sections.search(evidence),
         "findings": sections.by_finding(evidence, public=public),
         "subgroups": sections.subgroups(evidence, public=public),
@@ -127,7 +149,7 @@ def _pictures(evidence: Evidence, *, public: bool) -> dict[str, Any]:
     key = patient_key(evidence.artifacts.run)
     grids = [pictures.real_grid(evidence), *(pictures.sample_grid(evidence, group) for group in sections.MODELS)]
     pairs = {
-        f"{group.capitalize()}, by {words}": pictures.closest_pairs(evidence, group, by, key)
+        (group, f"{group.capitalize()}, by {words}"): pictures.closest_pairs(evidence, group, by, key)
         for group in sections.MODELS
         for by, words in (("score", "the auditor's score"), ("structure_score", "structure"))
     }
@@ -137,6 +159,19 @@ def _pictures(evidence: Evidence, *, public: bool) -> dict[str, Any]:
         "planted": pictures.planted_pairs(evidence),
         "worst": {group: tables.worst(evidence, group, key) for group in sections.MODELS},
     }
+
+
+def _sources(evidence: Evidence) -> dict[str, str | None]:
+    """Say where the tables and pairs were read that aren't figures."""
+    audits = {f"worst {group}": (METRIC_NODES[group], "tables/audit.parquet") for group in sections.MODELS}
+    pairs = {f"pairs {group}": (MATCH_NODES[group], "auditor/samples") for group in sections.MODELS}
+    places = {
+        "setting": ("tune", "policy/policy.json"),
+        "agreement": ("selftest", "agreement/agreement.json"),
+        "planted": ("selftest", "planted"),
+        "cohort": ("ingest", "cohort/cohort.json"),
+    }
+    return {name: evidence.path(*place) for name, place in (places | audits | pairs).items()}
 
 
 def _software(runner: Artifacts) -> Mapping[str, str]:

@@ -15,7 +15,7 @@ from raydistill.core.seeds import generator
 from raydistill.metrics.filtering import flags
 from raydistill.report.evidence import MATCH_NODES, METRIC_NODES, Evidence
 from raydistill.report.patients import pseudonym
-from raydistill.report.words import plain
+from raydistill.report.words import plain, treatment
 
 GRID_SIZE = 24
 PAIRS = 8
@@ -39,6 +39,7 @@ class Grid:
 
     title: str
     pictures: Sequence[Picture]
+    source: str | None
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ def real_grid(evidence: Evidence) -> Grid | None:
     if table is None:
         return None
     rows = evidence.pick("ingest", "train", "image_id", _some(evidence, table["image_id"].to_pylist(), "real"))
-    return Grid("Real train images", [picture(row["image"], "real train image") for row in rows.values()])
+    pictures = [picture(row["image"], "real train image") for row in rows.values()]
+    return Grid("Real train images", pictures, evidence.path("ingest", "train"))
 
 
 def sample_grid(evidence: Evidence, group: str, *, kept_only: bool = False) -> Grid | None:
@@ -82,7 +84,8 @@ def sample_grid(evidence: Evidence, group: str, *, kept_only: bool = False) -> G
         ids = [sample for sample in ids if sample in kept]
     rows = evidence.pick(node, "samples", "sample_id", _some(evidence, ids, group))
     pictures = [picture(row["image"], f"synthetic image, asked for: {row['prompt']}") for row in rows.values()]
-    return Grid(f"{group.capitalize()} samples{', kept' if kept_only else ''}", pictures)
+    title = f"{group.capitalize()} samples{', kept' if kept_only else ''}"
+    return Grid(title, pictures, evidence.path(node, "samples"))
 
 
 def closest_pairs(evidence: Evidence, group: str, by: str, key: bytes) -> list[Pair]:
@@ -148,16 +151,16 @@ def planted_pairs(evidence: Evidence) -> list[Pair]:
         [("score", "ascending"), ("image_id", "ascending")]
     )
     chosen = []
-    for treatment in sorted(set(table["treatment"].to_pylist())):
-        rows = table.filter(pc.equal(table["treatment"], treatment))
+    for name in sorted(set(table["treatment"].to_pylist())):
+        rows = table.filter(pc.equal(table["treatment"], name))
         chosen += rows.take(sorted({rows.num_rows * i // EXAMPLES for i in range(EXAMPLES)})).to_pylist()
     real = evidence.pick("ingest", "train", "image_id", [row["image_id"] for row in chosen])
     return [
         Pair(
-            picture(row["image"], f"planted near-copy, {plain(row['treatment'])}"),
+            picture(row["image"], f"planted near-copy, {treatment(row['treatment'])}"),
             picture(real[row["image_id"]]["image"], "the real image it was made of"),
             [
-                plain(row["treatment"]),
+                treatment(row["treatment"]),
                 f"score {row['score']:.3f}, structure {row['structure_score']:.3f}",
                 "flagged" if row["flagged"] else "missed by the filter",
             ],

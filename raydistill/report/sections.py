@@ -3,21 +3,19 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from raydistill.report.evidence import METRIC_NODES, Evidence
-from raydistill.report.figures import Figure, Point, Series, bars, dots, frontier, path, ridges
-from raydistill.report.words import plain
+from raydistill.report.evidence import METRIC_NODES, SMALLEST_PUBLIC_GROUP, Evidence
+from raydistill.report.figures import Figure, Point, Series
+from raydistill.report.plots import TRIAL, bars, dots, frontier, path, ridges
+from raydistill.report.words import plain, treatment
 
 Metrics = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 SYNTHETIC = ("teacher", "filtered", "student")
 MODELS = ("teacher", "student")
-SMALLEST_PUBLIC_GROUP = 11
-"""Images. Groups of 1 to 10 aren't shown outside the house.
-Source: the cell size suppression policy of the US Centers for Medicare and Medicaid Services."""
 COPIES_NEARLY_ALL = 0.9
 
 
-def risk(metrics: Metrics) -> Figure | None:
+def risk(evidence: Evidence, metrics: Metrics) -> Figure | None:
     """Re-identification rates beside the control."""
     series = [
         Series(group, [_point(metrics, group, "reidentification_rate", f"{group} samples")]) for group in SYNTHETIC
@@ -26,12 +24,14 @@ def risk(metrics: Metrics) -> Figure | None:
     series = _known([*series, Series("control", controls)])
     if not series or series[0].name == "control":
         return None
+    names = ("reidentification_rate", "control_rate")
+    sources = (evidence.source(group, name, None) for name in names for group in SYNTHETIC)
     return dots(
         "risk", "Images taken for a real patient",
         "Share of images that the auditor matches to a gallery patient, with its interval. The control is the same share "
         "among real images of people who aren't in the gallery: what lies on it is chance, what lies right of it is leak.",
         series, unit="share of images", percent=True,
-    )  # fmt: skip
+    ).read_from(*sources)  # fmt: skip
 
 
 def scores(evidence: Evidence, eye: str, column: str = "score") -> Figure | None:
@@ -50,7 +50,9 @@ def scores(evidence: Evidence, eye: str, column: str = "score") -> Figure | None
     if not values:
         return None
     name, heading, caption = SCORE_WORDS[eye, column]
-    return ridges(name, heading, caption, values, _threshold(evidence, eye, column))
+    threshold, point = _threshold(evidence, eye, column)
+    read = [evidence.path(*places[label]) for label in values]
+    return ridges(name, heading, caption, values, threshold).read_from(*read, point)
 
 
 SCORE_WORDS = {
@@ -70,21 +72,25 @@ SCORE_WORDS = {
 }  # fmt: skip
 
 
-def _threshold(evidence: Evidence, eye: str, column: str) -> dict[str, float]:
+def _threshold(evidence: Evidence, eye: str, column: str) -> tuple[dict[str, float], str | None]:
+    """Return the line of a threshold, by name, and where it was read; neither while it isn't set."""
     if eye == "auditor":
-        points = (evidence.json(METRIC_NODES[group], "operating_point.json") for group in ("student", "teacher"))
-        found = next((point for point in points if point), None)
-        return {"threshold": found["identity"]["threshold"]} if found else {}
-    policy = evidence.json("tune", "policy/policy.json") or {}
+        for group in ("student", "teacher"):
+            node, file = METRIC_NODES[group], "operating_point.json"
+            point = evidence.json(node, file)
+            if point:
+                return {"threshold": point["identity"]["threshold"]}, evidence.path(node, file)
+        return {}, None
+    policy = evidence.json("tune", "policy/policy.json")
     name = "identity_threshold" if column == "score" else "near_copy_threshold"
-    return {"threshold": policy[name]} if name in policy else {}
+    return ({"threshold": policy[name]}, evidence.path("tune", "policy/policy.json")) if policy else ({}, None)
 
 
-def selftest(metrics: Metrics) -> Figure | None:
+def selftest(evidence: Evidence, metrics: Metrics) -> Figure | None:
     """Sensitivity and false flags by treatment."""
     results = metrics.get("selftest", {})
     names = {"sensitivity": "sensitivity", "false flags": "false_flag_rate"}
-    labels = {name: "all" if "." not in name else plain(name.split(".", 1)[1]) for name in results}
+    labels = {name: "all" if "." not in name else treatment(name.split(".", 1)[1]) for name in results}
     series = [
         Series(shown, [_point(metrics, "selftest", n, labels[n]) for n in results if n.split(".")[0] == family])
         for shown, family in names.items()
@@ -97,41 +103,43 @@ def selftest(metrics: Metrics) -> Figure | None:
         "Near-copies of train images were planted: treated, or pushed part of the way through the teacher's noise and "
         "denoised. Sensitivity is the share it flags; false flags are the same treatment of strangers.",
         series, unit="share flagged", percent=True,
-    )  # fmt: skip
+    ).read_from(evidence.path("selftest", "planted"), evidence.path("verdicts", "metrics.json"))  # fmt: skip
 
 
 def search(evidence: Evidence) -> Figure | None:
     """The privacy-utility frontier of the Tune search."""
-    columns = ("trial_id", "target_fpir", "near_copy_fpir", "kept_share", "utility", "risk", "risk_high")
-    table = evidence.table("tune", "trials", [*columns, "feasible", "chosen"])
-    if table is None:
+    table = evidence.table("tune", "trials", TRIAL)
+    if table is None or not table.num_rows:
         return None
+    limits, trials = evidence.artifacts.config.tune, table.to_pylist()
+    kept = any(trial.get("feasible") for trial in trials)
+    none = " No setting kept every bound: the one that was chosen comes nearest to it."
     return frontier(
         "frontier", "Privacy against utility",
         "Every filter setting that was tried: the judge's excess risk of what it keeps (upper bound) against the AUROC on "
-        "calibration patients of a probe trained on it. Crosses break a bound; the ring is the setting that was chosen.",
-        table.to_pylist(), evidence.artifacts.config.tune.max_excess_risk,
-    )  # fmt: skip
+        "calibration patients of a probe trained on it. Crosses break a bound; the ring is the setting that was chosen."
+        + ("" if kept else none),
+        trials, limits.max_excess_risk,
+    ).read_from(evidence.path("tune", "trials"))  # fmt: skip
 
 
 def by_finding(evidence: Evidence, *, public: bool) -> Figure | None:
     """Utility of real, teacher, filtered and student images, finding by finding."""
-    series = [
-        Series(group, _rows(evidence, group, "tables/by_finding.parquet", public)) for group in ("real", *SYNTHETIC)
-    ]
-    series = _known(series)
+    name, groups = "tables/by_finding.parquet", ("real", *SYNTHETIC)
+    series = _known([Series(group, _rows(evidence, group, name, public)) for group in groups])
     if not series:
         return None
     return dots(
         "findings", "What a classifier learns from the images",
         "AUROC on real evaluation images of a classifier trained on each set with the same budget. 0.5 is guessing.",
         series, unit="AUROC", lines={"guessing": 0.5},
-    )  # fmt: skip
+    ).read_from(*(evidence.path(METRIC_NODES[one.name], name) for one in series))  # fmt: skip
 
 
 def subgroups(evidence: Evidence, *, public: bool) -> Figure | None:
     """Re-identification rate by what was asked of the model."""
-    series = _known([Series(group, _rows(evidence, group, "tables/subgroups.parquet", public)) for group in MODELS])
+    name = "tables/subgroups.parquet"
+    series = _known([Series(group, _rows(evidence, group, name, public)) for group in MODELS])
     if not series:
         return None
     return dots(
@@ -139,13 +147,13 @@ def subgroups(evidence: Evidence, *, public: bool) -> Figure | None:
         "Share of images taken for a gallery patient, by what was asked for. Each interval stands alone: with many "
         "subgroups some look bad by chance.",
         series, unit="share of images", percent=True,
-    )  # fmt: skip
+    ).read_from(*(evidence.path(METRIC_NODES[one.name], name) for one in series))  # fmt: skip
 
 
 def memorisation(evidence: Evidence, metrics: Metrics) -> Figure | None:
     """Where teacher and student stand between having learnt nothing and copying everything."""
-    manifests = evidence.artifacts.manifests
-    epochs = {name: float(manifests[name].facts["epochs"]) for name in MODELS if "epochs" in _facts(evidence, name)}
+    epochs = {name: float(_facts(evidence, name).get("epochs", 0.0)) for name in MODELS}
+    epochs = {name: seen for name, seen in epochs.items() if seen > 0}
     points = {name: _point(metrics, name, "reidentification_rate", name) for name in epochs}
     series = _known([Series(name, [point]) for name, point in points.items()])
     if not series:
@@ -155,7 +163,12 @@ def memorisation(evidence: Evidence, metrics: Metrics) -> Figure | None:
         "memorisation", "Where on the path to memorisation this run was",
         f"{regime(points.get('teacher'), control)} The longer a small set is trained on, the more of it is copied.",
         series, epochs, control.value,
-    )  # fmt: skip
+    ).read_from(*(read for name in epochs for read in _epochs_and_rate(evidence, name)))  # fmt: skip
+
+
+def _epochs_and_rate(evidence: Evidence, model: str) -> tuple[str | None, str | None]:
+    key = evidence.artifacts.manifests[model].key
+    return f"{model}/{key}/manifest.json", evidence.source(model, "reidentification_rate", None)
 
 
 def regime(teacher: Point | None, control: Point) -> str:
@@ -172,11 +185,12 @@ def regime(teacher: Point | None, control: Point) -> str:
 
 def timings(evidence: Evidence, nodes: Sequence[str]) -> Figure | None:
     """Seconds of every finished node."""
-    seconds = {
-        name: evidence.artifacts.manifests[name].seconds for name in nodes if name in evidence.artifacts.manifests
-    }
+    manifests = evidence.artifacts.manifests
+    ran = [name for name in nodes if name in manifests and not manifests[name].skipped]
+    seconds = {name: manifests[name].seconds for name in ran}
     caption = "Wall-clock time of every stage when it last ran; cached stages show what they took then."
-    return bars("timings", "Where the time went", caption, seconds) if seconds else None
+    figure = bars("timings", "Where the time went", caption, seconds) if seconds else None
+    return figure and figure.read_from("<node>/<key>/manifest.json")
 
 
 def _facts(evidence: Evidence, node: str) -> Mapping[str, Any]:
@@ -187,19 +201,24 @@ def _facts(evidence: Evidence, node: str) -> Mapping[str, Any]:
 def _point(metrics: Metrics, group: str, name: str, label: str) -> Point:
     result = metrics.get(group, {}).get(name, {})
     low, high = result.get("interval") or (None, None)
-    return Point(label, result.get("value"), low, high, result.get("n"))
+    value = result.get("value")
+    return Point(label, value, low, high, result.get("n"), None if value is not None else result.get("note"))
 
 
 def _known(series: Sequence[Series]) -> list[Series]:
-    """Leave out what has no value, and series without any."""
-    some = [Series(one.name, [point for point in one.points if point.value is not None]) for one in series]
-    return [one for one in some if one.points]
+    """Leave out what was not measured, and everything where nothing has a value; a point without one keeps its note."""
+    some = [Series(one.name, [p for p in one.points if p.value is not None or p.note]) for one in series]
+    some = [one for one in some if one.points]
+    return some if any(point.value is not None for one in some for point in one.points) else []
 
 
 def _rows(evidence: Evidence, group: str, name: str, public: bool) -> list[Point]:
-    table = evidence.table(METRIC_NODES[group], name, ["name", "value", "low", "high", "n"])
+    table = evidence.table(METRIC_NODES[group], name, ["name", "value", "low", "high", "n", "note"])
     rows = table.to_pylist() if table is not None else []
-    points = [Point(_words(row["name"]), row["value"], row["low"], row["high"], row["n"]) for row in rows]
+    points = [
+        Point(_words(r["name"]), r["value"], r["low"], r["high"], r["n"], None if r["value"] is not None else r["note"])
+        for r in rows
+    ]
     return [p for p in points if not public or (p.n or 0) >= SMALLEST_PUBLIC_GROUP]
 
 

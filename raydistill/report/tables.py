@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from raydistill.metrics.identification import worst_patients
-from raydistill.report.evidence import METRIC_NODES, Evidence
-from raydistill.report.words import FIDELITY, FILTER, PRIVACY, UTILITY, title
+from raydistill.report.evidence import METRIC_NODES, SMALLEST_PUBLIC_GROUP, Evidence
+from raydistill.report.words import FIDELITY, FILTER, OTHER, PRIVACY, UTILITY, is_one_treatment, title
 
 Metrics = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
@@ -33,9 +33,9 @@ class MetricRow:
 
 
 def metric_tables(evidence: Evidence, metrics: Metrics) -> dict[str, list[MetricRow]]:
-    """Arrange the evaluations' metrics by section (privacy, utility, fidelity) and metric."""
+    """Arrange the evaluations' metrics by section (privacy, utility, fidelity, others) and metric."""
     names = dict.fromkeys(name for group in GROUPS for name in metrics.get(group, {}))
-    tables: dict[str, list[MetricRow]] = {PRIVACY: [], UTILITY: [], FIDELITY: [], FILTER: []}
+    tables: dict[str, list[MetricRow]] = {PRIVACY: [], UTILITY: [], FIDELITY: [], FILTER: [], OTHER: []}
     for name in names:
         cells = {
             group: Cell(group, metrics[group][name], evidence.source(group, name, metrics[group][name].get("table")))
@@ -47,11 +47,14 @@ def metric_tables(evidence: Evidence, metrics: Metrics) -> dict[str, list[Metric
 
 
 def filter_rows(evidence: Evidence, metrics: Metrics) -> list[MetricRow]:
-    """List the filter's counts and rates and the self-test's overall results."""
+    """List the filter's counts and rates and the self-test's results; of single treatments those without a value.
+
+    Those with one stand side by side in a figure.
+    """
     rows = []
     for group in ("filter", "selftest"):
         for name, result in metrics.get(group, {}).items():
-            if group == "filter" or "." not in name:
+            if group == "filter" or not is_one_treatment(name) or result["value"] is None:
                 cell = Cell(group, result, evidence.source(group, name, result.get("table")))
                 rows.append(MetricRow(name, title(name).name, title(name).meaning, {"value": cell}))
     return sorted(rows, key=lambda row: row.name != "kept")
@@ -70,12 +73,14 @@ class Tile:
 def tiles(evidence: Evidence, metrics: Metrics) -> list[Tile]:
     """Choose the numbers of the first screen."""
     budgets = evidence.artifacts.config.release.budgets
+    at_most, at_least = "budget: at most", "budget: at least"
     chosen = (
         ("student", "reidentification_rate", "Student images taken for a real patient", "control", None),
-        ("student", "excess_risk", "Student's excess risk over chance", "at most", budgets.max_excess_risk),
-        ("student", "near_copy_rate", "Student images that are near-copies", "at most", budgets.max_near_copy_rate),
+        ("student", "excess_risk", "Student's excess risk over chance", at_most, budgets.max_excess_risk),
+        ("student", "near_copy_excess", "Student's near-copies beyond chance", at_most, budgets.max_near_copy_excess),
         ("student", "utility_auroc", "Findings AUROC learnt from student images", "real images", None),
-        ("selftest", "sensitivity", "Planted near-copies the filter catches", "at least", budgets.min_sensitivity),
+        ("selftest", "sensitivity", "Planted near-copies the filter catches", at_least, budgets.min_sensitivity),
+        ("selftest", "sensitivity.generator", "Of the teacher's own near-copies", at_least, budgets.min_sensitivity),
     )
     found = []
     for group, name, label, beside, other in chosen:
@@ -109,5 +114,32 @@ def node_rows(evidence: Evidence, summary: Mapping[str, Any]) -> list[dict[str, 
     for name, node in summary["nodes"].items():
         manifest = evidence.artifacts.manifests.get(name)
         inputs = sorted({f"{i.node}/{i.folder}".rstrip("/") for i in manifest.inputs.values()}) if manifest else []
-        rows.append({"node": name, **node, "counts": manifest.counts if manifest else {}, "inputs": inputs})
+        counts, skipped = (manifest.counts, manifest.skipped) if manifest else ({}, None)
+        rows.append({"node": name, **node, "counts": counts, "inputs": inputs, "skipped": skipped})
     return rows
+
+
+def progress(summary: Mapping[str, Any]) -> str | None:
+    """Say how far an unfinished run is; None for one with a verdict."""
+    if summary["verdict"] is not None:
+        return None
+    states = [node["state"] for node in summary["nodes"].values()]
+    done = sum(state in ("done", "cached", "skipped") for state in states)
+    failed = [name for name, node in summary["nodes"].items() if node["state"] == "failed"]
+    said = f"; failed: {', '.join(failed)}" if failed else ""
+    return f"{done} of {len(states)} nodes are finished{said}."
+
+
+def setting(evidence: Evidence) -> dict[str, Any]:
+    """The filter's setting: its thresholds, the rates they were set at, and what must be known of them."""
+    return evidence.json("tune", "policy/policy.json") or {}
+
+
+def cohort(evidence: Evidence, *, public: bool) -> list[tuple[str, Any, Any]]:
+    """Count images and patients of every role; small counts aren't shown outside the house."""
+    manifest = evidence.artifacts.manifests.get("ingest")
+    facts = manifest.facts if manifest else {}
+    patients = facts.get("patients", {})
+    rows = [(role, images, patients.get(role)) for role, images in facts.get("images", {}).items()]
+    least = SMALLEST_PUBLIC_GROUP if public else 0
+    return [(role, *(f"below {least}" if 0 < (n or 0) < least else n for n in counts)) for role, *counts in rows]

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from raydistill.metrics.filtering import GENERATED
+
 
 @dataclass(frozen=True)
 class Banner:
@@ -34,6 +36,7 @@ BANNERS = {
     None: Banner("Not decided", "…", "The run isn't finished; what is known so far stands below."),
 }
 ANYWAY = "The configuration says to release anyway (release.release_anyway), against this verdict."
+NO_STUDENT = "There is no student, so nothing is released."
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Title:
     section: str
 
 
-PRIVACY, UTILITY, FIDELITY, FILTER = "Privacy", "Utility", "Fidelity", "Filter"
+PRIVACY, UTILITY, FIDELITY, FILTER, OTHER = "Privacy", "Utility", "Fidelity", "Filter", "Other"
 METRICS = {
     "reidentification_rate": Title(
         "Re-identification rate", "Share of images that the auditor takes for a gallery patient.", PRIVACY
@@ -57,6 +60,11 @@ METRICS = {
     "max_similarity": Title("Maximum similarity", "The closest that any image comes to a gallery image.", PRIVACY),
     "near_copy_rate": Title(
         "Near-copy rate", "Share of images that are nearly the same picture as a real one.", PRIVACY
+    ),
+    "near_copy_excess": Title(
+        "Near-copies beyond chance",
+        "(rate − control) / (1 − control) of the near-copies: what unseen real images don't show as well.",
+        PRIVACY,
     ),
     "closer_to_train_share": Title(
         "Closer to train", "Share of images closer to people the model saw than to unseen ones; 0.5 is chance.", PRIVACY
@@ -82,6 +90,11 @@ METRICS = {
         "Share of members found when 1 % of others are accused; 0.01 is chance.",
         PRIVACY,
     ),
+    "membership_tpr_at_fpr_0.001": Title(
+        "Members found at 0.1 % false alarms",
+        "Share of members found when 0.1 % of others are accused; 0.001 is chance.",
+        PRIVACY,
+    ),
     "utility_auroc": Title("Findings AUROC", "A classifier trained on these images, tested on real ones.", UTILITY),
     "utility_loss": Title("Utility loss", "AUROC of real training images minus AUROC of these.", UTILITY),
     "frechet_distance": Title(
@@ -99,8 +112,23 @@ METRICS = {
     "fpir": Title("FPIR", "Share of strangers that the filter flags.", FILTER),
     "tpir": Title("TPIR", "Share of new images of gallery patients flagged with the right patient on top.", FILTER),
     "sensitivity": Title("Sensitivity", "Share of planted near-copies that the filter flags.", FILTER),
+    "sensitivity.generator": Title(
+        "Sensitivity to the teacher's own copies",
+        "The same for copies on the generator's own manifold: train images that the teacher noised and denoised, "
+        "at all strengths.",
+        FILTER,
+    ),
     "false_flag_rate": Title("False flag rate", "Share of equally treated strangers that it flags.", FILTER),
-    "consistency_jaccard": Title("Agreement (Jaccard)", "Flagged by both eyes out of flagged by either.", FILTER),
+    "false_flag_rate.generator": Title(
+        "False flags of the teacher's own copies",
+        "Share of strangers noised and denoised by the teacher that it flags.",
+        FILTER,
+    ),
+    "consistency_jaccard": Title(
+        "Agreement (Jaccard)",
+        "Flagged by both eyes out of flagged by either; 1 also where neither flags anything.",
+        FILTER,
+    ),
     "consistency_kappa": Title("Agreement (kappa)", "Agreement of two eyes beyond chance.", FILTER),
 }
 
@@ -108,18 +136,38 @@ METRICS = {
 def title(metric: str) -> Title:
     """Return the words for a metric; a metric the report doesn't know keeps its own name."""
     family, _, part = metric.partition(".")
-    known = METRICS.get(metric) or METRICS.get(family) or Title(metric.replace("_", " "), "", FILTER)
-    return (
-        known if metric in METRICS or not part else Title(f"{known.name}: {plain(part)}", known.meaning, known.section)
-    )
+    if metric in METRICS:
+        return METRICS[metric]
+    if part and family in METRICS:
+        known = METRICS[family]
+        return Title(f"{known.name}: {treatment(part)}", known.meaning, known.section)
+    return Title(plain(metric), "", OTHER)
+
+
+def is_one_treatment(metric: str) -> bool:
+    """Whether a metric is the part of one treatment in another; a figure shows those side by side."""
+    family, _, part = metric.partition(".")
+    return family in ("sensitivity", "false_flag_rate") and part not in ("", "generator")
+
+
+def treatment(name: str) -> str:
+    """Write the name of a treatment, or of any other part of a metric, for people.
+
+    Example:
+        >>> treatment("noise"), treatment("noise_0.35"), treatment("generator")
+        ('noise', 'through the teacher, 0.35', 'through the teacher, all')
+    """
+    if name == "generator":
+        return "through the teacher, all"
+    return f"through the teacher, {name.removeprefix(GENERATED)}" if name.startswith(GENERATED) else plain(name)
 
 
 def plain(name: str) -> str:
     """Write a name of code for people.
 
     Example:
-        >>> plain("identity+near_copy"), plain("noise_0.35")
-        ('identity + near copy', 'noise 0.35')
+        >>> plain("identity+near_copy")
+        'identity + near copy'
     """
     return name.replace("+", " + ").replace("_", " ")
 

@@ -72,6 +72,8 @@ class Stage(ABC):
     """Whether files left in `out` by a killed attempt are finished shards to go on from; otherwise they are cleared."""
     needs_ray: ClassVar[bool] = True
     """Whether `run` asks Ray for workers; the others run on the driver, and before Ray starts where they come first."""
+    accepts_skipped: ClassVar[bool] = False
+    """Whether the stage runs although one of its inputs was skipped."""
     is_gang: ClassVar[bool] = False
     """Whether all workers must run at once, as in training; a pool of actors makes do with one."""
 

@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from raydistill.core.config import Compute, EvaluateConfig, Section
+from raydistill.core.config import EvaluateConfig
+from raydistill.core.errors import NothingToDo
 from raydistill.core.progress import Progress, silent
 from raydistill.core.seeds import derive_seed
 from raydistill.core.store import Store
@@ -36,13 +37,6 @@ MEMBERSHIP_DRAWS = 4
 RECORD_COLUMNS = ["image_id", "patient_id", "image", "labels", "prompt", "sex", "view", "age"]
 
 
-class EvaluateNodeConfig(Section):
-    """How the final numbers are estimated."""
-
-    evaluate: EvaluateConfig
-    near_copy_fpir: float
-
-
 class Evaluate(Stage):
     """Inputs: `images`, `train`, `evaluation`, `findings`, and those of the following that apply.
 
@@ -51,22 +45,19 @@ class Evaluate(Stage):
     `operating_point.json`.
     """
 
-    version: ClassVar[int] = 2
-    config: EvaluateNodeConfig
-
-    @property
-    def compute(self) -> Compute:
-        """What the stage asks of the cluster."""
-        return self.config.evaluate.compute
+    version: ClassVar[int] = 3
+    config: EvaluateConfig
 
     def run(self, context: Context) -> Outcome:
         """Measure everything the inputs allow, on a worker."""
         quiet = replace(context, progress=silent)
-        return run_on_worker(partial(self._measure, quiet), self.compute, context.progress)
+        return run_on_worker(partial(self._measure, quiet), self.config.compute, context.progress)
 
     def _measure(self, context: Context, progress: Progress) -> Outcome:
         real = context.inputs["evaluation"].read_table(columns=RECORD_COLUMNS)
         judged = read_kept(context.inputs, ["image", "labels"])
+        if not judged.num_rows:
+            raise NothingToDo(f"{self.node} has no image to judge: none was made, or the filter kept none")
         images, real_images = pixels(judged), pixels(real)
         metrics: Metrics = {}
         steps = 4
@@ -89,12 +80,12 @@ class Evaluate(Stage):
 
     def _risk(self, context: Context) -> Metrics:
         """Audit: the judge of this number is a network the filter never used."""
-        how = self.config.evaluate
+        how = self.config
         store = context.inputs["matches"]
         samples = only_kept(context.inputs, (store / "samples").read_table(), "query_id")
         strangers, control = ((store / role).read_table() for role in ("calibration", "evaluation"))
         identity = _point(strangers, "score", how.audit_fpir, how.confidence)
-        structure = _point(strangers, "structure_score", self.config.near_copy_fpir, how.confidence)
+        structure = _point(strangers, "structure_score", how.audit_near_copy_fpir, how.confidence)
         points = {"identity": identity.model_dump(mode="json"), "structure": structure.model_dump(mode="json")}
         context.out.write_json("operating_point.json", points)
         scores, patients = _numpy(samples, "score"), _numpy(samples, "nearest_patient_id")
@@ -102,7 +93,7 @@ class Evaluate(Stage):
         metrics = identification.rates(scores, patients, *controls, identity.threshold, how.confidence)
         metrics["max_similarity"] = identification.max_similarity(scores, controls[0])
         structures = _numpy(samples, "structure_score")
-        metrics["near_copy_rate"] = identification.near_copy_rate(
+        metrics |= identification.near_copy_rates(
             structures, patients, _numpy(control, "structure_score"), controls[1], structure.threshold, how.confidence
         )
         metrics |= _train_or_unseen(samples, identity.threshold, how.confidence)
@@ -118,7 +109,7 @@ class Evaluate(Stage):
 
     def _membership(self, context: Context, real: pa.Table) -> Metrics:
         """Ask the model itself whom it was trained on."""
-        how, seed = self.config.evaluate, context.seed
+        how, seed = self.config, context.seed
         train = context.inputs["train"].read_table(columns=RECORD_COLUMNS)
         size = min(train.num_rows, real.num_rows, how.membership_images)
         sampler = Sampler(context.inputs["model"].keep_local(), how.compute.device)
@@ -143,13 +134,19 @@ class Evaluate(Stage):
         )
 
     def _utility(self, context: Context, judged: pa.Table, images: Grey, real: pa.Table, real_images: Grey) -> Metrics:
-        """Train the findings classifier on these images with the same budget as on any others; test it on real ones."""
-        how = self.config.evaluate
-        findings = context.inputs["findings"].read_json("cohort.json")["findings"]
+        """Train the findings classifier on these images with the same budget as on any others; test it on real ones.
+
+        Images of which nobody said what they show take no part on either side.
+        """
+        how, findings = self.config, context.inputs["findings"].read_json("findings.json")["findings"]
+        taught, tested = (np.asarray(table["labels"].is_valid()) for table in (judged, real))
+        if not (findings and taught.any() and tested.any()):
+            return utility.without_labels(real.num_rows, how.confidence)
+        real, real_images = real.filter(pa.array(tested)), real_images[tested]
         truth = classifier.label_matrix(real["labels"].to_pylist(), findings)
         patients = real["patient_id"].to_numpy()
-        labels = classifier.label_matrix(judged["labels"].to_pylist(), findings)
-        model = classifier.train_classifier(images, labels, how.probe_steps, self.root_seed)
+        labels = classifier.label_matrix(judged["labels"].filter(pa.array(taught)).to_pylist(), findings)
+        model = classifier.train_classifier(images[taught], labels, how.probe_steps, self.root_seed)
         scores = classifier.predict(model, real_images)
         predictions = {"image_id": real["image_id"]} | dict(zip(findings, scores.T, strict=True))
         context.out.write_table("predictions/part-00000.parquet", pa.table(predictions))
@@ -173,9 +170,9 @@ class Evaluate(Stage):
 
 def _train_or_unseen(samples: pa.Table, threshold: float, confidence: float) -> Metrics:
     """Compare equally large galleries of train and unseen patients; a sample belongs to the nearest of all."""
-    matched = np.array(samples["matched_scores"].to_pylist(), dtype=np.float64)
-    unseen = _numpy(samples, "unseen_score")
-    nearer = _numpy(samples, "score") >= unseen
+    sides = ("matched_scores", "unseen_matched_scores")
+    matched, unseen = (np.array(samples[side].to_pylist(), dtype=np.float64) for side in sides)
+    nearer = _numpy(samples, "score") >= _numpy(samples, "unseen_score")
     clusters = np.where(nearer, _numpy(samples, "nearest_patient_id"), _numpy(samples, "unseen_patient_id"))
     return identification.closer_to_train(matched, unseen, clusters, threshold, confidence)
 
@@ -185,7 +182,7 @@ def _asked_for(inputs: Mapping[str, Store], samples: pa.Table) -> dict[str, list
     asked = inputs["images"].read_table(columns=["sample_id", "view", "sex", "age_band", "labels"])
     place = {sample_id: row for row, sample_id in enumerate(asked["sample_id"].to_pylist())}
     rows = asked.take([place[query_id] for query_id in samples["query_id"].to_pylist()])
-    findings = ["+".join(labels) or "no finding" for labels in rows["labels"].to_pylist()]
+    findings = [labels if labels is None else "+".join(labels) or "no finding" for labels in rows["labels"].to_pylist()]
     return {name: rows[name].to_pylist() for name in ("view", "sex", "age_band")} | {"findings": findings}
 
 

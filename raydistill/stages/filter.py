@@ -19,7 +19,7 @@ class Filter(Stage):
     Output: `verdicts/part-00000.parquet`, one row a sample, and `metrics.json`.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     needs_ray: ClassVar[bool] = False
     config: EvaluateConfig
 

@@ -1,6 +1,6 @@
 """Read a cohort, clean it, give every image its role and its prompt, and write the records."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
@@ -33,9 +33,9 @@ class IngestNodeConfig(Section):
 
 
 class Ingest(Stage):
-    """No inputs. Output: one folder a role, `quarantine/`, `prompts/` and `cohort/cohort.json`."""
+    """No inputs. Output: one folder a role, `quarantine/`, `prompts/`, `findings/`, `cohort/cohort.json`."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     needs_ray: ClassVar[bool] = False
     config: IngestNodeConfig
 
@@ -74,6 +74,7 @@ class Ingest(Stage):
             _write_records(context.out / role, [cleaned.records[i] for i in rows], [prompts[i] for i in rows])
         context.out.write_table("quarantine/part-00000.parquet", cleaned.quarantine)
         context.out.write_table("prompts/part-00000.parquet", table.frequencies())
+        context.out.write_json("findings/findings.json", _findings(cleaned, train, config.prompts.k))
         facts = {**_cohort(cleaned, roles), "prompts": _prompt_facts(table, config), "scrubbed": scrubbed}
         context.out.write_json("cohort/cohort.json", facts)
         return Outcome(counts=_counts(cleaned, roles), facts=facts)
@@ -106,6 +107,11 @@ def _describe(records: Sequence[Record], config: IngestConfig) -> tuple[list[Des
     """Describe every record; with free text also say how much was taken out of it."""
     removed: Counter[str] = Counter()
     descriptions = []
+    if config.prompts.policy == "template" and not any(_has_fields(record) for record in records):
+        raise InputError(
+            "the source describes its images by text alone, and ingest.prompts.policy is template, which makes prompts "
+            "from labels, view, sex and age: set ingest.prompts.policy=free_text, or add one of these columns"
+        )
     for record in records:
         text = None
         if config.prompts.policy == "free_text" and record.text:
@@ -117,15 +123,26 @@ def _describe(records: Sequence[Record], config: IngestConfig) -> tuple[list[Des
     return descriptions, dict(sorted(removed.items()))
 
 
+def _has_fields(record: Record) -> bool:
+    return record.labels is not None or any((record.view, record.sex, record.age is not None))
+
+
 def _write_records(folder: Store, records: Sequence[Record], prompts: Sequence[str]) -> None:
     """Write shards, at least one: a role without images is an empty table and not a missing one."""
     for shard, start in enumerate(range(0, max(1, len(records)), ROWS_PER_SHARD)):
         part = slice(start, start + ROWS_PER_SHARD)
-        rows = [
-            {**vars(record), "labels": record.labels or [], "prompt": prompt}
-            for record, prompt in zip(records[part], prompts[part], strict=True)
-        ]
+        rows = [{**vars(record), "prompt": prompt} for record, prompt in zip(records[part], prompts[part], strict=True)]
         folder.write_table(f"part-{shard:05d}.parquet", pa.Table.from_pylist(rows, schema=RECORDS))
+
+
+def _findings(cleaned: Cleaned, train: Sequence[int], k: int) -> dict[str, Any]:
+    """Name the findings that at least k train patients have: a rarer word of the source could name a patient."""
+    patients: dict[str, set[str]] = defaultdict(set)
+    for record in (cleaned.records[i] for i in train):
+        for name in record.labels or ():
+            patients[name].add(record.patient_id)
+    shared = sorted(name for name, having in patients.items() if len(having) >= k)
+    return {"findings": shared, "too_rare": len(patients) - len(shared), "k": k}
 
 
 def _counts(cleaned: Cleaned, roles: Sequence[str]) -> dict[str, int]:

@@ -22,9 +22,11 @@ from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.images import pixels
 
 MATCHED_PARTS = 8
-"""Random parts of the gallery of the unseen gallery's size; more would only smooth `matched_scores`."""
+"""Random parts of the larger gallery, of the smaller one's size; more would only smooth the matched scores."""
 
-UNSEEN_COLUMNS = ("matched_scores", "unseen_score", "unseen_patient_id", "unseen_structure_score")
+UNSEEN_COLUMNS = (
+    "matched_scores", "unseen_matched_scores", "unseen_score", "unseen_patient_id", "unseen_structure_score",
+)  # fmt: skip
 
 RECORD_COLUMNS = ["image_id", "patient_id", "image"]
 
@@ -36,7 +38,7 @@ class Match(Stage):
     Output: `<eye>/samples/part-*.parquet` and `<eye>/<role>/part-*.parquet`.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     resumable: ClassVar[bool] = True
     config: MatchConfig
 
@@ -88,11 +90,10 @@ class MatchShard:
         unseen = inputs["unseen"].read_table(columns=RECORD_COLUMNS) if "unseen" in inputs else None
         self.seen = Reference(train, self.eyes, config)
         self.unseen = Reference(unseen, {"auditor": self.eyes["auditor"]}, config) if unseen is not None else None
-        self.parts: list[Gallery] = []
-        if unseen is not None:
-            rng = generator(seed, "matched_parts")
-            rows = [patient_part(self.seen.patient_ids, unseen.num_rows, rng) for _ in range(MATCHED_PARTS)]
-            self.parts = [self.seen.part(part, "auditor") for part in rows]
+        self.parts: list[list[Gallery]] = []
+        if self.unseen is not None:
+            size, rng = min(train.num_rows, len(self.unseen.image_ids)), generator(seed, "matched_parts")
+            self.parts = [both.parts(size, "auditor", rng) for both in (self.seen, self.unseen)]
 
     def __call__(self, name: str) -> int:
         """Match the rows of one shard, decoded once, with every eye that may see them."""
@@ -100,12 +101,15 @@ class MatchShard:
         table = self.queries[role].read_table(shard)
         id_column = "sample_id" if role == "samples" else "image_id"
         table = table.filter(pa.compute.is_valid(table["image"]))
+        eyes = [eye for eye in self.eyes if role != "evaluation" or eye == "auditor"]
+        if not table.num_rows:
+            for eye in eyes:
+                self.out.write_table(f"{eye}/{name}", MATCHES.empty_table())
+            return 0
         images = pixels(table)
         structure, places = self.seen.structure.search(images)
-        for eye, embedder in self.eyes.items():
-            if role == "evaluation" and eye != "auditor":
-                continue
-            embeddings = embedder.embed(images, self.config.batch_size)
+        for eye in eyes:
+            embeddings = self.eyes[eye].embed(images, self.config.batch_size)
             gallery = self.seen.galleries[eye]
             found = gallery.search(embeddings, self.config.top_k)
             columns = {
@@ -127,11 +131,12 @@ class MatchShard:
         """Score against people the model never saw, and against equally large parts of those it saw."""
         if eye != "auditor" or self.unseen is None:
             return {name: pa.nulls(len(images), MATCHES.field(name).type) for name in UNSEEN_COLUMNS}
-        best = [part.search(embeddings, 1).scores[:, 0] for part in self.parts]
+        best = [np.stack([part.search(embeddings, 1).scores[:, 0] for part in side], axis=1) for side in self.parts]
         gallery = self.unseen.galleries[eye]
         found = gallery.search(embeddings, 1)
         return {
-            "matched_scores": list(np.stack(best, axis=1)),
+            "matched_scores": list(best[0]),
+            "unseen_matched_scores": list(best[1]),
             "unseen_score": found.scores[:, 0],
             "unseen_patient_id": [gallery.patient_ids[i] for i in found.indices[:, 0]],
             "unseen_structure_score": self.unseen.structure.search(images)[0],
@@ -151,8 +156,13 @@ class Reference:
             for name, eye in eyes.items()
         }
 
-    def part(self, rows: NDArray[np.int64], eye: str) -> Gallery:
-        """Return some rows of one eye's gallery."""
+    def parts(self, size: int, eye: str, rng: np.random.Generator) -> list[Gallery]:
+        """Return one eye's gallery if it has `size` images, else random parts of it that have."""
+        if size == len(self.image_ids):
+            return [self.galleries[eye]]
+        return [self._part(patient_part(self.patient_ids, size, rng), eye) for _ in range(MATCHED_PARTS)]
+
+    def _part(self, rows: NDArray[np.int64], eye: str) -> Gallery:
         image_ids, patient_ids = ([ids[i] for i in rows] for ids in (self.image_ids, self.patient_ids))
         return Gallery(self.galleries[eye].embeddings[rows], image_ids, patient_ids)
 

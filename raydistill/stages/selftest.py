@@ -19,7 +19,7 @@ from raydistill.data.images import encode_png
 from raydistill.diffusion.sampling import Sampler
 from raydistill.distributed.data import map_shards
 from raydistill.matching.calibration import calibrate
-from raydistill.metrics.filtering import agreement
+from raydistill.metrics.filtering import GENERATED, agreement
 from raydistill.reid.model import ReidEmbedder
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.images import pixels
@@ -55,7 +55,7 @@ class SelfTest(Stage):
     Output: `planted/part-*.parquet`, `agreement/agreement.json`.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     resumable: ClassVar[bool] = True
     config: SelfTestNodeConfig
 
@@ -66,7 +66,7 @@ class SelfTest(Stage):
 
     def run(self, context: Context) -> Outcome:
         """Plant, score, and measure how far the eyes agree on the teacher's samples."""
-        returns = [f"noise_{strength:g}" for strength in self.config.selftest.strengths]
+        returns = [f"{GENERATED}{strength:g}" for strength in self.config.selftest.strengths]
         names = [f"{role}-{treatment}.parquet" for role in ROLES for treatment in (*TREATMENTS, *returns)]
         map_shards(
             PlantShard,
@@ -82,7 +82,7 @@ class SelfTest(Stage):
 
     def _agreement(self, inputs: Mapping[str, Store]) -> list[dict[str, Any]]:
         """Compare the sets that the eyes flag, each at its own threshold for the same FPIR."""
-        flags = {}
+        flags, nearest = {}, _samples(inputs["matches_filter"])["nearest_patient_id"].to_numpy()
         for name, store in inputs.items():
             if name.startswith("matches_"):
                 strangers = (store / "calibration").read_table(columns=["score", "query_patient_id"])
@@ -92,9 +92,16 @@ class SelfTest(Stage):
                     self.config.consistency_fpir,
                     0.95,
                 )
-                scores = (store / "samples").read_table(columns=["query_id", "score"]).sort_by("query_id")
-                flags[name.removeprefix("matches_")] = scores["score"].to_numpy() >= point.threshold
-        return [{"eyes": [a, b], **agreement(flags[a], flags[b])} for a, b in combinations(flags, 2)]
+                flags[name.removeprefix("matches_")] = _samples(store)["score"].to_numpy() >= point.threshold
+        seed = derive_seed(self.seed, "agreement")
+        return [
+            {"eyes": [a, b], **agreement(flags[a], flags[b], nearest, seed=seed)} for a, b in combinations(flags, 2)
+        ]
+
+
+def _samples(matches: Store) -> pa.Table:
+    columns = ["query_id", "score", "nearest_patient_id"]
+    return (matches / "samples").read_table(columns=columns).sort_by("query_id")
 
 
 class PlantShard:
@@ -124,13 +131,13 @@ class PlantShard:
     def _treat(
         self, images: NDArray[np.uint8], prompts: list[str], treatment: str, seeds: list[int]
     ) -> NDArray[np.uint8]:
-        if not treatment.startswith("noise_"):
+        if not treatment.startswith(GENERATED):
             return distort(images, treatment, seeds)
         return self.sampler.noise_and_denoise(
             images,
             prompts,
             seeds,
-            strength=float(treatment.removeprefix("noise_")),
+            strength=float(treatment.removeprefix(GENERATED)),
             num_inference_steps=self.config.selftest.num_inference_steps,
             batch_size=self.config.match.batch_size,
         )

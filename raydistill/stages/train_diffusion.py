@@ -4,12 +4,12 @@ import json
 import tempfile
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from raydistill.core.config import Config, DiffusionConfig
-from raydistill.core.errors import InputError
+from raydistill.core.errors import NothingToDo
 from raydistill.core.store import Store
 from raydistill.diffusion import components
 from raydistill.diffusion.objective import DiffusionObjective
@@ -18,6 +18,7 @@ from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.images import pixels, read_kept
 
 MARKER = "raydistill.json"
+ENCODED = "encoded"
 ENCODE_BATCH = 64
 
 
@@ -33,11 +34,16 @@ class TrainDiffusion(Stage):
         share_of_batch(self.config.optimizer, self.config.compute)
         components.check_start(self.config, config.ingest.resolution)
 
+    def key_config(self) -> dict[str, Any]:
+        """Put the content of the weights that training starts from into the key, in place of their address."""
+        dumped = {name: value for name, value in super().key_config().items() if name != "pretrained"}
+        return {**dumped, "start": components.weights_provenance(self.config)["sha256"]}
+
     def run(self, context: Context) -> Outcome:
         """Encode images and prompts once, train on the latents, export a Stable Diffusion folder."""
         rows = self._encode(context)
         job = TrainJob(
-            make_objective=partial(_objective, context.work, self.config, context.seed),
+            make_objective=partial(_objective, context.work / ENCODED, self.config, context.seed),
             optimizer=self.config.optimizer,
             deepspeed=self.config.deepspeed,
             compute=self.config.compute,
@@ -48,22 +54,21 @@ class TrainDiffusion(Stage):
         )
         history = train(job, context.cluster, context.progress)
         touched = sorted(entry.node for entry in context.manifests.values())
-        public = components.weights_provenance(self.config)
-        context.out.write_json(f"model/{MARKER}", {"trained_on": touched, "started_from": public})
+        start = components.weights_provenance(self.config)
+        private = trained_on(self.config.pretrained)
+        context.out.write_json(f"model/{MARKER}", {"trained_on": touched, "started_from": start})
         epochs = self.config.optimizer.steps * self.config.optimizer.batch_size / rows
-        facts = {"final_loss": history["loss"][-1][1], "epochs": round(epochs, 1), "started_from": public}
-        return Outcome(counts={"images": rows}, facts=facts)
+        facts = {"final_loss": history["loss"][-1][1], "epochs": round(epochs, 1)}
+        return Outcome(counts={"images": rows}, facts={**facts, "started_from": start, "start_trained_on": private})
 
     def _encode(self, context: Context) -> int:
-        """Write the initial model, latents and token ids to the work folder, unless an earlier attempt did."""
-        if context.work.exists("encoded.json"):
-            return int(context.work.read_json("encoded.json")["rows"])
+        """Write the initial model, latents and token ids below the work folder, unless an earlier attempt did."""
+        encoded = context.work / ENCODED
+        if encoded.exists("rows.json"):
+            return int(encoded.read_json("rows.json")["rows"])
         table = read_kept(context.inputs, ["image", "prompt"])
-        if table.num_rows < self.config.optimizer.batch_size:
-            raise InputError(
-                f"{self.node}: {table.num_rows} images can't fill a batch of {self.config.optimizer.batch_size}; "
-                "for a student: sample more, loosen the filter, or train a teacher that memorises less"
-            )
+        if not table.num_rows:
+            raise NothingToDo(f"{self.node} has no image to learn from: the filter kept no sample")
         images = pixels(table)
         with tempfile.TemporaryDirectory(prefix="raydistill-") as name:
             folder = Path(name)
@@ -75,14 +80,14 @@ class TrainDiffusion(Stage):
                 flipped = components.encode_images(model.vae, images[:, :, ::-1], ENCODE_BATCH)
                 np.save(folder / "flipped.npy", flipped)
             np.save(folder / "ids.npy", components.tokenize(model.tokenizer, table["prompt"].to_pylist()))
-            context.work.upload(folder)
-        context.work.write_json("encoded.json", {"rows": table.num_rows})
+            encoded.upload(folder)
+        encoded.write_json("rows.json", {"rows": table.num_rows})
         return table.num_rows
 
 
-def _objective(work: Store, config: DiffusionConfig, seed: int) -> DiffusionObjective:
-    """Build the objective on a worker from what `_encode` left in the work folder."""
-    folder = work.keep_local()
+def _objective(encoded: Store, config: DiffusionConfig, seed: int) -> DiffusionObjective:
+    """Build the objective on a worker from what `_encode` left."""
+    folder = encoded.keep_local()
     flipped = folder / "flipped.npy"
     return DiffusionObjective(
         folder / "initial",

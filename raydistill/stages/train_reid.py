@@ -22,7 +22,7 @@ class TrainReid(Stage):
     def check(self, config: Config) -> None:
         """Refuse a batch that cuts patients, and a backbone that can't take the images."""
         share = share_of_batch(self.config.optimizer, self.config.compute)
-        check_whole_patients(share, self.config.images_per_patient, f"{self.node}: a worker's share of the batch,")
+        check_whole_patients(share, self.config.images_per_patient, "a worker's share of the batch,")
         check_backbone(self.config.backbone, config.ingest.resolution)
 
     def run(self, context: Context) -> Outcome:

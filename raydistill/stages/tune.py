@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raydistill.core.config import EvaluateConfig, Section, TuneConfig
+from raydistill.core.errors import NothingToDo
 from raydistill.core.store import Store
 from raydistill.diffusion.features import public_features
 from raydistill.distributed.tune import Search, search
@@ -44,7 +45,7 @@ class Evidence:
         strangers: the filter's matches of calibration images.
         judge_scores: (N,) the judge's scores of the samples, with `judge_patients` (N,) nearest by it.
         judge_strangers: (M,) the judge's scores of calibration images, with `stranger_patients` (M,).
-        features: (N, D) float32 of the samples; `labels` (N, F) what was asked of them.
+        features: (N, D) float32 of the samples; `labels` (N, F) what was asked of them, where `has_labels` (N,).
         test_features: (M, D) float32 of calibration images; `test_labels` (M, F), `test_patients` (M,).
     """
 
@@ -56,6 +57,7 @@ class Evidence:
     stranger_patients: NDArray[Any]
     features: NDArray[np.float32]
     labels: NDArray[np.float32]
+    has_labels: NDArray[np.bool_]
     test_features: NDArray[np.float32]
     test_labels: NDArray[np.float32]
     test_patients: NDArray[Any]
@@ -67,7 +69,7 @@ class Tune(Stage):
     Output: `policy/policy.json`, `trials/part-00000.parquet`.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     config: TuneNodeConfig
 
     def run(self, context: Context) -> Outcome:
@@ -80,7 +82,7 @@ class Tune(Stage):
             seed=context.seed,
         )
         trials = search(evaluate_setting, {"config": self.config}, evidence, space, context.work, context.progress)
-        table = pd.DataFrame(trials).sort_values("trial_id", ignore_index=True)
+        table = pd.DataFrame(trials).sort_values(["target_fpir", "near_copy_fpir"], ignore_index=True)
         table["chosen"] = table.index == choose(table)
         best = table[table["chosen"]].iloc[0]
         policy = policy_at(
@@ -101,7 +103,7 @@ class Tune(Stage):
 def choose(table: pd.DataFrame) -> int:
     """Return the row of the best trial: most useful among the feasible, else the one nearest to feasible.
 
-    Equal objectives go to the setting that keeps less risk, then to the earlier trial.
+    Equal objectives go to the setting with less risk, then to the one that comes first in the table.
     """
     order = table.sort_values(["objective", "risk_high"], ascending=[False, True], kind="stable")
     return int(order.index[0])
@@ -116,8 +118,9 @@ def evaluate_setting(setting: dict[str, float], evidence: Evidence, config: Tune
         config: bounds and estimators.
 
     Returns:
-        `objective` to maximise, with `kept_share`, `utility` (macro AUROC), `risk` and `risk_high` (the judge's excess
-        risk of what is kept and its upper bound), `feasible` and the setting.
+        `objective` to maximise, with `kept_share`, `utility` (macro AUROC; NaN in a cohort without findings, where the
+        share that is kept is maximised), `risk` and `risk_high` (the judge's excess risk of what is kept and its upper
+        bound), `feasible` and the setting.
     """
     limits, how = config.tune, config.evaluate
     policy: Policy = policy_at(evidence.strangers, setting["target_fpir"], setting["near_copy_fpir"], how.confidence)
@@ -126,7 +129,7 @@ def evaluate_setting(setting: dict[str, float], evidence: Evidence, config: Tune
     risk, risk_high = _risk(evidence, keep, how)
     utility = _utility(evidence, keep, how)
     excess = max(0.0, risk_high - limits.max_excess_risk) + max(0.0, limits.min_kept_share - kept_share)
-    feasible = excess == 0.0 and utility is not None
+    feasible = excess == 0.0
     return {
         **setting,
         "kept_share": kept_share,
@@ -134,7 +137,7 @@ def evaluate_setting(setting: dict[str, float], evidence: Evidence, config: Tune
         "risk": risk,
         "risk_high": risk_high,
         "feasible": feasible,
-        "objective": float(utility) if feasible and utility is not None else INFEASIBLE - excess,
+        "objective": (kept_share if utility is None else utility) if feasible else INFEASIBLE - excess,
     }
 
 
@@ -157,10 +160,11 @@ def _risk(evidence: Evidence, keep: NDArray[np.bool_], how: EvaluateConfig) -> t
 
 
 def _utility(evidence: Evidence, keep: NDArray[np.bool_], how: EvaluateConfig) -> float | None:
-    """Return the macro AUROC on calibration patients of a linear probe fitted on the kept samples."""
-    if keep.sum() < 2:
+    """Return the macro AUROC on calibration patients of a linear probe fitted on the kept samples; None without any."""
+    taught = keep & evidence.has_labels
+    if not taught.any() or not evidence.test_labels.size:
         return None
-    probe = FindingsProbe().fit(evidence.features[keep], evidence.labels[keep])
+    probe = FindingsProbe().fit(evidence.features[taught], evidence.labels[taught])
     return macro_auroc(
         evidence.test_labels,
         probe.predict(evidence.test_features),
@@ -175,9 +179,12 @@ def read_evidence(context: Context) -> Evidence:
     """Read and compute once what all trials share."""
     inputs = context.inputs
     samples = inputs["samples"].read_table(columns=["sample_id", "image", "labels"])
-    samples = samples.filter(pa.compute.is_valid(samples["image"])).sort_by("sample_id")
+    samples = samples.filter(samples["image"].is_valid()).sort_by("sample_id")
+    if not samples.num_rows:
+        raise NothingToDo("no sample to filter: the teacher made no image")
     real = inputs["calibration"].read_table(columns=["image", "labels", "patient_id"])
-    findings = inputs["findings"].read_json("cohort.json")["findings"]
+    real = real.filter(real["labels"].is_valid())
+    findings = inputs["findings"].read_json("findings.json")["findings"]
     matches = _sorted(inputs["matches"] / "samples")
     strangers = (inputs["matches"] / "calibration").read_table()
     judge, judge_strangers = _sorted(inputs["judge"] / "samples"), (inputs["judge"] / "calibration").read_table()
@@ -189,8 +196,9 @@ def read_evidence(context: Context) -> Evidence:
         judge_strangers=judge_strangers["score"].to_numpy(),
         stranger_patients=judge_strangers["query_patient_id"].to_numpy(),
         features=public_features(pixels(samples)),
-        labels=label_matrix(samples["labels"].to_pylist(), findings),
-        test_features=public_features(pixels(real)),
+        labels=label_matrix([labels or [] for labels in samples["labels"].to_pylist()], findings),
+        has_labels=samples["labels"].is_valid().to_numpy(),
+        test_features=public_features(pixels(real)) if real.num_rows else np.zeros((0, 0), np.float32),
         test_labels=label_matrix(real["labels"].to_pylist(), findings),
         test_patients=real["patient_id"].to_numpy(),
     )

@@ -32,7 +32,7 @@ def test_overrides_have_types_and_win(tmp_path):
         ("seed", "must look like section.key=value"),
         ("seed.deeper=1", "seed.*valid integer|seed is a value"),
         ("source.kind=dicom", "source: .*'parquet'"),
-        ("source.path=x.parquet", r"unknown key source.phantom.path"),
+        ("source.patients=5", r"unknown key source.phantom.patients"),
         ("eyes.auditor.backbone.kind=resnet", "graded by its own filter"),
         ("name=a/b", "name: .*pattern"),
     ],
@@ -41,6 +41,43 @@ def test_mistakes_are_named_in_one_line(override, message):
     with pytest.raises(ConfigError, match=message) as error:
         load_config(None, ["source.kind=phantom", override])
     assert "\n" not in str(error.value)
+
+
+ANCHORS = """
+eyes:
+  filter: {seed: 1, optimizer: &eye {steps: 50}}
+  judge: {seed: 2, optimizer: *eye}
+teacher: &model {optimizer: {steps: 600}}
+student: *model
+"""
+
+
+def test_an_override_changes_what_it_names_and_nothing_that_shares_its_yaml(tmp_path):
+    path = tmp_path / "anchors.yaml"
+    path.write_text(ANCHORS)
+    config = load_config(path, ["teacher.optimizer.steps=5", "eyes.filter.optimizer.steps=7"])
+    assert (config.teacher.optimizer.steps, config.student.optimizer.steps) == (5, 600)
+    assert [eye.optimizer.steps for eye in (config.eyes.filter, config.eyes.judge)] == [7, 50]
+
+
+def test_what_an_override_leaves_alone_stays_at_its_own_default():
+    default = Config()
+    overrides = ["teacher.optimizer.steps=5", "eyes.judge.embedding_dim=64", "eyes.filter.compute.num_cpus=2"]
+    config = load_config(None, overrides)
+    assert config.teacher.optimizer == default.teacher.optimizer.model_copy(update={"steps": 5})
+    assert config.eyes.judge == default.eyes.judge.model_copy(update={"embedding_dim": 64})
+    assert config.eyes.filter.compute.num_workers == default.eyes.filter.compute.num_workers
+
+
+def test_any_configuration_takes_another_cohort(tmp_path):
+    path = tmp_path / "demo.yaml"
+    path.write_text("source: {kind: phantom, num_patients: 9}")
+    assert load_config(path, ["source.path=x.parquet"]).source.model_dump() == {"kind": "parquet", "path": "x.parquet"}
+    (tmp_path / "metadata.csv").write_text("")
+    assert load_config(path, [f"source.path={tmp_path}"]).source.kind == "image_folder"
+    changed = load_config(path, ["source.kind=image_folder", "source.path=y"])
+    assert changed.source.model_dump() == {"kind": "image_folder", "path": "y"}
+    assert load_config(path, ["source.num_patients=10"]).source.num_patients == 10
 
 
 def test_a_missing_file_and_broken_yaml_are_named(tmp_path):

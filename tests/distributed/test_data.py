@@ -3,6 +3,7 @@
 import pytest
 
 from raydistill.core.config import Compute
+from raydistill.core.errors import RaydistillError
 from raydistill.core.store import Store
 from raydistill.distributed.data import map_shards, shard_names
 from tests.distributed.toys import WriteShard
@@ -29,7 +30,7 @@ def test_only_missing_shards_are_made(local_ray, tmp_path):
 
 def test_a_shard_that_fails_leaves_the_others_and_is_named(local_ray, tmp_path):
     out, names = Store.open(str(tmp_path)), shard_names(30, 10)
-    with pytest.raises(Exception, match="can't make part-00002"):
+    with pytest.raises(RaydistillError, match=r"can't be made: ValueError: can't make part-00002\.parquet$"):
         map_shards(
             WriteShard,
             {"out": out, "bad": names[2]},

@@ -16,7 +16,7 @@ from raydistill.runner import Runner
 from raydistill.summary import summarise
 
 SECRET = "PATIENT-ZQX"
-"""Every planted patient id and image id holds it."""
+"""Every planted patient id, image id and real prompt holds it."""
 
 FINDINGS = ("cardiomegaly", "effusion", "nodule", "pneumothorax")
 THRESHOLD, NEAR = 0.82, 0.9
@@ -100,9 +100,10 @@ class Builder:
         }  # fmt: skip
         return pa.table({f.name: columns.get(f.name, pa.nulls(count, f.type)) for f in MATCHES}, schema=MATCHES)
 
-    def eye(self, eye, samples, top):
+    def eye(self, eye, samples, scores):
         made = samples.filter(pa.compute.is_valid(samples["image"]))["sample_id"].to_pylist()
-        tables = {f"{eye}/samples/part-00000.parquet": self.matches(made, pa.nulls(len(made), pa.string()), 0.3, top)}
+        found = self.matches(made, pa.nulls(len(made), pa.string()), *scores)
+        tables = {f"{eye}/samples/part-00000.parquet": found}
         for role, high in (("probe", 1.0), ("calibration", 0.85), ("evaluation", 0.86)):
             real = self.real[role]
             found = self.matches(real["image_id"], real["patient_id"], 0.6 if role == "probe" else 0.25, high)
@@ -136,12 +137,13 @@ class Builder:
         return pa.Table.from_pylist(rows)
 
 
-def build(folder, config=None, verdict="pass", samples=48):
-    """Write a whole run; return its runner and summary."""
+def build(folder, config=None, verdict="pass", samples=48, teacher_scores=(0.3, 1.0), student_scores=(0.3, 0.87)):
+    """Write a whole run, its samples' scores drawn from these ranges; return its runner and summary."""
     b = Builder(folder, config, samples)
     b.real = {role: b.records(role, count) for role, count in ROLES.items()}
     b.train = b.real["train"]
-    b.artifact("ingest", {f"{r}/part-00000.parquet": t for r, t in b.real.items()}, counts=dict(ROLES))
+    facts = {"images": ROLES, "patients": {role: len(set(t["patient_id"].to_pylist())) for role, t in b.real.items()}}
+    b.artifact("ingest", {f"{r}/part-00000.parquet": t for r, t in b.real.items()}, counts=dict(ROLES), facts=facts)
     for node in ("reid_filter", "reid_judge", "reid_auditor"):
         b.artifact(node, files={"history.json": {"loss": [[1, 2.0]]}}, inputs=["ingest"])
     teacher, student = b.requests("teacher_samples"), b.requests("student_samples")
@@ -152,11 +154,15 @@ def build(folder, config=None, verdict="pass", samples=48):
         }
         marker = {"model/raydistill.json": {"trained_on": [f"{node}_x"]}}
         b.artifact(node, files=model | marker, counts={"images": 60}, facts={"epochs": epochs, "started_from": {}})
-    b.artifact("teacher_samples", {"samples/part-00000.parquet": teacher})
+    b.artifact("teacher_samples", {"samples/part-00000.parquet": teacher}, counts={"rows": samples, "failed": 1})
     halves = [student.slice(0, samples // 2), student.slice(samples // 2)]
-    b.artifact("student_samples", {f"samples/part-{i:05d}.parquet": half for i, half in enumerate(halves)})
-    t_match = b.eye("filter", teacher, 1.0) | b.eye("auditor", teacher, 1.0)
-    s_match = b.eye("filter", student, 0.87) | b.eye("auditor", student, 0.87)
+    b.artifact(
+        "student_samples",
+        {f"samples/part-{i:05d}.parquet": half for i, half in enumerate(halves)},
+        counts={"rows": samples, "failed": 1},
+    )
+    t_match = b.eye("filter", teacher, teacher_scores) | b.eye("auditor", teacher, teacher_scores)
+    s_match = b.eye("filter", student, student_scores) | b.eye("auditor", student, student_scores)
     b.artifact("teacher_matches", t_match)
     b.artifact("student_matches", s_match)
     filtering(b, teacher, student, t_match, s_match)
@@ -178,7 +184,7 @@ def filtering(b, teacher, student, t_match, s_match):
         {
             "trial_id": f"{i:08x}", "target_fpir": 0.01 * (i + 1), "near_copy_fpir": 0.005 * (i + 1),
             "kept_share": 0.95 - 0.07 * i, "utility": None if i == 11 else 0.78 - 0.012 * i + 0.02 * (i % 3),
-            "risk": 0.2 / (i + 1), "risk_high": 0.32 / (i + 1), "feasible": 2 < i < 11, "chosen": i == 4,
+            "risk": 0.2 / (i + 1), "risk_high": 0.32 / (i + 1), "feasible": 2 < i < 11, "chosen": i == 3,
         }
         for i in range(12)
     ]  # fmt: skip
@@ -208,25 +214,26 @@ def evaluations(b, t_match, s_match):
                 score, patient, control["score"].to_numpy(), control["query_patient_id"].to_numpy(), THRESHOLD
             )
             metrics["max_similarity"] = max_similarity(score, control["score"].to_numpy())
-            metrics["near_copy_rate"] = metrics["reidentification_rate"].model_copy(update={"value": 0.01 * rank})
+            near = rates(*near_copy_arguments(samples, control), NEAR)
+            metrics |= {"near_copy_rate": near["reidentification_rate"], "near_copy_excess": near["excess_risk"]}
             metrics["membership_auc"] = insufficient("8 patients; 30 are needed", n=8, unit="area")
             flagged = score >= THRESHOLD
             audit = samples.select(["query_id", "score", "structure_score", "nearest_image_id", "nearest_patient_id"])
             audit = audit.append_column("flagged", pa.array(flagged))
-            tables["tables/audit.parquet"] = audit.append_column("near_copy", pa.array(~flagged & (score > 0.8)))
+            copies = samples["structure_score"].to_numpy() >= NEAR
+            tables["tables/audit.parquet"] = audit.append_column("near_copy", pa.array(copies))
             sexes = {"sex": ["female" if i % 2 else "male" for i in range(len(score))], "view": ["pa"] * len(score)}
             tables["tables/subgroups.parquet"] = subgroup_rates(flagged, patient, sexes)
             files["operating_point.json"] = {"identity": {"threshold": THRESHOLD}, "structure": {"threshold": NEAR}}
         for name, value in (("utility_auroc", 0.81), ("frechet_distance", 12.5), ("precision", 0.71), ("recall", 0.42)):
-            spread = (value - 0.05, value + 0.06)
+            value -= 0.03 * rank
+            spread = None if rank == 3 and name == "recall" else (value - 0.05, value + 0.06)
             metrics[name] = MetricResult(
-                value=value - 0.03 * rank, interval=None if rank == 3 and name == "recall" else spread, n=40,
+                value=value, interval=spread, n=40,
                 unit="share of images" if name in ("precision", "recall") else "area", estimator="patient bootstrap",
                 control=0.9, reference="Somebody et al. 2020",
             )  # fmt: skip
-        found = {
-            f: metrics["utility_auroc"].model_copy(update={"value": 0.7 + 0.01 * i}) for i, f in enumerate(FINDINGS)
-        }
+        found = dict.fromkeys(FINDINGS, metrics["utility_auroc"])
         found["device"] = insufficient("one positive", n=40, unit="area")
         tables["tables/by_finding.parquet"] = results_table(found)
         tables["predictions/part-00000.parquet"] = pa.table({"image_id": b.real["evaluation"]["image_id"]})
@@ -234,24 +241,29 @@ def evaluations(b, t_match, s_match):
         b.artifact(node, tables, files | {"metrics.json": dump(metrics)}, {"images": 47, "evaluation_patients": 20})
 
 
+REASONS = {
+    "pass": "student.excess_risk is 0.021 (95 % interval 0 to 0.043) and keeps the budget of at most 0.05.",
+    "insufficient_evidence": "student.membership_auc has no value (insufficient: 8 patients; 30 are needed); its budget is at most 0.6.",
+    "fail": "selftest.sensitivity is 0.62 (95 % interval 0.55 to 0.69) and breaks the budget of at least 0.8.",
+}
+
+
 def decide(b, verdict):
-    """The decision with one reason of each kind."""
-    reasons = [
-        "student.excess_risk is 0.021 (95 % interval 0 to 0.043) and keeps the budget of at most 0.05.",
-        "student.membership_auc has no value (insufficient: 8 patients; 30 are needed); its budget is at most 0.6.",
-        "selftest.sensitivity is 0.62 (95 % interval 0.55 to 0.69) and breaks the budget of at least 0.8.",
-    ]
-    certificate = {
-        "schema": 1,
-        "verdict": verdict,
-        "reasons": reasons,
-        "student": {"key": "0123456789abcdef", "touched_real_data": []},
-    }
-    certificate["limits"] = "No formal guarantee."
+    """The decision, with the reason that made it and one that didn't."""
+    reasons = list(dict.fromkeys([REASONS[verdict], REASONS["pass"]]))
     decision = {"verdict": verdict, "reasons": reasons}
+    student = {"key": "0123456789abcdef", "touched_real_data": []}
+    certificate = {"schema": 1, **decision, "student": student, "limits": "No formal guarantee."}
     b.artifact(
         "decision", files={"verdict.json": decision, "certificate.json": certificate}, inputs=["student", "verdicts"]
     )
+
+
+def near_copy_arguments(samples, control):
+    """What the rate of near-copies is computed from."""
+    named = (samples, "structure_score"), (samples, "nearest_patient_id")
+    others = (control, "structure_score"), (control, "query_patient_id")
+    return [table[column].to_numpy() for table, column in (*named, *others)]
 
 
 def dump(metrics):

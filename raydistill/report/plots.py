@@ -1,0 +1,238 @@
+"""The drawings of the page. They hold aggregates, never a row of a patient."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+
+from raydistill.report.figures import (
+    COLOURS,
+    GREY,
+    INK,
+    SKY,
+    VERMILION,
+    Cell,
+    Figure,
+    Series,
+    faint,
+    interval,
+    layout,
+    marker,
+    reach,
+    text,
+    vertical,
+)
+
+BINS = 60
+ROW_PX = 34
+ASIDE = 1.03
+LEAST_SPAN = 0.1
+"""Of an axis of utility: settings that hardly differ must not look far apart."""
+
+TRIAL = (
+    "trial_id", "target_fpir", "near_copy_fpir", "kept_share", "utility", "risk", "risk_high", "feasible", "chosen",
+)  # fmt: skip
+"""Columns of the search's table of trials, as shown."""
+
+
+def dots(
+    name: str,
+    title: str,
+    caption: str,
+    series: Sequence[Series],
+    *,
+    unit: str,
+    lines: Mapping[str, float] | None = None,
+    percent: bool = False,
+) -> Figure:
+    """Draw estimates with intervals, one line a label and the series side by side on it.
+
+    Args:
+        name: anchor.
+        title: what is shown.
+        caption: how to read it.
+        series: drawn top to bottom within a label.
+        unit: title of the value axis.
+        lines: names and places of vertical lines.
+        percent: write the axis in percent.
+    """
+    known = [Series(one.name, [point for point in one.points if point.value is not None]) for one in series]
+    known = [one for one in known if one.points]
+    labels = list(dict.fromkeys(point.label for one in known for point in one.points))
+    places, most = _places(labels, known)
+    plot = go.Figure()
+    for one in known:
+        drawn = one.points
+        plot.add_scatter(
+            x=[p.value for p in drawn],
+            y=[places[one.name, p.label] for p in drawn],
+            error_x={
+                "type": "data", "symmetric": False, "thickness": 2, "width": 4,
+                "array": [reach(p.high, p.value) for p in drawn],
+                "arrayminus": [reach(p.value, p.low) for p in drawn],
+            },
+            customdata=[[text(p.label), interval(p), "" if p.n is None else f"n = {p.n}"] for p in drawn],
+            hovertemplate=one.name
+            + ": %{customdata[0]}<br>%{x:.4g} %{customdata[1]}<br>%{customdata[2]}<extra></extra>",
+            mode="markers",
+            name=one.name,
+            marker=marker(one.name),
+        )  # fmt: skip
+    layout(plot, ROW_PX * len(labels) * (0.5 + 0.5 * most))
+    plot.update_yaxes(
+        tickvals=list(range(len(labels))), ticktext=[text(label) for label in labels],
+        range=[len(labels) - 0.4, -0.6], showgrid=False,
+    )  # fmt: skip
+    plot.update_xaxes(title_text=unit, tickformat=".0%" if percent else None)
+    vertical(plot, lines or {})
+    header = ("set", "of", "value", "low", "high", "n", "why no value")
+    rows = [(one.name, p.label, p.value, p.low, p.high, p.n, p.note) for one in series for p in one.points]
+    shown = len(header) if any(row[-1] for row in rows) else len(header) - 1
+    return Figure(name, title, caption, plot, header[:shown], [row[:shown] for row in rows])
+
+
+def ridges(
+    name: str, title: str, caption: str, scores: Mapping[str, NDArray[np.float32]], lines: Mapping[str, float]
+) -> Figure:
+    """Draw distributions below one another on one score axis.
+
+    Args:
+        name: anchor.
+        title: what is shown.
+        caption: how to read it.
+        scores: (N,) each, in [-1, 1]; keys such as `teacher samples` begin with a name of `COLOURS`.
+        lines: names and places of vertical lines, thresholds usually; the first splits the table's last column.
+    """
+    low = min([*(float(values.min()) for values in scores.values()), *lines.values()])
+    high = max([1.0, *(float(values.max()) for values in scores.values())])
+    edges = np.linspace(low, high + 1e-6, BINS + 1)
+    plot, rows = go.Figure(), []
+    for rank, (label, values) in enumerate(scores.items()):
+        heights = np.histogram(values, edges)[0] / len(values)
+        colour, base = COLOURS[label.split()[0]], len(scores) - 1 - rank
+        plot.add_scatter(
+            x=[low, *edges.round(6).tolist()],
+            y=[base, *(base + 0.85 * heights / max(heights.max(), 1e-9)).round(4).tolist(), base],
+            customdata=[0.0, *heights.round(5).tolist(), 0.0],
+            hovertemplate=f"{label}: %{{customdata:.1%}} near %{{x:.3f}}<extra></extra>",
+            line={"shape": "hv", "color": colour, "width": 1.5}, name=label, showlegend=False,
+            fill="toself", fillcolor=faint(colour),
+        )  # fmt: skip
+        quantiles = [float(q) for q in np.quantile(values, [0.5, 0.95, 0.99, 1.0])]
+        beyond = float((values >= next(iter(lines.values()))).mean()) if lines else None
+        rows.append((label, len(values), *quantiles, beyond))
+    layout(plot, 62 * len(scores))
+    plot.update_yaxes(
+        tickvals=[i + 0.3 for i in range(len(scores))], ticktext=list(scores)[::-1], range=[-0.1, len(scores)],
+        showgrid=False,
+    )  # fmt: skip
+    plot.update_xaxes(title_text="score (largest similarity to the gallery)")
+    vertical(plot, lines, "top")
+    header = ("set", "n", "median", "95 %", "99 %", "max", "at or above threshold")
+    return Figure(name, title, caption, plot, header, rows)
+
+
+def frontier(name: str, title: str, caption: str, trials: Sequence[Mapping[str, Cell]], max_risk: float) -> Figure:
+    """Draw the trials of the Tune search: risk against utility, or the share kept where no utility was measured."""
+    known = [t for t in trials if _finite(t.get("risk_high"))]
+    height = "utility" if any(_finite(t.get("utility")) for t in known) else "kept_share"
+    known = [t for t in known if _finite(t.get(height))]
+    plot = go.Figure()
+    plot.add_scatter(
+        x=[t["risk_high"] for t in known], y=[t[height] for t in known], mode="markers", showlegend=False,
+        customdata=[[t.get(column) for column in TRIAL] for t in known],
+        hovertemplate="trial %{customdata[0]}<br>target FPIR %{customdata[1]:.3g}, near-copy FPIR %{customdata[2]:.3g}"
+        "<br>kept %{customdata[3]:.1%}<br>AUROC %{customdata[4]:.3f}, excess risk at most %{x:.3f}<extra></extra>",
+        marker={
+            "size": 13, "color": [t.get("kept_share") for t in known], "colorscale": "Cividis",
+            "cmin": 0, "cmax": 1, "symbol": ["circle" if t.get("feasible") else "x-thin-open" for t in known],
+            "line": {"width": [1 if t.get("feasible") else 3 for t in known], "color": INK},
+            "colorbar": {"title": {"text": "kept<br> "}, "thickness": 10, "tickformat": ".0%", "outlinewidth": 0},
+        },
+    )  # fmt: skip
+    chosen = [t for t in known if t.get("chosen")]
+    plot.add_scatter(
+        x=[t["risk_high"] for t in chosen], y=[t[height] for t in chosen], mode="markers", name="chosen",
+        marker={"size": 24, "symbol": "circle-open", "color": VERMILION, "line": {"width": 3}}, hoverinfo="skip",
+    )  # fmt: skip
+    layout(plot, 340)
+    plot.update_xaxes(title_text="judge's excess risk, upper bound")
+    axis = {"utility": "findings AUROC", "kept_share": "share kept (no AUROC was measured)"}[height]
+    plot.update_yaxes(title_text=axis, range=_around([float(str(t[height])) for t in known]))
+    vertical(plot, {"allowed": max_risk})
+    rows = [[_number(t.get(column)) for column in TRIAL] for t in trials]
+    return Figure(name, title, caption, plot, TRIAL, rows)
+
+
+def path(
+    name: str, title: str, caption: str, series: Sequence[Series], epochs: Mapping[str, float], control: float | None
+) -> Figure:
+    """Draw rates over how often each model saw its images, one point a series, on a logarithmic axis."""
+    plot, seen = go.Figure(), sorted({epochs[one.name] for one in series})
+    for rank, one in enumerate(series):
+        point = one.points[0]
+        # Models that saw their images equally often would hide one another.
+        aside = 1.0 if len(seen) == len(series) else ASIDE**rank
+        plot.add_scatter(
+            x=[epochs[one.name] * aside], y=[point.value], mode="markers", name=one.name, marker=marker(one.name),
+            error_y={
+                "type": "data", "symmetric": False, "thickness": 2, "width": 4,
+                "array": [reach(point.high, point.value)], "arrayminus": [reach(point.value, point.low)],
+            },
+            hovertemplate=f"{one.name}: %{{y:.3g}} {interval(point)}<br>{epochs[one.name]:g} epochs<extra></extra>",
+        )  # fmt: skip
+    layout(plot, 260)
+    plot.update_xaxes(
+        type="log", title_text="epochs: times each image was seen", tickvals=seen, ticktext=[f"{e:g}" for e in seen],
+        range=[math.log10(seen[0] / 2), math.log10(seen[-1] * 2)],
+    )  # fmt: skip
+    high = max([1e-9, *(one.points[0].high or one.points[0].value or 0.0 for one in series), control or 0.0])
+    plot.update_yaxes(title_text="re-identification rate", tickformat=".0%", range=[-0.02 * high, 1.1 * high])
+    if control is not None:
+        plot.add_hline(y=control, line={"color": GREY, "width": 1.5, "dash": "dash"}, annotation={"text": "control"})
+    rows = [(s.name, epochs[s.name], s.points[0].value, s.points[0].low, s.points[0].high, control) for s in series]
+    return Figure(name, title, caption, plot, ("model", "epochs", "rate", "low", "high", "control"), rows)
+
+
+def bars(name: str, title: str, caption: str, seconds: Mapping[str, float]) -> Figure:
+    """Draw the seconds of every node, first to last."""
+    plot = go.Figure()
+    plot.add_bar(
+        x=list(seconds.values()), y=list(seconds), orientation="h", marker={"color": SKY},
+        hovertemplate="%{y}: %{x:.1f} s<extra></extra>",
+    )  # fmt: skip
+    layout(plot, 26 * len(seconds))
+    plot.update_yaxes(autorange="reversed", showgrid=False)
+    plot.update_xaxes(title_text="seconds")
+    return Figure(name, title, caption, plot, ("node", "seconds"), list(seconds.items()))
+
+
+def _places(labels: Sequence[str], series: Sequence[Series]) -> tuple[dict[tuple[str, str], float], int]:
+    """Place the series that share a label side by side around its line; also how many share the fullest one."""
+    places, most = {}, 1
+    for line, label in enumerate(labels):
+        here = [one.name for one in series if any(point.label == label for point in one.points)]
+        most = max(most, len(here))
+        places.update(
+            {(name, label): line + (i - (len(here) - 1) / 2) * 0.7 / len(here) for i, name in enumerate(here)}
+        )
+    return places, most
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _number(value: Cell) -> Cell:
+    """Turn a number that isn't one, as Parquet keeps what a trial couldn't measure, into None."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _around(values: Sequence[float]) -> list[float] | None:
+    """Return a range that holds all values with some room, and isn't narrower than `LEAST_SPAN`."""
+    if not values:
+        return None
+    room = max(0.1 * (max(values) - min(values)), (LEAST_SPAN - max(values) + min(values)) / 2)
+    return [min(values) - room, max(values) + room]

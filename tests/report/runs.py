@@ -1,0 +1,34 @@
+"""Runs that aren't whole: unfinished, or with nodes that had nothing to do."""
+
+from raydistill.summary import summarise
+from tests.report.builder import NODES
+
+NOTHING_KEPT = "student has no image to learn from: the filter kept no sample"
+SKIPPED = (
+    "student", "student_samples", "student_matches", "student_verdicts", "filtered_evaluation", "student_evaluation",
+)  # fmt: skip
+
+
+def unfinished(runner, finished):
+    """Take a run back to the moment when only its first nodes were finished; return the summary of that moment."""
+    runner.manifests = {node: runner.manifests[node] for node in NODES[:finished]}
+    states = {node: "done" if node in runner.manifests else "pending" for node in NODES}
+    if finished < len(NODES):
+        states[NODES[finished]] = "running"
+    return summarise(runner, states)
+
+
+def without_student(runner, summary):
+    """Make of a whole run one whose filter kept nothing; return its summary."""
+    for node in SKIPPED:
+        manifest = runner.manifests[node]
+        runner.artifact(node, manifest.key).delete()
+        nothing = {"files": [], "counts": {}, "facts": {"skipped": NOTHING_KEPT}}
+        runner.manifests[node] = manifest.model_copy(update=nothing)
+    nodes = {
+        node: {**found, "state": "skipped", "rows": None} if node in SKIPPED else found
+        for node, found in summary["nodes"].items()
+    }
+    metrics = {**summary["metrics"], "student": {}, "filtered": {}}
+    reasons = [f"There is no student to release: {NOTHING_KEPT}."]
+    return {**summary, "verdict": "fail", "reasons": reasons, "nodes": nodes, "metrics": metrics}
