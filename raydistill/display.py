@@ -78,6 +78,8 @@ class StageLine:
         """
         said = manifest.skipped or ", ".join(f"{name} {count:,}" for name, count in manifest.counts.items())
         self.display.line(f"{self.title} {f'{manifest.seconds:.0f} s' if state == 'done' else state:>7}  {said}")
+        for note in manifest.facts.get("notes", ()):
+            self.display.line(f"{'':8}note: {note}")
 
 
 class Rate(ProgressColumn):

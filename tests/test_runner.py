@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from raydistill.core.config import Config, Section
-from raydistill.core.errors import InputError, LineageError
+from raydistill.core.errors import InputError, LineageError, NothingToDo
 from raydistill.core.store import Store
 from raydistill.runner import Runner
 from raydistill.stages.base import Outcome, Stage
@@ -43,6 +43,24 @@ class Copy(Stage):
         context.out.delete("half")
         text = context.inputs["from"].read_bytes(context.inputs["from"].files()[0]) + self.config.word.encode()
         context.out.write_bytes("text", text)
+        return Outcome()
+
+
+class Idle(Copy):
+    """Has nothing to do, after it wrote something."""
+
+    def run(self, context):
+        context.out.write_bytes("half", b"half")
+        raise NothingToDo("no word to copy")
+
+
+class Judge(Copy):
+    """Runs although its input was skipped, and says why."""
+
+    accepts_skipped = True
+
+    def run(self, context):
+        context.out.write_bytes("said", context.manifests["from"].skipped.encode())
         return Outcome()
 
 
@@ -106,6 +124,30 @@ def test_a_killed_stage_leaves_no_artifact_and_no_half_of_one(store):
     assert Write.runs == 1
 
 
+def test_what_follows_from_a_node_with_nothing_to_do_is_skipped_but_for_who_judges(store):
+    def wired():
+        write = Write("write", Word(word="a"), {}, 0)
+        idle = Idle("idle", Word(word="b"), {"from": write["a"]}, 0)
+        after = Copy("after", Word(word="c"), {"from": idle[""]}, 0)
+        return [write, idle, after, Judge("judge", Word(word="d"), {"from": after[""]}, 0)]
+
+    done, runner = run(store, wired())
+    assert [manifest.skipped for manifest, _ in done] == [None, "no word to copy", "no word to copy", None]
+    assert [len(manifest.files) for manifest, _ in done] == [2, 0, 0, 1]
+    assert runner.artifact("judge", done[3][0].key).read_bytes("said") == b"no word to copy"
+    assert Copy.runs == 0
+    again, _ = run(store, wired())
+    assert all(cached for _, cached in again)
+    assert len(list(runner.verify())) == 4
+
+
+def test_a_known_key_is_taken_as_given(store):
+    done, _ = run(store, wire())
+    known = Runner(store, Config(), wire(first="elsewhere"), {"write": done[0][0].key})
+    assert [line.state for line in known.plan()] == ["cached", "cached"]
+    assert len(list(known.verify())) == 2
+
+
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
@@ -130,3 +172,10 @@ def test_a_folder_that_is_not_a_run_of_this_schema_is_refused(store):
     store.write_bytes("config.yaml", yaml.safe_dump({"schema": 99}).encode())
     with pytest.raises(InputError, match="schema 99"):
         run(store, wire())
+
+
+def test_a_file_in_the_way_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path, message in ((tmp_path / "file", "is a file"), (tmp_path / "file/run", "can't be written")):
+        with pytest.raises(InputError, match=message):
+            run(Store.open(str(path)), wire())

@@ -1,6 +1,6 @@
 """The figures of the page, read from the run; None for what isn't there."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from raydistill.report.evidence import METRIC_NODES, SMALLEST_PUBLIC_GROUP, Evidence
@@ -126,7 +126,7 @@ def search(evidence: Evidence) -> Figure | None:
 def by_finding(evidence: Evidence, *, public: bool) -> Figure | None:
     """Utility of real, teacher, filtered and student images, finding by finding."""
     name, groups = "tables/by_finding.parquet", ("real", *SYNTHETIC)
-    series = _known([Series(group, _rows(evidence, group, name, public)) for group in groups])
+    series = _known([Series(group, _rows(evidence, group, name, plain, public)) for group in groups])
     if not series:
         return None
     return dots(
@@ -139,7 +139,7 @@ def by_finding(evidence: Evidence, *, public: bool) -> Figure | None:
 def subgroups(evidence: Evidence, *, public: bool) -> Figure | None:
     """Re-identification rate by what was asked of the model."""
     name = "tables/subgroups.parquet"
-    series = _known([Series(group, _rows(evidence, group, name, public)) for group in MODELS])
+    series = _known([Series(group, _rows(evidence, group, name, _subgroup, public)) for group in MODELS])
     if not series:
         return None
     return dots(
@@ -201,8 +201,11 @@ def _facts(evidence: Evidence, node: str) -> Mapping[str, Any]:
 def _point(metrics: Metrics, group: str, name: str, label: str) -> Point:
     result = metrics.get(group, {}).get(name, {})
     low, high = result.get("interval") or (None, None)
-    value = result.get("value")
-    return Point(label, value, low, high, result.get("n"), None if value is not None else result.get("note"))
+    return Point(label, result.get("value"), low, high, result.get("n"), _why_none(result))
+
+
+def _why_none(result: Mapping[str, Any]) -> str | None:
+    return result.get("note") if result.get("value") is None else None
 
 
 def _known(series: Sequence[Series]) -> list[Series]:
@@ -212,16 +215,13 @@ def _known(series: Sequence[Series]) -> list[Series]:
     return some if any(point.value is not None for one in some for point in one.points) else []
 
 
-def _rows(evidence: Evidence, group: str, name: str, public: bool) -> list[Point]:
+def _rows(evidence: Evidence, group: str, name: str, words: Callable[[str], str], public: bool) -> list[Point]:
     table = evidence.table(METRIC_NODES[group], name, ["name", "value", "low", "high", "n", "note"])
     rows = table.to_pylist() if table is not None else []
-    points = [
-        Point(_words(r["name"]), r["value"], r["low"], r["high"], r["n"], None if r["value"] is not None else r["note"])
-        for r in rows
-    ]
+    points = [Point(words(r["name"]), r["value"], r["low"], r["high"], r["n"], _why_none(r)) for r in rows]
     return [p for p in points if not public or (p.n or 0) >= SMALLEST_PUBLIC_GROUP]
 
 
-def _words(name: str) -> str:
+def _subgroup(name: str) -> str:
     attribute, _, value = name.partition("=")
-    return f"{plain(attribute)}: {plain(value)}" if value else plain(name)
+    return f"{plain(attribute)}: {plain(value)}"

@@ -74,8 +74,10 @@ class Ingest(Stage):
             _write_records(context.out / role, [cleaned.records[i] for i in rows], [prompts[i] for i in rows])
         context.out.write_table("quarantine/part-00000.parquet", cleaned.quarantine)
         context.out.write_table("prompts/part-00000.parquet", table.frequencies())
-        context.out.write_json("findings/findings.json", _findings(cleaned, train, config.prompts.k))
+        findings = _findings(cleaned, train, config.prompts.k)
+        context.out.write_json("findings/findings.json", findings)
         facts = {**_cohort(cleaned, roles), "prompts": _prompt_facts(table, config), "scrubbed": scrubbed}
+        facts["notes"] = _notes(cleaned, findings["findings"], config.prompts.policy)
         context.out.write_json("cohort/cohort.json", facts)
         return Outcome(counts=_counts(cleaned, roles), facts=facts)
 
@@ -107,11 +109,6 @@ def _describe(records: Sequence[Record], config: IngestConfig) -> tuple[list[Des
     """Describe every record; with free text also say how much was taken out of it."""
     removed: Counter[str] = Counter()
     descriptions = []
-    if config.prompts.policy == "template" and not any(_has_fields(record) for record in records):
-        raise InputError(
-            "the source describes its images by text alone, and ingest.prompts.policy is template, which makes prompts "
-            "from labels, view, sex and age: set ingest.prompts.policy=free_text, or add one of these columns"
-        )
     for record in records:
         text = None
         if config.prompts.policy == "free_text" and record.text:
@@ -123,8 +120,18 @@ def _describe(records: Sequence[Record], config: IngestConfig) -> tuple[list[Des
     return descriptions, dict(sorted(removed.items()))
 
 
-def _has_fields(record: Record) -> bool:
-    return record.labels is not None or any((record.view, record.sex, record.age is not None))
+def _notes(cleaned: Cleaned, findings: Sequence[str], policy: str) -> list[str]:
+    """Say what a user may not expect."""
+    said = [bool(r.labels is not None or r.view or r.sex or r.age is not None) for r in cleaned.records]
+    notes = []
+    if policy == "template" and not any(said):
+        notes.append(
+            "the source has text alone, which ingest.prompts.policy=template leaves unread: every prompt is the base "
+            "prompt; free_text would use it, scrubbed and k-anonymous"
+        )
+    if not findings:
+        notes.append("no finding is shared by enough train patients: utility can't be measured")
+    return notes
 
 
 def _write_records(folder: Store, records: Sequence[Record], prompts: Sequence[str]) -> None:

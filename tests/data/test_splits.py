@@ -112,7 +112,9 @@ def test_cohorts_that_cannot_be_split_are_refused():
     with pytest.raises(InputError, match="has 7 patients"):
         assign(cohort(several=7, single=0))
     with pytest.raises(InputError, match="leave fewer than 2"):
-        assign(cohort(), IngestConfig(calibration_share=0.5, evaluation_share=0.5))
+        assign(cohort(several=4, single=6), IngestConfig(calibration_share=0.5, evaluation_share=0.45))
+    with pytest.raises(ValueError, match="leave no patient for train"):
+        IngestConfig(calibration_share=0.5, evaluation_share=0.5)
 
 
 def given_roles(rows):

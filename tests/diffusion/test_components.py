@@ -7,7 +7,7 @@ import torch
 from diffusers import DiffusionPipeline
 
 from raydistill.core.config import DiffusionConfig
-from raydistill.core.errors import InputError
+from raydistill.core.errors import ConfigError, InputError, RaydistillError
 from raydistill.data.phantom import render
 from raydistill.diffusion import components
 from raydistill.diffusion.folder import check_layout
@@ -131,8 +131,19 @@ def test_an_unknown_model_is_one_readable_error(config, tmp_path):
 @pytest.mark.parametrize("pretrained", [False, True])
 def test_a_resolution_that_does_not_divide_is_refused(tiny, config, tmp_path, pretrained):
     chosen = config.model_copy(update={"pretrained": str(tiny) if pretrained else None})
-    with pytest.raises(InputError, match="isn't a multiple of 8"):
+    with pytest.raises(RaydistillError, match="isn't a multiple of 8"):
         components.prepare_initial(chosen, resolution=20, seed=0, folder=tmp_path / "out")
+
+
+@pytest.mark.parametrize("wrong", [{"block_out_channels": (32, 48)}, {"text_hidden_size": 40}])
+def test_channels_that_do_not_divide_into_heads_are_refused(config, wrong):
+    with pytest.raises(ConfigError, match="multiple of 32"):
+        components.check_start(config.model_copy(update=wrong), 16)
+
+
+def test_attention_heads_have_the_channels_that_they_should(tiny):
+    heads = [m for m in components.load(tiny).unet.modules() if type(m).__name__ == "Attention"]
+    assert {head.to_q.out_features // head.heads for head in heads} == {32}
 
 
 @pytest.mark.parametrize(("prediction", "spacing"), [("v_prediction", "trailing"), ("epsilon", "leading")])

@@ -10,7 +10,7 @@ from raydistill.metrics.identification import (
     closer_to_train,
     closer_to_train_share,
     max_similarity,
-    near_copy_rate,
+    near_copy_rates,
     rates,
     subgroup_rates,
     train_minus_unseen_rate,
@@ -72,11 +72,17 @@ def test_maximum_has_its_control_and_tail():
 
 
 def test_near_copies_at_zero_show_the_rule_of_three():
-    result = near_copy_rate(np.zeros(300), np.arange(300), np.zeros(20), np.arange(20), 0.5)
+    result = near_copy_rates(np.zeros(300), np.arange(300), np.zeros(20), np.arange(20), 0.5)["near_copy_rate"]
     assert result.value == 0.0
     assert result.control == 0.0
     assert "rule of three, rate below 0.01" in result.note
     assert result.interval[1] == pytest.approx(1 - 0.025 ** (1 / 300), rel=1e-6)
+
+
+def test_near_copies_beyond_chance_are_those_that_strangers_do_not_have():
+    found = near_copy_rates([1.0, 1.0, 0.0, 0.0], list("abcd"), [1.0, 0.0, 0.0, 0.0], list("wxyz"), 0.5)
+    assert found["near_copy_rate"].value == 0.5
+    assert found["near_copy_excess"].value == pytest.approx((0.5 - 0.25) / 0.75)
 
 
 def test_closer_to_train_by_hand_with_ties_and_parts():
@@ -85,6 +91,8 @@ def test_closer_to_train_by_hand_with_ties_and_parts():
     assert result.baseline == 0.5
     parts = closer_to_train_share([[0.9, 0.0], [0.9, 0.9]], [0.5, 0.5], ["a", "b"])
     assert parts.value == pytest.approx(0.75)
+    both = closer_to_train_share([[0.9, 0.0], [0.9, 0.9]], [[0.5, 0.95], [0.5, 0.9]], ["a", "b"])
+    assert both.value == pytest.approx((1 / 4 + 3 / 4) / 2)
     assert closer_to_train_share([], [], []).value is None
 
 

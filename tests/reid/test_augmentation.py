@@ -141,27 +141,26 @@ def test_only_occluded_images_get_a_box_of_their_own_mean():
     torch.testing.assert_close(hidden, mean[:, None, None].expand_as(hidden), atol=2e-4, rtol=0)
 
 
-@pytest.mark.parametrize("sigma", [0.4, 0.8, 2.5])
-def test_blurring_is_that_of_scipy(sigma):
-    images = np.random.default_rng(0).random((3, SIDE, SIDE))
-    radius = max(1, int(np.ceil(3 * sigma)))
-    expected = [scipy.ndimage.gaussian_filter(image, sigma, mode="nearest", radius=radius) for image in images]
-    np.testing.assert_allclose(gaussian_blur(torch.from_numpy(images), sigma).numpy(), expected, atol=1e-9)
-    whole = [scipy.ndimage.gaussian_filter(image, sigma, mode="nearest", truncate=8) for image in images]
-    np.testing.assert_allclose(gaussian_blur(torch.from_numpy(images), sigma).numpy(), whole, atol=0.02)
+def test_a_zoom_is_that_of_scipy_about_the_centre():
+    pose = torch.zeros(6, 4)
+    pose[:, 1] = -1.0
+    scale, centre = 1 - augmentation.MAX_ZOOM, (SIDE - 1) / 2
+    expected = [
+        scipy.ndimage.affine_transform(image, [scale] * 2, offset=centre * (1 - scale), order=1)
+        for image in pictures().numpy() / 255
+    ]
+    np.testing.assert_allclose(still(pose=pose).apply(pictures()).numpy(), expected, atol=1e-3)
 
 
-@settings(max_examples=30, deadline=None)
-@given(grey=st.floats(0, 1), sigma=st.floats(0.2, 3), side=st.integers(1, 30))
-def test_blurring_keeps_a_constant_image(grey, sigma, side):
-    constant = torch.full((1, side, side), grey)
-    torch.testing.assert_close(gaussian_blur(constant, sigma), constant, atol=1e-5, rtol=0)
+def test_the_share_of_blur_mixes_in_the_blurred_image():
+    amount = torch.tensor([[0.75, 0.0]] * 6)
+    seen, before = still(amount=amount).apply(pictures()), pictures() / 255
+    expected = 0.25 * before + 0.75 * gaussian_blur(before, augmentation.BLUR_SIDES * SIDE)
+    torch.testing.assert_close(seen, expected, atol=2e-4, rtol=0)
 
 
-@pytest.mark.parametrize("sigma", [0.4, 1.0, 2.0])
-def test_blurring_keeps_what_is_away_from_the_border(sigma):
-    images = torch.zeros(2, 30, 30)
-    images[:, 12:18, 12:18] = torch.rand(2, 6, 6, generator=torch.Generator().manual_seed(0))
-    blurred = gaussian_blur(images, sigma)
-    torch.testing.assert_close(blurred.sum(dim=(1, 2)), images.sum(dim=(1, 2)))
-    assert (blurred.amax(dim=(1, 2)) < images.amax(dim=(1, 2))).all()
+def test_noise_is_added_by_its_level():
+    views = still(amount=torch.tensor([[0.0, 0.5]] * 6))
+    grey = torch.full((6, SIDE, SIDE), 128, dtype=torch.uint8)
+    added = views.apply(grey) - 128 / 255
+    torch.testing.assert_close(added, 0.5 * augmentation.MAX_NOISE * views.noise, atol=1e-5, rtol=0)

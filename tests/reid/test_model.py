@@ -66,10 +66,9 @@ def test_a_saved_network_embeds_as_before_and_lies_in_safetensors_only(kind, tmp
     network(torch.from_numpy(pictures(7, 32)))  # moves the running averages of a batch normalisation
     network.save(tmp_path / "new" / "network")
     assert {file.name for file in (tmp_path / "new" / "network").iterdir()} == {"config.json", "model.safetensors"}
-    loaded = ReidEmbedder.load(tmp_path / "new" / "network")
-    assert not any(module.training for module in loaded.network.modules())
-    expected = ReidEmbedder(network).embed(pictures(7, 32), 7)
-    np.testing.assert_array_equal(loaded.embed(pictures(7, 32), 7), expected)
+    assert not any(module.training for module in ReidNetwork.load(tmp_path / "new" / "network").modules())
+    loaded, expected = ReidEmbedder.load(tmp_path / "new" / "network"), ReidEmbedder(network)
+    np.testing.assert_array_equal(loaded.embed(pictures(7, 32), 7), expected.embed(pictures(7, 32), 7))
 
 
 @pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])

@@ -13,7 +13,6 @@ from transformers import (
 
 from raydistill.core.config import BackboneConfig, ReidConfig
 from raydistill.core.errors import ConfigError
-from raydistill.reid import model
 from raydistill.reid.model import ReidEmbedder, ReidNetwork, check_backbone
 
 TRANSFORMER = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -83,8 +82,9 @@ def test_a_folder_of_pickled_weights_is_refused_before_anything_is_unpickled(fol
         check_backbone(BackboneConfig(pretrained=str(folder)), 16)
     with pytest.raises(ConfigError, match=r"public has no \*\.safetensors"):
         build(folder)
-    with pytest.raises(ConfigError, match="can't read"):  # as for a hub id, whose files can't be listed before
-        model._reading(AutoModel, BackboneConfig(pretrained=str(folder)), use_safetensors=True)
+    (folder / "adapter.safetensors").write_bytes(b"not the weights")
+    with pytest.raises(ConfigError, match="can't read"):
+        build(folder)
 
 
 @pytest.mark.parametrize("local_files_only", [True, False])

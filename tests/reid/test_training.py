@@ -1,23 +1,12 @@
-from collections import Counter
-
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from raydistill.core.config import BackboneConfig, OptimizerConfig, ReidConfig
-from raydistill.core.errors import ConfigError, InputError
+from raydistill.core.errors import ConfigError
 from raydistill.data.phantom import render
 from raydistill.reid.model import ReidEmbedder
-from raydistill.reid.training import PatientBatches, ReidObjective, check_whole_patients
-
-cohorts = st.lists(st.integers(1, 9), min_size=2, max_size=12)  # images of each patient
-COMMON = settings(max_examples=60, deadline=None)
-
-
-def shuffled_ids(counts, seed=0):
-    return np.random.default_rng(seed).permutation(np.repeat([f"p{number}" for number in range(len(counts))], counts))
+from raydistill.reid.training import ReidObjective, check_whole_patients
 
 
 def visits(patients, numbers, resolution=16):
@@ -37,73 +26,6 @@ def objective(images, ids, batch_size=8, images_per_patient=2, seed=0):
     return ReidObjective(images, ids, config, seed)
 
 
-@COMMON
-@given(counts=cohorts, patients=st.integers(2, 5), each=st.integers(2, 5), step=st.integers(0, 10**6))
-def test_a_batch_holds_whole_patients_side_by_side_with_as_many_distinct_images_as_there_are(
-    counts, patients, each, step
-):
-    ids = shuffled_ids(counts)
-    rows = PatientBatches(ids, patients, each, seed=1).rows(step)
-    assert rows.shape == (patients * each,)
-    for group in rows.reshape(patients, each):
-        (patient,) = set(ids[group])
-        uses = Counter(group.tolist())
-        assert len(uses) == min(each, (ids == patient).sum())
-        assert max(uses.values()) - min(uses.values()) <= 1
-
-
-@COMMON
-@given(counts=cohorts, patients=st.integers(2, 5), epochs=st.integers(1, 3))
-def test_patients_are_equally_often_in_every_epoch_however_many_images_they_have(counts, patients, epochs):
-    ids = shuffled_ids(counts)
-    batches = PatientBatches(ids, patients, 2, seed=7)
-    steps = -(-epochs * len(counts) // patients)
-    order = np.concatenate([ids[batches.rows(step)[::2]] for step in range(steps)])
-    for epoch in range(epochs):
-        assert len(set(order[epoch * len(counts) : (epoch + 1) * len(counts)])) == len(counts)
-
-
-@COMMON
-@given(counts=cohorts, seed=st.integers(0, 2**63 - 1), step=st.integers(0, 10**6))
-def test_a_batch_is_a_function_of_seed_and_step(counts, seed, step):
-    ids = shuffled_ids(counts)
-    first, second = PatientBatches(ids, 3, 4, seed), PatientBatches(ids, 3, 4, seed)
-    for other in range(3):
-        second.rows(other)  # what was asked before must not matter
-    np.testing.assert_array_equal(first.rows(step), second.rows(step))
-
-
-def test_another_seed_or_step_gives_another_batch():
-    ids = shuffled_ids([3] * 50)
-    rows = {tuple(PatientBatches(ids, 8, 2, seed).rows(step)) for seed in range(4) for step in range(5)}
-    assert len(rows) == 20
-
-
-def test_epochs_differ_in_their_order():
-    ids = shuffled_ids([1] * 20)
-    batches = PatientBatches(ids, 20, 2, seed=0)
-    assert not np.array_equal(batches.rows(0), batches.rows(1))
-
-
-def test_a_patient_with_many_images_is_not_shown_more_often_and_shows_them_all():
-    ids = np.array(["many"] * 66 + [f"p{number}" for number in range(33)])
-    batches = PatientBatches(ids, 17, 2, seed=3)
-    rows = np.concatenate([batches.rows(step) for step in range(400)])  # 200 epochs of 34 patients
-    assert set(Counter(ids[rows]).values()) == {400}
-    assert set(rows[ids[rows] == "many"]) == set(range(66))
-
-
-def test_a_patient_with_one_image_repeats_it():
-    rows = PatientBatches(["a", "b"], 2, 4, seed=0).rows(0)
-    assert sorted(rows.tolist()) == [0] * 4 + [1] * 4
-
-
-@pytest.mark.parametrize(("ids", "number"), [([], 0), (["a"], 1), (["a", "a", "a"], 1)])
-def test_fewer_than_two_patients_are_refused(ids, number):
-    with pytest.raises(InputError, match=f"at least two train patients, got {number}"):
-        PatientBatches(ids, 2, 2, seed=0)
-
-
 @pytest.mark.parametrize(("batch_size", "each"), [(9, 2), (2, 2), (4, 4), (6, 4), (1, 2), (7, 7)])
 def test_a_batch_that_is_not_two_or_more_whole_patients_is_refused(batch_size, each):
     with pytest.raises(ConfigError, match=f"batch_size {batch_size} isn't a multiple, from 2 on, of .* {each}"):
@@ -113,6 +35,14 @@ def test_a_batch_that_is_not_two_or_more_whole_patients_is_refused(batch_size, e
 @pytest.mark.parametrize(("images", "each"), [(4, 2), (8, 4), (12, 4)])
 def test_whole_patients_are_accepted(images, each):
     check_whole_patients(images, each, "batch_size")
+
+
+def test_people_are_told_apart_when_their_embeddings_are():
+    task = objective(*visits(np.arange(6), [0, 1]))
+    loss = task.build()
+    labels = torch.arange(4).repeat_interleave(2)
+    apart, mixed = torch.eye(4)[labels], torch.eye(4)[labels.roll(1)]
+    assert loss.criterion(apart, labels) < 0.5 * loss.criterion(mixed, labels)
 
 
 def test_the_loss_is_finite_and_reaches_every_weight():
@@ -147,6 +77,7 @@ def test_the_loss_of_a_part_is_what_its_rows_of_the_whole_batch_give_alone(part)
     model.register_forward_pre_hook(lambda module, inputs: shown.append(inputs))
     whole, of_part = (task.loss(model, 5, positions) for positions in (slice(0, 8), part))
     images, labels = shown[0]
+    torch.testing.assert_close(shown[1], (images[part], labels[part]), rtol=0, atol=1e-6)
     torch.testing.assert_close(of_part, model(images[part], labels[part]), rtol=1e-5, atol=1e-6)
     assert whole != of_part
     assert labels.tolist() == task.batches.labels[task.batches.rows(5)].tolist()

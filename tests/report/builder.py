@@ -46,12 +46,14 @@ class Builder:
         for name, value in dict(files).items():
             out.write_bytes(name, value) if isinstance(value, bytes) else out.write_json(name, value)
         entries = out.fingerprint()
-        self.runner.manifests[node] = Manifest(
+        manifest = Manifest(
             node=node, stage=node.title(), version=1, key=key, digest=digest_files(entries), config={},
             inputs={n: InputEntry(node=n, key=key, folder="", digest="d") for n in inputs}, files=entries,
             counts=counts or {"rows": 1}, facts=facts or {}, software={"torch": "2.13", "ray": "2.60"},
             started="2026-01-01T00:00:00+00:00", seconds=round(float(self.rng.uniform(1, 90)), 2),
         )  # fmt: skip
+        out.write_bytes("manifest.json", manifest.model_dump_json().encode())
+        self.runner.manifests[node] = manifest
 
     def take(self, count):
         self.used += count

@@ -1,5 +1,6 @@
 """Reading a rendered page as a browser would: elements, and the text of every section."""
 
+import re
 from html.parser import HTMLParser
 
 
@@ -39,7 +40,7 @@ class Page(HTMLParser):
         self.texts[self.section].append(data)
 
     def text(self, section=None):
-        return " ".join("".join(self.texts[section]).split())
+        return re.sub(r"[ \n]+", " ", "".join(self.texts[section])).strip()
 
     def images(self):
         return [attributes["src"] for tag, attributes in self.elements if tag == "img"]

@@ -1,5 +1,6 @@
 """Runs that aren't whole: unfinished, or with nodes that had nothing to do."""
 
+from raydistill.runner import Runner
 from raydistill.summary import summarise
 from tests.report.builder import NODES
 
@@ -9,13 +10,14 @@ SKIPPED = (
 )  # fmt: skip
 
 
-def unfinished(runner, finished):
-    """Take a run back to the moment when only its first nodes were finished; return the summary of that moment."""
-    runner.manifests = {node: runner.manifests[node] for node in NODES[:finished]}
+def unfinished(whole, finished):
+    """Go back to the moment when only the first nodes of a run were finished; return its runner and summary then."""
+    runner = Runner(whole.run, whole.config, [])
+    runner.manifests = {node: whole.manifests[node] for node in NODES[:finished]}
     states = {node: "done" if node in runner.manifests else "pending" for node in NODES}
     if finished < len(NODES):
         states[NODES[finished]] = "running"
-    return summarise(runner, states)
+    return runner, summarise(runner, states)
 
 
 def without_student(runner, summary):

@@ -131,12 +131,24 @@ def test_text_alone_gives_the_base_prompt_or_scrubbed_text(tmp_path):
     for row in rows:
         del row["labels"], row["view"], row["sex"], row["age"]
     source = parquet(tmp_path / "c.parquet", rows)
-    out, _ = run(node(source), tmp_path / "template")
+    out, outcome = run(node(source), tmp_path / "template")
     assert set(out.read_table("train")["prompt"].to_pylist()) == {BASE_PROMPT}
+    assert out.read_table("train")["labels"].null_count == out.read_table("train").num_rows
+    assert ["text alone" in note for note in outcome.facts["notes"]] == [True, False]
     free = CONFIG.model_copy(update={"prompts": PromptConfig(policy="free_text", k=3)})
     out, outcome = run(node(source, free), tmp_path / "free")
     assert set(out.read_table("train")["prompt"].to_pylist()) == {"Seen by. Clear lungs"}
     assert outcome.facts["scrubbed"] == {"name": len(rows)}
+
+
+def test_only_findings_that_enough_train_patients_share_are_named(tmp_path):
+    rows = cohort()
+    rows[0]["labels"] = ["Mass", "Kartagener of Mr Smith"]
+    out, outcome = run(node(parquet(tmp_path / "c.parquet", rows)), tmp_path)
+    named = out.read_json("findings/findings.json")
+    assert named["findings"] == ["mass"]
+    assert "kartagener of mr smith" in outcome.facts["findings"]
+    assert outcome.facts["notes"] == []
 
 
 def test_the_order_of_the_source_decides_no_role(tmp_path):

@@ -1,0 +1,187 @@
+"""RUN/release: there only when it may be, whole, checkable, and without a trace of a patient."""
+
+import hashlib
+import json
+import os
+
+import pyarrow.parquet as pq
+import pytest
+
+from raydistill.core.config import Config
+from raydistill.core.errors import LineageError
+from raydistill.report.bundle import publish, verify_release
+from raydistill.report.pictures import picture
+from tests.report.builder import SECRET, build
+from tests.report.page import Page
+from tests.report.runs import unfinished, without_student
+
+pytestmark = pytest.mark.usefixtures("without_plotly")
+ANYWAY = Config(name="phantom", release={"release_anyway": True})
+KEY = "0123456789abcdef"
+TOP = ["README.md", "SHA256SUMS", "certificate.json", "data", "report.html", "student"]
+
+
+def release(tmp_path, **arguments):
+    runner, summary = build(tmp_path / "run", **arguments)
+    publish(runner, summary)
+    return runner, summary, tmp_path / "run" / "release"
+
+
+def names(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_pass_is_released_whole(tmp_path):
+    runner, _, folder = release(tmp_path)
+    assert sorted(path.name for path in folder.iterdir()) == TOP
+    assert names(folder / "data") == ["part-00000.parquet", "part-00001.parquet"]
+    model = tmp_path / "run" / "student" / KEY / "model"
+    assert names(folder / "student") == ["README.md", *names(model)]
+    assert all((folder / "student" / name).read_bytes() == (model / name).read_bytes() for name in names(model))
+    assert json.loads((folder / "certificate.json").read_text())["verdict"] == "pass"
+    assert verify_release(runner.run) == len(names(folder)) - 1
+
+
+@pytest.mark.parametrize("verdict", ["fail", "insufficient_evidence"])
+def test_no_other_verdict_is_released(tmp_path, verdict):
+    runner, _, folder = release(tmp_path, verdict=verdict)
+    assert not folder.exists()
+    assert verify_release(runner.run) == 0
+
+
+@pytest.mark.parametrize("verdict", ["fail", "insufficient_evidence"])
+def test_released_anyway_says_so_on_top_of_everything(tmp_path, verdict):
+    _, summary, folder = release(tmp_path, verdict=verdict, config=ANYWAY)
+    word = {"fail": "Fail", "insufficient_evidence": "Insufficient evidence"}[verdict]
+    for card in ("README.md", "student/README.md"):
+        body = (folder / card).read_text().split("\n---\n", 1)[1].strip().splitlines()
+        assert body[2:4] == [
+            "> [!WARNING]",
+            f'> **Released against the verdict "{word}".** ' + body[3].split("** ", 1)[1],
+        ]
+        assert any(line == f"> - {summary['reasons'][0]}" for line in body[4:8])
+    assert "against this verdict" in Page((folder / "report.html").read_text()).text("summary")
+
+
+def test_an_unfinished_run_is_not_released_anyway(tmp_path):
+    runner, _ = build(tmp_path, ANYWAY)
+    for finished in (0, 12, 18):
+        publish(*unfinished(runner, finished))
+        assert not (tmp_path / "release").exists()
+
+
+def test_without_a_student_there_is_nothing_to_release(tmp_path):
+    runner, summary = build(tmp_path, ANYWAY)
+    publish(runner, summary)
+    assert (tmp_path / "release").exists()
+    publish(runner, without_student(runner, summary))
+    assert not (tmp_path / "release").exists()
+
+
+def test_an_old_release_goes_when_the_verdict_turns(tmp_path):
+    _, _, folder = release(tmp_path)
+    assert folder.exists()
+    release(tmp_path, verdict="fail")
+    assert not folder.exists()
+
+
+def times(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_a_current_release_is_not_touched(tmp_path):
+    runner, summary, folder = release(tmp_path)
+    for path in folder.rglob("*"):
+        os.utime(path, ns=(1, 1))
+    before = times(folder)
+    publish(runner, summary)
+    assert times(folder) == before
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda folder: (folder / "SHA256SUMS").unlink(),
+        lambda folder: (folder / "data" / "part-00001.parquet").unlink(),
+        lambda folder: (folder / "student" / "extra").write_bytes(b"x"),
+    ],
+)
+def test_a_release_that_was_not_finished_is_made_again(tmp_path, harm):
+    runner, summary, folder = release(tmp_path)
+    before = names(folder)
+    harm(folder)
+    publish(runner, summary)
+    assert names(folder) == before
+    assert verify_release(runner.run) == len(before) - 1
+
+
+def test_other_evidence_makes_another_release(tmp_path):
+    runner, summary, folder = release(tmp_path)
+    summary["metrics"]["student"]["excess_risk"]["value"] = 0.0321
+    publish(runner, summary)
+    assert "3.21" in (folder / "README.md").read_text()
+
+
+def test_checksums_cover_everything_and_are_right(tmp_path):
+    _, _, folder = release(tmp_path)
+    lines = (folder / "SHA256SUMS").read_text().splitlines()
+    expected = [f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}" for name in names(folder)]
+    assert lines == [line for line in expected if not line.endswith("  SHA256SUMS")]
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (lambda f: (f / "student/unet/x.safetensors").unlink(), "student/unet/x.safetensors is missing"),
+        (
+            lambda f: (f / "data/part-00000.parquet").write_bytes(b"?"),
+            "data/part-00000.parquet .* isn't what SHA256SUMS",
+        ),
+        (lambda f: (f / "student/extra").write_bytes(b""), "student/extra in .* isn't in SHA256SUMS"),
+        (lambda f: (f / "SHA256SUMS").unlink(), "no SHA256SUMS"),
+    ],
+)
+def test_verify_names_what_is_wrong(tmp_path, harm, words):
+    runner, _, folder = release(tmp_path)
+    harm(folder)
+    with pytest.raises(LineageError, match=words):
+        verify_release(runner.run)
+
+
+@pytest.mark.parametrize(
+    ("node", "path"),
+    [
+        ("student", "model/unet/x.safetensors"),
+        ("student_samples", "samples/part-00001.parquet"),
+        ("student_verdicts", "verdicts/part-00000.parquet"),
+        ("decision", "certificate.json"),
+    ],
+)
+@pytest.mark.parametrize("gone", [False, True])
+def test_what_is_not_what_was_judged_does_not_leave(tmp_path, node, path, gone):
+    runner, summary = build(tmp_path)
+    file = tmp_path / node / KEY / path
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    if gone:
+        file.unlink()
+    with pytest.raises(LineageError, match=f"{node}: {path} .*{'missing' if gone else 'manifest'}"):
+        publish(runner, summary)
+    assert not (tmp_path / "release").exists()
+
+
+def test_no_patient_is_anywhere_in_a_release(tmp_path):
+    runner, _, folder = release(tmp_path)
+    train = runner.artifact("ingest", KEY).read_table("train").to_pylist()
+    assert all(SECRET in row["patient_id"] + row["image_id"] + row["prompt"] for row in train)
+    files = {name: (folder / name).read_bytes() for name in names(folder)}
+    for name, content in files.items():
+        assert SECRET.encode() not in content, name
+        assert not any(row["image"] in content for row in train), name
+    tables = [pq.read_table(folder / name).to_pylist() for name in files if name.endswith(".parquet")]
+    assert SECRET not in repr(tables)
+    released = {row["image"]["bytes"] for table in tables for row in table}
+    assert not released & {row["image"] for row in train}
+    shown = files["report.html"].decode()
+    assert not any(picture(row["image"], "").uri in shown for row in train)
+    assert (runner.run.read_bytes(".secret/hash.key") if runner.run.exists(".secret") else b"no key") not in files

@@ -1,0 +1,108 @@
+"""The drawings: what they show, and what they say where there is nothing to show."""
+
+import math
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from raydistill.report.evidence import Evidence
+from raydistill.report.figures import Point, Series
+from raydistill.report.plots import dots, frontier, path, ridges
+from raydistill.report.sections import memorisation, regime, search
+from tests.report.builder import build
+
+NAN = float("nan")
+
+
+def trial(utility, **extra):
+    row = {"trial_id": "a", "target_fpir": 0.1, "near_copy_fpir": 0.01, "kept_share": 0.6, "utility": utility}
+    return row | {"risk": 0.01, "risk_high": 0.05, "feasible": True, "chosen": True} | extra
+
+
+def test_a_point_without_a_value_keeps_its_reason_and_no_place():
+    series = [Series("student", [Point("a", 0.5, 0.4, 0.7, 9), Point("b", None, n=1, note="insufficient: one")])]
+    figure = dots("n", "t", "c", series, unit="AUROC")
+    assert list(figure.plot.data[0].x) == [0.5]
+    assert list(figure.plot.layout.yaxis.ticktext) == ["a"]
+    assert figure.header[-1] == "why no value"
+    assert list(figure.rows) == [
+        ("student", "a", 0.5, 0.4, 0.7, 9, None),
+        ("student", "b", None, None, None, 1, "insufficient: one"),
+    ]
+
+
+def test_intervals_are_drawn_from_low_to_high():
+    series = [Series("teacher", [Point("x", 0.5, 0.4, 0.7)]), Series("control", [Point("x", 0.1)])]
+    teacher, control = dots("n", "t", "c", series, unit="share").plot.data
+    assert math.isclose(teacher.error_x.array[0], 0.2)
+    assert math.isclose(teacher.error_x.arrayminus[0], 0.1)
+    assert (control.error_x.array[0], control.error_x.arrayminus[0]) == (0, 0)
+    assert teacher.y[0] < control.y[0]
+
+
+def test_a_distribution_is_drawn_whole_and_counted_from_the_threshold():
+    values = np.array([0.1, 0.5, 0.9, 1.0000002], np.float32)
+    figure = ridges("n", "t", "c", {"probe": values}, {"threshold": 0.9})
+    assert math.isclose(sum(figure.plot.data[0].customdata), 1.0, abs_tol=1e-3)
+    assert figure.rows[0][-1] == 0.5
+    assert "threshold 0.9" in [note.text for note in figure.plot.layout.annotations]
+
+
+def test_the_chosen_setting_is_ringed_and_an_infeasible_one_is_a_cross():
+    trials = [trial(0.7), trial(0.8, feasible=False, chosen=False, risk_high=0.4)]
+    drawn, ring = frontier("n", "t", "c", trials, 0.1).plot.data
+    assert list(drawn.marker.symbol) == ["circle", "x-thin-open"]
+    assert (list(ring.x), list(ring.y)) == ([0.05], [0.7])
+
+
+@pytest.mark.parametrize("missing", [None, NAN])
+def test_without_any_utility_the_share_kept_takes_its_place(missing):
+    figure = frontier("n", "t", "c", [trial(missing), trial(missing, kept_share=0.3)], 0.1)
+    assert list(figure.plot.data[0].y) == [0.6, 0.3]
+    assert "no AUROC" in figure.plot.layout.yaxis.title.text
+    assert [row[4] for row in figure.rows] == [None, None]
+
+
+def test_settings_that_hardly_differ_do_not_look_far_apart():
+    low, high = frontier("n", "t", "c", [trial(0.7), trial(0.701)], 0.1).plot.layout.yaxis.range
+    assert math.isclose(high - low, 0.1)
+
+
+@pytest.mark.parametrize("utility", [pa.nulls(2, pa.float64()), pa.nulls(2), pa.array([NAN, NAN])])
+def test_a_search_where_nothing_was_feasible_says_so(tmp_path, utility):
+    runner, _ = build(tmp_path)
+    table = pa.Table.from_pylist([trial(0.0, feasible=False), trial(0.0, feasible=False, chosen=False)])
+    table = table.set_column(table.column_names.index("utility"), "utility", utility)
+    runner.artifact("tune", "0123456789abcdef").write_table("trials/part-00000.parquet", table)
+    assert "No setting kept every bound" in search(Evidence(runner)).caption
+
+
+def test_models_that_saw_their_images_equally_often_do_not_hide_one_another():
+    series = [Series("teacher", [Point("t", 0.2, 0.1, 0.3)]), Series("student", [Point("s", 0.2, 0.1, 0.3)])]
+    teacher, student = path("n", "t", "c", series, {"teacher": 50.0, "student": 50.0}, 0.02).plot.data
+    assert teacher.x[0] != student.x[0]
+    apart = path("n", "t", "c", series, {"teacher": 50.0, "student": 20.0}, None).plot.data
+    assert [one.x[0] for one in apart] == [50.0, 20.0]
+
+
+def test_a_model_that_saw_next_to_nothing_has_no_place_on_the_path(tmp_path):
+    runner, summary = build(tmp_path)
+    teacher = runner.manifests["teacher"]
+    runner.manifests["teacher"] = teacher.model_copy(update={"facts": {"epochs": 0.0}})
+    figure = memorisation(Evidence(runner), summary["metrics"])
+    assert [row[0] for row in figure.rows] == ["student"]
+
+
+@pytest.mark.parametrize(
+    ("teacher", "words"),
+    [
+        (Point("t", 0.95, 0.9, 1.0), "copies nearly everything"),
+        (Point("t", 0.3, 0.2, 0.4), "copies some"),
+        (Point("t", 0.1, 0.02, 0.3), "No copying by the teacher is visible"),
+        (Point("t", None), "can't be said"),
+        (None, "can't be said"),
+    ],
+)
+def test_the_regime_is_said_from_intervals(teacher, words):
+    assert words in regime(teacher, Point("c", 0.05, 0.01, 0.12))

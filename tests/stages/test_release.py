@@ -1,0 +1,115 @@
+"""The gate: what passes, what fails, what lacks evidence, and what a student may have touched."""
+
+import pytest
+
+from raydistill.core.config import Budgets, ReleaseConfig
+from raydistill.core.manifest import InputEntry, Manifest
+from raydistill.core.store import Store
+from raydistill.metrics.result import MetricResult, insufficient
+from raydistill.stages.base import Context
+from raydistill.stages.release import Release
+
+STUDENT = {
+    "excess_risk": (0.0, -0.02, 0.03),
+    "near_copy_excess": (0.0, -0.01, 0.01),
+    "closer_to_train_share": (0.5, 0.45, 0.55),
+    "membership_auc": (0.5, 0.45, 0.55),
+    "utility_loss": (0.02, -0.01, 0.05),
+}
+SELFTEST = {
+    "sensitivity": (0.97, 0.93, 0.99),
+    "sensitivity.generator": (0.96, 0.91, 0.99),
+    "false_flag_rate": (0.03, 0.01, 0.06),
+    "consistency_jaccard": (0.5, 0.4, 0.6),
+}
+NODES = ("student", "filter", "student_filter", "real_evaluation", "teacher_evaluation", "student_evaluation")
+READ = {"images": "teacher_samples", "verdicts": "verdicts"}
+
+
+def results(values):
+    return {name: result(*value).model_dump(mode="json") for name, value in values.items()}
+
+
+def result(value, *interval):
+    if value is None:
+        return insufficient("too few", n=3, unit="share")
+    return MetricResult(value=value, interval=interval or None, n=100, unit="share", estimator="by hand")
+
+
+def decide(folder, student=None, selftest=None, config=None, read=READ, patients=50, **facts):
+    """Run the gate over metrics by hand; `facts` are of the student's manifest, or `skipped` for what lacks one."""
+    root, manifests = Store.open(str(folder)), {}
+    (root / "student_evaluation").write_json("metrics.json", results({**STUDENT, **(student or {})}))
+    (root / "filter").write_json("metrics.json", {"selftest": results({**SELFTEST, **(selftest or {})})})
+    for node in NODES:
+        inputs = read if node == "student" else {}
+        own = {"student": {"started_from": {}, **facts}, "filter": {"policy": {"identity_threshold": 0.5}}}
+        manifests[node] = Manifest(
+            node=node, stage="x", version=1, key="k", digest="d", config={}, files=[], software={}, started="", seconds=1,
+            inputs={name: InputEntry(node=n, key="k", folder="", digest="d") for name, n in inputs.items()},
+            counts={"evaluation_patients": patients}, facts=own.get(node, {}),
+        )  # fmt: skip
+    stage = Release("decision", config or ReleaseConfig(), {}, 0)
+    out = root / "out"
+    context = Context({node: root / node for node in NODES}, out, root / "work", 0, manifests)
+    stage.run(context)
+    return out.read_json("verdict.json"), out.read_json("certificate.json")
+
+
+def test_it_passes_when_every_interval_keeps_its_budget(tmp_path):
+    verdict, certificate = decide(tmp_path)
+    assert verdict["verdict"] == certificate["verdict"] == "pass"
+    assert len(verdict["reasons"]) == len(STUDENT) + len(SELFTEST) - 1
+    assert certificate["student"]["touched_real_data"] == []
+    assert certificate["filter"] == {"identity_threshold": 0.5}
+
+
+@pytest.mark.parametrize("name", [*STUDENT, "sensitivity", "sensitivity.generator", "false_flag_rate"])
+def test_every_budget_alone_can_fail_the_release_or_leave_it_open(tmp_path, name):
+    group = "student" if name in STUDENT else "selftest"
+    broken = (0.1, 0.05, 0.15) if name.startswith("sens") else (0.9, 0.85, 0.95)
+    verdict, _ = decide(tmp_path / "broken", **{group: {name: broken}})
+    assert verdict["verdict"] == "fail"
+    assert verdict["reasons"][0].startswith(f"{group}.{name} is")
+    for case, values in {"wide": (0.5, 0.0, 1.0), "missing": (None,), "bare": (0.5,)}.items():
+        verdict, _ = decide(tmp_path / case, **{group: {name: values}})
+        assert verdict["verdict"] == "insufficient_evidence", case
+
+
+def test_consistency_judges_only_when_it_has_a_budget(tmp_path):
+    config = ReleaseConfig(budgets=Budgets(min_consistency_jaccard=0.8))
+    assert decide(tmp_path / "judged", config=config)[0]["verdict"] == "fail"
+    low = {"consistency_jaccard": (0.0, 0.0, 0.1)}
+    assert decide(tmp_path / "reported", selftest=low)[0]["verdict"] == "pass"
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ({"read": {**READ, "more": "ingest"}}, "its training read ingest"),
+        ({"start_trained_on": ["teacher_x"]}, "its starting weights were trained on teacher_x"),
+    ],
+)
+def test_a_student_that_touched_real_data_is_refused_unless_allowed(tmp_path, how, why):
+    verdict, certificate = decide(tmp_path / "refused", **how)
+    assert verdict["verdict"] == "fail"
+    assert why in verdict["reasons"][0]
+    assert certificate["student"]["touched_real_data"] == [why]
+    allowed = ReleaseConfig(allow_private_weights=True)
+    verdict, certificate = decide(tmp_path / "allowed", config=allowed, **how)
+    assert verdict["verdict"] == "pass"
+    assert certificate["student"]["touched_real_data"] == [why]
+
+
+def test_too_few_patients_are_never_a_pass(tmp_path):
+    verdict, _ = decide(tmp_path / "few", patients=29)
+    assert verdict["verdict"] == "insufficient_evidence"
+    assert "29 evaluation patients are too few" in verdict["reasons"][0]
+    verdict, _ = decide(tmp_path / "failed", patients=29, student={"excess_risk": (0.9, 0.8, 1.0)})
+    assert verdict["verdict"] == "fail"
+
+
+def test_without_a_student_there_is_a_verdict_all_the_same(tmp_path):
+    verdict, certificate = decide(tmp_path, skipped="the filter kept no sample")
+    assert verdict == {"verdict": "fail", "reasons": ["There is no student to release: the filter kept no sample."]}
+    assert certificate["verdict"] == "fail"
