@@ -11,6 +11,10 @@ from raydistill.core.store import Store
 from raydistill.display import Display
 
 
+TEMPORARY = "/runtime_resources/working_dir_files/"
+"""Part of the path at which Ray unpacks what `ray job submit --working-dir` uploaded."""
+
+
 @dataclass(frozen=True)
 class RunResult:
     """What a run came to: the verdict, its reasons, and where everything is."""
@@ -74,10 +78,12 @@ def run(config: Config, run_dir: str | None = None, display: Display | None = No
     from raydistill.pipeline import wire
     from raydistill.runner import Runner
 
+    display = display or Display(quiet=True)
+    if store.is_local and TEMPORARY in store.path:
+        display.line(f"the run folder {store.path} is the job's temporary folder and goes with it: pass --run-dir")
     runner = Runner(store, config, wire(config))
     check_before_ray(config, store, runner.stages)
     runner.open()
-    display = display or Display(quiet=True)
     states = {stage.node: "pending" for stage in runner.stages}
     if all(line.state == "cached" for line in runner.plan()):
         display.line(f"everything in {store.uri} is up to date; nothing to run")
@@ -123,13 +129,14 @@ def _run_stage(runner: Any, stage: Any, number: int, states: dict[str, str], dis
 
 
 def finish(runner: Any, states: dict[str, str]) -> RunResult:
-    """Write the summary, render the report, fill or empty RUN/release."""
+    """Write the summary, render the report, fill or empty RUN/release; scratch of older settings goes."""
     from raydistill.report.bundle import publish
     from raydistill.report.html import write_report
 
     summary = _write_summary(runner, states)
     write_report(runner, summary)
     publish(runner, summary)
+    runner.run.delete(".work")
     return RunResult(summary["verdict"], summary["reasons"], runner.run.uri, summary)
 
 

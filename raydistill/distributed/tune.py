@@ -78,12 +78,13 @@ def search(
 
 
 def _new_search(trainable: Any, space: Search, work: Store) -> Any:
-    from optuna.samplers import TPESampler
+    import optuna
     from ray import tune
     from ray.tune.search import ConcurrencyLimiter
     from ray.tune.search.optuna import OptunaSearch
 
-    searcher = OptunaSearch(sampler=TPESampler(seed=space.seed % 2**32))
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    searcher = OptunaSearch(sampler=optuna.samplers.TPESampler(seed=space.seed % 2**32))
     return tune.Tuner(
         trainable,
         param_space={name: tune.loguniform(low, high) for name, (low, high) in space.bounds.items()},

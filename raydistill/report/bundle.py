@@ -101,9 +101,9 @@ def _contents(
 ) -> Iterator[tuple[str, bytes]]:
     """Yield every file of a release, one at a time in memory."""
     yield from documents.items()
-    yield "report.html", render(artifacts, summary, public=True).encode()
     yield from _student(artifacts)
     yield from _data(artifacts)
+    yield "report.html", render(artifacts, summary, public=True).encode()
 
 
 def _student(artifacts: Artifacts) -> Iterator[tuple[str, bytes]]:
