@@ -101,7 +101,11 @@ def plan(
 
 @app.command()
 @readable
-def status(run_dir: RunArgument, as_json: JsonOption = False) -> None:
+def status(
+    run_dir: RunArgument,
+    as_json: JsonOption = False,
+    metrics: Annotated[bool, typer.Option("--metrics", help="Show every metric too.")] = False,
+) -> None:
     """Show how far a run is, from its summary."""
     summary = _summary(run_dir)
     if as_json:
@@ -109,6 +113,10 @@ def status(run_dir: RunArgument, as_json: JsonOption = False) -> None:
         return
     rows = [(name, n["state"], f"{n['seconds'] or 0:.0f} s", n["rows"] or "") for name, n in summary["nodes"].items()]
     _table(("node", "state", "time", "rows"), rows)
+    if metrics:
+        from raydistill.summary import metric_tables
+
+        typer.echo(metric_tables(summary))
     typer.echo(f"verdict: {summary['verdict'] or 'not yet'}")
     for reason in summary["reasons"]:
         typer.echo(f"  - {reason}")

@@ -10,7 +10,6 @@ from raydistill.core.errors import ConfigError
 from raydistill.core.store import Store
 from raydistill.display import Display
 
-
 TEMPORARY = "/runtime_resources/working_dir_files/"
 """Part of the path at which Ray unpacks what `ray job submit --working-dir` uploaded."""
 

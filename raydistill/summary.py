@@ -40,6 +40,37 @@ def summarise(runner: Runner, states: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
+def metric_tables(summary: Mapping[str, Any]) -> str:
+    """Lay a summary's metrics out as Markdown: one table of the sets of images, one of the filter."""
+    metrics = summary["metrics"]
+    images = {group: metrics[group] for group in EVALUATIONS}
+    filters = {"filter": {**metrics["filter"], **metrics["selftest"]}}
+    return "\n\n".join(_markdown(groups) for groups in (images, filters))
+
+
+def _markdown(groups: Mapping[str, Mapping[str, Any]]) -> str:
+    header = ("metric", *groups, "control")
+    rows = [header, ("---",) * len(header)]
+    for name in dict.fromkeys(name for metrics in groups.values() for name in metrics):
+        found = [metrics.get(name) for metrics in groups.values()]
+        controls = [one["control"] for one in found if one and one["control"] is not None]
+        rows.append((f"`{name}`", *(_said(one) for one in found), _digits(controls[-1]) if controls else ""))
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _said(result: Mapping[str, Any] | None) -> str:
+    if result is None:
+        return ""
+    if result["value"] is None:
+        return "insufficient"
+    interval = " to ".join(map(_digits, result["interval"] or ()))
+    return _digits(result["value"]) + (f" ({interval})" if interval else "")
+
+
+def _digits(value: float) -> str:
+    return f"{value:.3f}" if abs(value) < 10 and value != int(value) else f"{value:.4g}"
+
+
 def _node(runner: Runner, node: str, state: str) -> dict[str, Any]:
     manifest: Manifest | None = runner.manifests.get(node)
     if manifest is None:
@@ -55,4 +86,6 @@ def _node(runner: Runner, node: str, state: str) -> dict[str, Any]:
 
 def _read(runner: Runner, node: str, name: str) -> Any:
     manifest = runner.manifests.get(node)
-    return runner.artifact(node, manifest.key).read_json(name) if manifest else None
+    if manifest is None or manifest.skipped:
+        return None
+    return runner.artifact(node, manifest.key).read_json(name)

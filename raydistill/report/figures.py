@@ -73,7 +73,7 @@ class Series:
 def layout(plot: go.Figure, inner_px: float) -> None:
     """Give a drawing its height, margins, fonts, grid and legend."""
     plot.update_layout(
-        template=None, height=int(inner_px + 110), margin={"l": 8, "r": 16, "t": 44, "b": 8},
+        template=None, showlegend=True, height=int(inner_px + 110), margin={"l": 8, "r": 16, "t": 44, "b": 8},
         font={"family": FONT, "size": 13, "color": INK}, paper_bgcolor="#fff", plot_bgcolor="#fff",
         legend={"orientation": "h", "x": 0, "y": 1, "xanchor": "left", "yanchor": "bottom", "yref": "paper"},
         hoverlabel={"font": {"family": FONT}}, bargap=0.35, dragmode=False,

@@ -1,6 +1,7 @@
 """Render the report: one self-contained page, in two editions. The internal one shows real images, the public none."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -41,18 +42,20 @@ def render(runner: Artifacts, summary: Mapping[str, Any], *, public: bool) -> st
         HTML that loads nothing from anywhere.
     """
     evidence, metrics = Evidence(runner), summary["metrics"]
+    banner = BANNERS[summary["verdict"]]
+    if evidence.is_skipped("student"):
+        banner = replace(banner, sentence=NO_STUDENT)
     template = environment().get_template("report.html.j2")
     return template.render(
         public=public,
         name=summary["name"],
         version=__version__,
         verdict=summary["verdict"],
-        banner=BANNERS[summary["verdict"]],
+        banner=banner,
         reasons=summary["reasons"],
         progress=tables.progress(summary),
         anyway=ANYWAY if is_against_verdict(runner, summary) else None,
         skipped=evidence.skipped(),
-        no_student=NO_STUDENT if evidence.is_skipped("student") else None,
         tiles=tables.tiles(evidence, metrics),
         figures=_figures(evidence, summary, public=public),
         metric_tables=tables.metric_tables(evidence, metrics),

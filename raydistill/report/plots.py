@@ -159,7 +159,7 @@ def frontier(name: str, title: str, caption: str, trials: Sequence[Mapping[str, 
     )  # fmt: skip
     layout(plot, 340)
     plot.update_xaxes(title_text="judge's excess risk, upper bound")
-    axis = {"utility": "findings AUROC", "kept_share": "share kept (no AUROC was measured)"}[height]
+    axis = {"utility": "findings AUROC", "kept_share": "share kept (no AUROC could be measured)"}[height]
     plot.update_yaxes(title_text=axis, range=_around([float(str(t[height])) for t in known]))
     vertical(plot, {"allowed": max_risk})
     rows = [[_number(t.get(column)) for column in TRIAL] for t in trials]
@@ -200,7 +200,7 @@ def bars(name: str, title: str, caption: str, seconds: Mapping[str, float]) -> F
     """Draw the seconds of every node, first to last."""
     plot = go.Figure()
     plot.add_bar(
-        x=list(seconds.values()), y=list(seconds), orientation="h", marker={"color": SKY},
+        x=list(seconds.values()), y=list(seconds), orientation="h", marker={"color": SKY}, showlegend=False,
         hovertemplate="%{y}: %{x:.1f} s<extra></extra>",
     )  # fmt: skip
     layout(plot, 26 * len(seconds))

@@ -112,13 +112,16 @@ def search(evidence: Evidence) -> Figure | None:
     if table is None or not table.num_rows:
         return None
     limits, trials = evidence.artifacts.config.tune, table.to_pylist()
-    kept = any(trial.get("feasible") for trial in trials)
-    none = " No setting kept every bound: the one that was chosen comes nearest to it."
+    none = (
+        ""
+        if any(trial.get("feasible") for trial in trials)
+        else " No setting kept every bound; this one comes nearest."
+    )
     return frontier(
         "frontier", "Privacy against utility",
         "Every filter setting that was tried: the judge's excess risk of what it keeps (upper bound) against the AUROC on "
         "calibration patients of a probe trained on it. Crosses break a bound; the ring is the setting that was chosen."
-        + ("" if kept else none),
+        + none,
         trials, limits.max_excess_risk,
     ).read_from(evidence.path("tune", "trials"))  # fmt: skip
 

@@ -73,7 +73,7 @@ class Tile:
 def tiles(evidence: Evidence, metrics: Metrics) -> list[Tile]:
     """Choose the numbers of the first screen."""
     budgets = evidence.artifacts.config.release.budgets
-    at_most, at_least = "budget: at most", "budget: at least"
+    at_most, at_least = "budget ≤", "budget ≥"
     chosen = (
         ("student", "reidentification_rate", "Student images taken for a real patient", "control", None),
         ("student", "excess_risk", "Student's excess risk over chance", at_most, budgets.max_excess_risk),

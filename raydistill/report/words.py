@@ -24,7 +24,7 @@ BANNERS = {
     "fail": Banner(
         "Fail",
         "✕",
-        "At least one measurement breaks its budget with its whole interval: "
+        "At least one measurement breaks its budget with its whole interval, or the student has touched real data: "
         "neither this student nor its images should leave the house.",
     ),
     "insufficient_evidence": Banner(
@@ -33,10 +33,10 @@ BANNERS = {
         "The data can't settle the question: an interval is too wide, or there are too few patients for any claim. "
         "That isn't a pass, and nothing should leave the house on the strength of it.",
     ),
-    None: Banner("Not decided", "…", "The run isn't finished; what is known so far stands below."),
+    None: Banner("Not decided", "…", "What is known so far stands below."),
 }
 ANYWAY = "The configuration says to release anyway (release.release_anyway), against this verdict."
-NO_STUDENT = "There is no student, so nothing is released."
+NO_STUDENT = "There is no student, so there is nothing to judge and nothing to release."
 
 
 @dataclass(frozen=True)

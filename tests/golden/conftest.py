@@ -44,6 +44,11 @@ def run_and_kill(run_uri, node):
         process.wait()
 
 
+def artifact(golden, node):
+    """The folder of a node's artifact in the finished run."""
+    return golden["store"] / node / golden["summary"]["nodes"][node]["key"]
+
+
 def state(store, node):
     try:
         return json.loads(store.read_bytes("summary.json"))["nodes"][node]["state"]

@@ -15,7 +15,7 @@ from raydistill.core.store import Store
 from raydistill.metrics.result import MetricResult
 from raydistill.pipeline import wire
 from raydistill.runner import Runner
-from tests.golden.conftest import MICRO, run_to_end
+from tests.golden.conftest import MICRO, artifact, run_to_end
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -30,10 +30,6 @@ RISK = [
     "membership_tpr_at_fpr_0.01",
 ]
 QUALITY = ["utility_auroc", "frechet_distance", "kernel_distance", "precision", "recall", "density", "coverage"]
-
-
-def artifact(golden, node):
-    return golden["store"] / node / golden["summary"]["nodes"][node]["key"]
 
 
 def test_summary_keeps_its_contract(golden):
@@ -142,28 +138,6 @@ def test_verify_finds_a_changed_byte(golden):
     assert said.returncode == 1
     assert "verdicts: metrics.json" in said.stderr
     assert "Traceback" not in said.stderr
-
-
-PLAIN = """
-import sys
-sys.modules["raydistill"] = None
-from diffusers import DiffusionPipeline
-pipeline = DiffusionPipeline.from_pretrained(sys.argv[1], local_files_only=True)
-pipeline("chest x-ray, pa view", num_inference_steps=2).images[0].save(sys.argv[2])
-"""
-
-
-def test_plain_diffusers_loads_the_student(golden, tmp_path):
-    artifact(golden, "student").download(tmp_path / "student", "model")
-    made = subprocess.run(
-        [sys.executable, "-c", PLAIN, tmp_path / "student", tmp_path / "x.png"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert made.returncode == 0, made.stderr[-2000:]
-    assert (tmp_path / "x.png").stat().st_size > 100
-    assert not [p for p in (tmp_path / "student").rglob("*") if p.suffix in (".bin", ".pt", ".pkl", ".ckpt")]
 
 
 def test_nothing_is_released_unless_the_verdict_is_pass(golden):

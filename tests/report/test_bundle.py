@@ -65,9 +65,9 @@ def test_released_anyway_says_so_on_top_of_everything(tmp_path, verdict):
 
 
 def test_an_unfinished_run_is_not_released_anyway(tmp_path):
-    runner, _ = build(tmp_path, ANYWAY)
-    for finished in (0, 12, 18):
-        publish(*unfinished(runner, finished))
+    runner, summary = build(tmp_path, ANYWAY)
+    for moment in (*(unfinished(runner, finished) for finished in (0, 12, 18)), (runner, summary | {"verdict": None})):
+        publish(*moment)
         assert not (tmp_path / "release").exists()
 
 

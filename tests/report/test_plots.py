@@ -6,11 +6,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from raydistill.metrics.result import MetricResult, results_table
 from raydistill.report.evidence import Evidence
 from raydistill.report.figures import Point, Series
-from raydistill.report.plots import dots, frontier, path, ridges
-from raydistill.report.sections import memorisation, regime, search
-from tests.report.builder import build
+from raydistill.report.plots import bars, dots, frontier, path, ridges
+from raydistill.report.sections import memorisation, regime, search, subgroups
+from raydistill.report.tables import cohort
+from tests.report.builder import ROLES, build
 
 NAN = float("nan")
 
@@ -39,6 +41,13 @@ def test_intervals_are_drawn_from_low_to_high():
     assert math.isclose(teacher.error_x.arrayminus[0], 0.1)
     assert (control.error_x.array[0], control.error_x.arrayminus[0]) == (0, 0)
     assert teacher.y[0] < control.y[0]
+
+
+def test_a_series_that_stands_alone_is_named_too():
+    series = [Series("teacher", [Point("x", 0.5)])]
+    drawings = dots("n", "t", "c", series, unit="share"), path("n", "t", "c", series, {"teacher": 9.0}, None)
+    assert all(drawn.plot.layout.showlegend and drawn.plot.data[0].name == "teacher" for drawn in drawings)
+    assert bars("n", "t", "c", {"ingest": 1.0}).plot.data[0].showlegend is False
 
 
 def test_a_distribution_is_drawn_whole_and_counted_from_the_threshold():
@@ -106,3 +115,22 @@ def test_a_model_that_saw_next_to_nothing_has_no_place_on_the_path(tmp_path):
 )
 def test_the_regime_is_said_from_intervals(teacher, words):
     assert words in regime(teacher, Point("c", 0.05, 0.01, 0.12))
+
+
+def test_groups_of_fewer_than_eleven_stay_inside(tmp_path):
+    runner, _ = build(tmp_path)
+    ten, eleven = (MetricResult(value=0.5, n=n, unit="share", estimator="exact") for n in (10, 11))
+    for group in ("teacher", "student"):
+        folder = runner.artifact(f"{group}_evaluation", "0123456789abcdef")
+        folder.write_table("tables/subgroups.parquet", results_table({"sex=female": ten, "sex=male": eleven}))
+    inside, outside = (subgroups(Evidence(runner), public=public).rows for public in (False, True))
+    assert [row[1] for row in inside] == ["sex: female", "sex: male"] * 2
+    assert [row[1] for row in outside] == ["sex: male"] * 2
+
+
+def test_small_roles_are_not_counted_outside(tmp_path):
+    runner, _ = build(tmp_path)
+    counts = dict(zip(ROLES, ((60, 30), (20, 10), (30, 15), (40, 20)), strict=True))
+    assert cohort(Evidence(runner), public=False) == [(role, *both) for role, both in counts.items()]
+    outside = counts | {"probe": (20, "below 11")}
+    assert cohort(Evidence(runner), public=True) == [(role, *both) for role, both in outside.items()]

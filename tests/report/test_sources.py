@@ -44,6 +44,7 @@ def test_every_figure_grid_and_table_names_its_source(html):
 @pytest.mark.parametrize(
     ("metric", "place"),
     [
+        ("Re-identification rate", "student_evaluation/{}/tables/audit.parquet"),
         ("Near-copies beyond chance", "student_evaluation/{}/tables/audit.parquet"),
         ("Control rate", "student_matches/{}/auditor/evaluation"),
         ("Findings AUROC", "student_evaluation/{}/predictions"),

@@ -53,7 +53,7 @@ def test_skipped_nodes_are_named_with_their_reason(tmp_path, public):
     runner, summary = build(tmp_path, ANYWAY)
     page = Page(render(runner, without_student(runner, summary), public=public))
     first = page.text("summary")
-    assert "There is no student, so nothing is released." in first
+    assert "✕Fail There is no student, so there is nothing to judge and nothing to release." in first
     assert f"Skipped: {', '.join(sorted(SKIPPED, key=NODES.index))} ({NOTHING_KEPT})." in first
     assert "release anyway" not in first
     assert page.text("run").count(f"skipped: {NOTHING_KEPT}") == len(SKIPPED)
