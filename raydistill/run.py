@@ -88,6 +88,10 @@ def run(config: Config, run_dir: str | None = None, display: Display | None = No
         display.line(f"everything in {store.uri} is up to date; nothing to run")
         states = {node: "skipped" if runner.manifests[node].skipped else "cached" for node in states}
         return finish(runner, states)
+    from raydistill.report.bundle import withdraw
+
+    # It was released by other evidence than what will be there; killed on the way, it must not outlive it.
+    withdraw(store)
     _run_stages(runner, states, display)
     return finish(runner, states)
 

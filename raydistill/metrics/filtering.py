@@ -146,7 +146,7 @@ def _worst_agreement(agreements: list[dict[str, Any]], name: str, confidence: fl
         n=worst["n"],
         unit=f"{name} of the flagged sets",
         estimator="the least agreeing pair of eyes at equal FPIR",
-        note=f"between {worst['eyes']}; {worst['both']} flagged by both, {worst['either']} by either",
+        note=f"between {' and '.join(worst['eyes'])}; {worst['both']} flagged by both, {worst['either']} by either",
         confidence=confidence,
         table="agreement.json",
     )

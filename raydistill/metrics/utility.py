@@ -130,6 +130,7 @@ def paired_difference(
     confidence: float = 0.95,
     bootstrap: int = 500,
     seed: int = 0,
+    findings: Sequence[str] | None = None,
 ) -> MetricResult:
     """Return the macro area of one classifier minus that of another on the same images and the same resamples.
 
@@ -141,12 +142,13 @@ def paired_difference(
         confidence: two-sided confidence, in (0, 1).
         bootstrap: resamples of patients.
         seed: root of the resamples.
+        findings: F names for the note; column numbers without.
 
     Source: paired bootstrap, Efron and Tibshirani 1993, chapter 13.
     """
     truth, unit = np.asarray(labels, dtype=bool), "difference of mean areas under the ROC curve"
     used = _supported(truth)
-    note = _left_out(used, None)
+    note = _left_out(used, findings)
     if not used.any():
         return insufficient(note or "no findings", n=len(truth), unit=unit, confidence=confidence, reference=REFERENCE)
     a, b = (_mean_area(truth[:, used], np.asarray(scores, dtype=float)[:, used]) for scores in (scores_a, scores_b))

@@ -35,17 +35,24 @@ def publish(artifacts: Artifacts, summary: dict[str, Any]) -> None:
     """
     release = artifacts.run / FOLDER
     if not may_leave(artifacts, summary):
-        _clear(release)
+        withdraw(artifacts.run)
         return
     documents = _documents(artifacts, summary)
     if _is_current(release, documents):
         return
-    _clear(release)
+    withdraw(artifacts.run)
     try:
         _fill(release, _contents(artifacts, summary, documents))
     except LineageError:
-        _clear(release)
+        withdraw(artifacts.run)
         raise
+
+
+def withdraw(run: Store) -> None:
+    """Delete a run's release, its checksums first: killed in between, what is left isn't a release."""
+    release = run / FOLDER
+    release.delete(SUMS)
+    release.delete()
 
 
 def verify_release(run: Store) -> int:
@@ -154,9 +161,3 @@ def _is_current(release: Store, documents: dict[str, bytes]) -> bool:
 def _sums(release: Store) -> dict[str, str]:
     lines = (line.split("  ", 1) for line in release.read_bytes(SUMS).decode().splitlines())
     return {path: digest for digest, path in lines}
-
-
-def _clear(release: Store) -> None:
-    """Delete a release, its checksums first: killed in between, what is left isn't a release."""
-    release.delete(SUMS)
-    release.delete()

@@ -157,7 +157,7 @@ class Evaluate(Stage):
         if "reference" in context.inputs:
             reference = context.inputs["reference"].read_table()
             best = np.stack([reference[finding].to_numpy() for finding in findings], axis=1)
-            metrics["utility_loss"] = utility.paired_difference(truth, best, scores, patients, *options)
+            metrics["utility_loss"] = utility.paired_difference(truth, best, scores, patients, *options, findings)
         return metrics
 
     def _fidelity(self, context: Context, images: Grey, real_images: Grey) -> Metrics:
