@@ -27,6 +27,8 @@ LIBRARY_ENVIRONMENT = {
     "DS_ACCELERATOR": "cpu",
     # Several libraries each bring a pool of spinning threads; on few cores they are ten times slower than one thread.
     "OMP_NUM_THREADS": "1",
+    # Ray Data's actors make Ray's core warn at every pool; it says once, in one line, that it heard this.
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
     # Ray Tune's newer reporter prints a box whatever its verbosity.
     "RAY_AIR_NEW_OUTPUT": "0",
 }
