@@ -151,7 +151,11 @@ class Eyes(Section):
 
     filter: ReidConfig = ReidConfig(seed=1)
     judge: ReidConfig = ReidConfig(backbone=BackboneConfig(kind="vit", width=64), seed=2)
-    auditor: ReidConfig = ReidConfig(backbone=BackboneConfig(kind="convnext"), seed=3)
+    auditor: ReidConfig = ReidConfig(
+        backbone=BackboneConfig(kind="convnext"),
+        optimizer=OptimizerConfig(steps=500, batch_size=64, lr=3e-3),
+        seed=3,
+    )
 
     @model_validator(mode="after")
     def _distinct(self) -> "Eyes":
@@ -250,6 +254,9 @@ class Budgets(Section):
     max_false_flag_rate: Share = Field(0.2, description="Upper bound of the filter's self-test.")
     min_consistency_jaccard: Share = Field(0.0, description="Lower bound; 0 reports and does not judge.")
     max_utility_loss: Share = Field(0.1, description="Real minus student macro AUROC, at most.")
+    min_auditor_tpir: Share = Field(
+        0.2, description="Share of known patients' new images that the auditor must find; a blind one can't certify."
+    )
     min_evaluation_patients: PositiveInt = Field(30, description="Fewer can't support any claim.")
 
 

@@ -37,6 +37,7 @@ TABLES = {
     "near_copy_excess": AUDIT,
     "closer_to_train_share": AUDITED,
     "train_minus_unseen_rate": AUDITED,
+    "auditor_tpir": "auditor/probe",
     "control_rate": "auditor/evaluation",
     "utility_auroc": "predictions",
     "utility_loss": "predictions",

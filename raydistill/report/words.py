@@ -74,6 +74,11 @@ METRICS = {
         "How much more often images match people the model saw than as many unseen ones; 0 is chance.",
         PRIVACY,
     ),
+    "auditor_tpir": Title(
+        "What the auditor sees",
+        "Share of new images of gallery patients that the auditor finds: what it can't see, it can't clear.",
+        PRIVACY,
+    ),
     "membership_patient_auc": Title(
         "Membership AUC by patient", "The same with one score a patient; 0.5 is chance.", PRIVACY
     ),

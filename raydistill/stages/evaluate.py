@@ -23,6 +23,7 @@ from raydistill.diffusion.sampling import Sampler
 from raydistill.distributed.data import run_on_worker
 from raydistill.matching.calibration import OperatingPoint, calibrate
 from raydistill.metrics import classifier, fidelity, identification, membership, utility
+from raydistill.metrics.intervals import clustered_rate
 from raydistill.metrics.result import MetricResult
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.images import only_kept, pixels, read_kept
@@ -45,7 +46,7 @@ class Evaluate(Stage):
     `operating_point.json`.
     """
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     config: EvaluateConfig
 
     def run(self, context: Context) -> Outcome:
@@ -97,6 +98,7 @@ class Evaluate(Stage):
             structures, patients, _numpy(control, "structure_score"), controls[1], structure.threshold, how.confidence
         )
         metrics |= _train_or_unseen(samples, identity.threshold, how.confidence)
+        metrics["auditor_tpir"] = _found((store / "probe").read_table(), identity.threshold, how.confidence)
         flagged = scores >= identity.threshold
         audited = samples.select(["query_id", "score", "structure_score", "nearest_image_id", "nearest_patient_id"])
         audited = audited.append_column("flagged", pa.array(flagged))
@@ -166,6 +168,14 @@ class Evaluate(Stage):
         floor = public_features(pixels(context.inputs["train"].read_table(columns=["image"])), pooled=True)
         truth = public_features(real_images, pooled=True)
         return fidelity.all_metrics(truth, features, floor, seed=context.seed)
+
+
+def _found(probe: pa.Table, threshold: float, confidence: float) -> MetricResult:
+    """Say how often the auditor finds people it knows: what it can't see in real images it can't see in samples."""
+    patients = _numpy(probe, "query_patient_id")
+    hits = (_numpy(probe, "score") >= threshold) & (_numpy(probe, "nearest_patient_id") == patients)
+    unit = "share of probe images found, the right patient on top"
+    return clustered_rate(hits, patients, confidence, unit=unit, reference="ISO/IEC 19795-1")
 
 
 def _train_or_unseen(samples: pa.Table, threshold: float, confidence: float) -> Metrics:

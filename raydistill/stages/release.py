@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from raydistill.core.config import Budgets, ReleaseConfig
-from raydistill.metrics.result import Check, MetricResult, Verdict, judge
+from raydistill.metrics.result import Check, MetricResult, judge
 from raydistill.stages.base import Context, Outcome, Stage
 
 STUDENT_MAY_READ = {"teacher_samples", "verdicts"}
@@ -33,7 +33,9 @@ class Release(Stage):
             verdict = "fail"
             reasons.insert(0, f"The student has touched real data: {'; '.join(touched)}.")
         if not skipped:
-            verdict, reasons = self._enough_patients(context, verdict, reasons)
+            short = self._short_of_evidence(context)
+            reasons = [*short, *reasons]
+            verdict = "insufficient_evidence" if short and verdict == "pass" else verdict
         context.out.write_json("verdict.json", {"verdict": verdict, "reasons": reasons})
         context.out.write_json("certificate.json", self._certificate(context, verdict, reasons, touched))
         return Outcome(counts={"checks": len(checks)}, facts={"verdict": verdict})
@@ -68,13 +70,18 @@ class Release(Stage):
         started = context.manifests["student"].facts.get("start_trained_on", [])
         return found + [f"its starting weights were trained on {node}" for node in started]
 
-    def _enough_patients(self, context: Context, verdict: Verdict, reasons: list[str]) -> tuple[Verdict, list[str]]:
+    def _short_of_evidence(self, context: Context) -> list[str]:
+        """List what no claim can be made without, however good the numbers: enough people, and an auditor that sees."""
+        found, limits = [], self.config.budgets
         patients = context.manifests["student_evaluation"].counts["evaluation_patients"]
-        needed = self.config.budgets.min_evaluation_patients
-        if patients >= needed:
-            return verdict, reasons
-        short = f"{patients} evaluation patients are too few for any claim; {needed} are needed"
-        return ("fail" if verdict == "fail" else "insufficient_evidence"), [short, *reasons]
+        needed = limits.min_evaluation_patients
+        if patients < needed:
+            found.append(f"{patients} evaluation patients are too few for any claim; {needed} are needed.")
+        metrics = context.inputs["student_evaluation"].read_json("metrics.json")
+        sees = _check("student", metrics, "auditor_tpir", limits.min_auditor_tpir, "min")
+        if limits.min_auditor_tpir and sees.outcome != "pass":
+            found.append(f"The auditor may be too blind to judge: {sees.reason}")
+        return found
 
     def _certificate(self, context: Context, verdict: str, reasons: list[str], touched: list[str]) -> dict[str, Any]:
         student = context.manifests["student"]

@@ -15,6 +15,7 @@ STUDENT = {
     "closer_to_train_share": (0.5, 0.45, 0.55),
     "membership_auc": (0.5, 0.45, 0.55),
     "utility_loss": (0.02, -0.01, 0.05),
+    "auditor_tpir": (0.6, 0.5, 0.7),
 }
 SELFTEST = {
     "sensitivity": (0.97, 0.93, 0.99),
@@ -59,12 +60,15 @@ def decide(folder, student=None, selftest=None, config=None, read=READ, patients
 def test_it_passes_when_every_interval_keeps_its_budget(tmp_path):
     verdict, certificate = decide(tmp_path)
     assert verdict["verdict"] == certificate["verdict"] == "pass"
-    assert len(verdict["reasons"]) == len(STUDENT) + len(SELFTEST) - 1
+    assert len(verdict["reasons"]) == len(STUDENT) - 1 + len(SELFTEST) - 1
     assert certificate["student"]["touched_real_data"] == []
     assert certificate["filter"] == {"identity_threshold": 0.5}
 
 
-@pytest.mark.parametrize("name", [*STUDENT, "sensitivity", "sensitivity.generator", "false_flag_rate"])
+JUDGED = [name for name in STUDENT if name != "auditor_tpir"]
+
+
+@pytest.mark.parametrize("name", [*JUDGED, "sensitivity", "sensitivity.generator", "false_flag_rate"])
 def test_every_budget_alone_can_fail_the_release_or_leave_it_open(tmp_path, name):
     group = "student" if name in STUDENT else "selftest"
     broken = (0.1, 0.05, 0.15) if name.startswith("sens") else (0.9, 0.85, 0.95)
@@ -107,6 +111,15 @@ def test_too_few_patients_are_never_a_pass(tmp_path):
     assert "29 evaluation patients are too few" in verdict["reasons"][0]
     verdict, _ = decide(tmp_path / "failed", patients=29, student={"excess_risk": (0.9, 0.8, 1.0)})
     assert verdict["verdict"] == "fail"
+
+
+@pytest.mark.parametrize("sees", [(0.05, 0.0, 0.1), (0.4, 0.1, 0.7), (None,)])
+def test_a_blind_auditor_can_t_certify_and_doesn_t_accuse(tmp_path, sees):
+    verdict, _ = decide(tmp_path / "blind", student={"auditor_tpir": sees})
+    assert verdict["verdict"] == "insufficient_evidence"
+    assert "The auditor may be too blind to judge: student.auditor_tpir" in verdict["reasons"][0]
+    waived = ReleaseConfig(budgets=Budgets(min_auditor_tpir=0.0))
+    assert decide(tmp_path / "waived", student={"auditor_tpir": sees}, config=waived)[0]["verdict"] == "pass"
 
 
 def test_without_a_student_there_is_a_verdict_all_the_same(tmp_path):
