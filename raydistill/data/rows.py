@@ -1,6 +1,7 @@
 """One row of a source as it was found, and how the columns of a table become one."""
 
 import difflib
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -129,12 +130,13 @@ class _BadField(Exception):
 
 def _read(values: Mapping[str, Any], name: str, convert: Callable[[Any], T]) -> T | None:
     value = values.get(name)
-    if value is None or (isinstance(value, str) and not value.strip()) or value != value:  # NaN is missing too
+    if value is None or (isinstance(value, str) and not value.strip()):
         return None
     try:
-        return convert(value)
+        found = convert(value)
     except (ValueError, TypeError, OverflowError) as error:
         raise _BadField(f"{name} is {str(value)[:60]!r}") from error
+    return None if isinstance(found, float) and math.isnan(found) else found
 
 
 def _to_id(value: Any) -> str:

@@ -94,3 +94,9 @@ def test_no_value_breaks_the_reader(values):
     row = parse_row(0, values, "role")
     assert row.problem is None or row.problem[0] == "bad_field"
     assert row.patient_id is None or row.patient_id == row.patient_id.strip()
+
+
+@pytest.mark.parametrize("value", [float("nan"), "nan", "NaN", "", " ", None])
+def test_an_age_that_is_not_there_is_missing_and_no_fault(value):
+    row = parse_row(0, {"patient_id": "p", "age": value}, None)
+    assert (row.age, row.problem) == (None, None)
