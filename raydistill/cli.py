@@ -169,12 +169,12 @@ def _runner(resolved: Config, run_dir: str, known: dict[str, str] | None = None)
 
 
 def _finished(run_dir: str) -> Any:
-    """Return the runner of a run folder as it is; its cohort is taken from the summary, so the source may be gone."""
+    """Return the runner of a run folder as it is, by the keys of its summary: source and weights may be gone."""
     store = Store.open(run_dir)
     where = f"{store.uri}/config.yaml"
     resolved = validate(parse(_read(store, "config.yaml"), where), f" in {where}")
-    ingested = _summary(run_dir)["nodes"]["ingest"]["key"]
-    return _runner(resolved, run_dir, {"ingest": ingested} if ingested else None)
+    keys = {node: entry["key"] for node, entry in _summary(run_dir)["nodes"].items() if entry["key"]}
+    return _runner(resolved, run_dir, keys)
 
 
 def _summary(run_dir: str) -> dict[str, Any]:

@@ -43,7 +43,12 @@ def wire(c: Config) -> list[Stage]:
 
     selftest = SelfTest(
         "selftest",
-        SelfTestNodeConfig(selftest=c.selftest, match=c.match, consistency_fpir=c.evaluate.audit_fpir),
+        SelfTestNodeConfig(
+            selftest=c.selftest,
+            match=c.match,
+            consistency_fpir=c.evaluate.audit_fpir,
+            confidence=c.evaluate.confidence,
+        ),
         {"model": teacher["model"], "train": train, "calibration": calibration, "eye": reid["network"]}
         | {f"matches_{eye}": t_matches[eye] for eye in ("filter", "judge", "auditor")},
         s,

@@ -82,16 +82,19 @@ def run(config: Config, run_dir: str | None = None, display: Display | None = No
         display.line(f"the run folder {store.path} is the job's temporary folder and goes with it: pass --run-dir")
     runner = Runner(store, config, wire(config))
     check_before_ray(config, store, runner.stages)
+    planned = runner.plan()
     runner.open()
     states = {stage.node: "pending" for stage in runner.stages}
-    if all(line.state == "cached" for line in runner.plan()):
+    if all(line.state == "cached" for line in planned):
         display.line(f"everything in {store.uri} is up to date; nothing to run")
         states = {node: "skipped" if runner.manifests[node].skipped else "cached" for node in states}
         return finish(runner, states)
     from raydistill.report.bundle import withdraw
+    from raydistill.report.html import PAGE
 
-    # It was released by other evidence than what will be there; killed on the way, it must not outlive it.
+    # They speak of other evidence than what will be there; a run that is killed on the way must not leave them.
     withdraw(store)
+    store.delete(PAGE)
     _run_stages(runner, states, display)
     return finish(runner, states)
 
@@ -132,14 +135,13 @@ def _run_stage(runner: Any, stage: Any, number: int, states: dict[str, str], dis
 
 
 def finish(runner: Any, states: dict[str, str]) -> RunResult:
-    """Write the summary, render the report, fill or empty RUN/release; scratch of older settings goes."""
+    """Write the summary, render the report, fill or empty RUN/release."""
     from raydistill.report.bundle import publish
     from raydistill.report.html import write_report
 
     summary = _write_summary(runner, states)
     write_report(runner, summary)
     publish(runner, summary)
-    runner.run.delete(".work")
     return RunResult(summary["verdict"], summary["reasons"], runner.run.uri, summary)
 
 

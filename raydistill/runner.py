@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 import yaml
+from pydantic import ValidationError
 
 from raydistill import __version__
 from raydistill.core.config import Config
@@ -169,7 +170,12 @@ class Runner:
         out = self.artifact(node, key)
         if not out.exists("manifest.json"):
             return None
-        manifest = Manifest.model_validate_json(out.read_bytes("manifest.json"))
+        try:
+            manifest = Manifest.model_validate_json(out.read_bytes("manifest.json"))
+        except ValidationError as error:
+            raise LineageError(
+                f"{node}: {out.uri}/manifest.json is damaged; delete that folder to make it again"
+            ) from error
         self.manifests[node] = manifest
         return manifest
 

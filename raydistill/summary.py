@@ -41,7 +41,7 @@ def summarise(runner: Runner, states: Mapping[str, str]) -> dict[str, Any]:
 
 
 def metric_tables(summary: Mapping[str, Any]) -> str:
-    """Lay a summary's metrics out as Markdown: one table of the sets of images, one of the filter."""
+    """Lay a summary's metrics out as Markdown tables, of the images and of the filter: value (interval) / control."""
     metrics = summary["metrics"]
     images = {group: metrics[group] for group in EVALUATIONS}
     filters = {"filter": {**metrics["filter"], **metrics["selftest"]}}
@@ -49,22 +49,22 @@ def metric_tables(summary: Mapping[str, Any]) -> str:
 
 
 def _markdown(groups: Mapping[str, Mapping[str, Any]]) -> str:
-    header = ("metric", *groups, "control")
-    rows = [header, ("---",) * len(header)]
-    for name in dict.fromkeys(name for metrics in groups.values() for name in metrics):
-        found = [metrics.get(name) for metrics in groups.values()]
-        controls = [one["control"] for one in found if one and one["control"] is not None]
-        rows.append((f"`{name}`", *(_said(one) for one in found), _digits(controls[-1]) if controls else ""))
+    header = ("metric", *groups)
+    names = dict.fromkeys(name for metrics in groups.values() for name in metrics)
+    lines = [(f"`{name}`", *(_said(metrics.get(name)) for metrics in groups.values())) for name in names]
+    rows = [header, ("---",) * len(header), *lines]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _said(result: Mapping[str, Any] | None) -> str:
+    """Write value, interval and, after a stroke, the control."""
     if result is None:
         return ""
     if result["value"] is None:
         return "insufficient"
     interval = " to ".join(map(_digits, result["interval"] or ()))
-    return _digits(result["value"]) + (f" ({interval})" if interval else "")
+    control = "" if result["control"] is None else f" / {_digits(result['control'])}"
+    return _digits(result["value"]) + (f" ({interval})" if interval else "") + control
 
 
 def _digits(value: float) -> str:

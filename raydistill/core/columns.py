@@ -75,8 +75,8 @@ MATCHES = pa.schema(
 `score` is the maximum cosine similarity over the gallery of one embedder, in [-1, 1]; `neighbour_*` the top k;
 `structure_score` the maximum of the near-copy measure, in [-1, 1], and the gallery image it belongs to;
 `unseen_*` the same maxima over an unseen gallery (evaluation patients); `matched_scores` and `unseen_matched_scores`
-the maxima over parts of the two galleries that are of one size: the smaller gallery as it is, random parts of the
-larger. Null where they were not asked for.
+the maxima over random parts of the two galleries that, pair by pair, have equally many patients and equally many images
+of each. Null where they were not asked for.
 `query_patient_id` is null for samples."""
 
 VERDICTS = pa.schema(

@@ -112,7 +112,7 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     merged = {key: _merge(value, {}) if isinstance(value, Mapping) else value for key, value in base.items()}
     for key, value in over.items():
         below = merged.get(key)
-        if key == "source" and isinstance(below, dict) and isinstance(value, Mapping):
+        if key == "source" and isinstance(below, dict) and isinstance(value, Mapping) and "kind" in below:
             merged[key] = _merge_source(below, value)
         elif isinstance(value, Mapping):
             merged[key] = _merge(below if isinstance(below, dict) else {}, value)
@@ -125,7 +125,7 @@ def _merge_source(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str,
     """Another kind of source keeps nothing of the first; a path where there was none says by itself what it is."""
     kind = over.get("kind", base.get("kind"))
     if "kind" not in over and "path" in over and "path" not in base:
-        folder = Path(str(over["path"]))
+        folder = Path(os.path.expandvars(str(over["path"]))).expanduser()
         kind = "image_folder" if any((folder / name).exists() for name in METADATA) else "parquet"
     return _merge(base if kind == base.get("kind") else {}, {"kind": kind, **over})
 

@@ -130,13 +130,17 @@ class _BadField(Exception):
 
 def _read(values: Mapping[str, Any], name: str, convert: Callable[[Any], T]) -> T | None:
     value = values.get(name)
-    if value is None or (isinstance(value, str) and not value.strip()):
+    if value is None or _is_nan(value) or (isinstance(value, str) and not value.strip()):
         return None
     try:
         found = convert(value)
     except (ValueError, TypeError, OverflowError) as error:
         raise _BadField(f"{name} is {str(value)[:60]!r}") from error
-    return None if isinstance(found, float) and math.isnan(found) else found
+    return None if _is_nan(found) else found
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
 
 
 def _to_id(value: Any) -> str:

@@ -134,6 +134,8 @@ def _check_given(patient_ids: Sequence[str], roles: Sequence[str]) -> None:
     sides = {patient: {"train" if role == "probe" else role for role in own} for patient, own in held.items()}
     _refuse((p for p, own in sides.items() if len(own) > 1), "in two of train, calibration and evaluation")
     _refuse((p for p, own in held.items() if set(own) == {"probe"}), "probe images and no train image")
+    if sum(own == {"train"} for own in sides.values()) < 2:
+        raise InputError("by the source's roles there is one train patient; re-identification needs two to tell apart")
     if not any(len(own) > 1 for patient, own in held.items() if sides[patient] == {"train"}):
         raise InputError("by the source's roles no train patient has two images, so re-identification can't be learned")
 

@@ -3,8 +3,10 @@
 What it starts from, its parts in memory, and the ways in and out of its latent space and its vocabulary.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from raydistill.core.config import DiffusionConfig
 from raydistill.core.errors import InputError
-from raydistill.diffusion.folder import WEIGHTS, check_layout, find, load_pipeline, save, sha256
+from raydistill.diffusion.folder import CONTENT, MARKER, WEIGHTS, check_layout, find, load_pipeline, save, sha256
 from raydistill.diffusion.tiny import PUBLIC, PUBLIC_NAME, build_tiny, check_tiny
 
 
@@ -43,8 +45,13 @@ def check_start(config: DiffusionConfig, resolution: int) -> None:
     """
     if config.pretrained is None:
         check_tiny(config, resolution)
-    else:
-        check_layout(find(config.pretrained, config.local_files_only))
+        return
+    source = find(config.pretrained, config.local_files_only)
+    check_layout(source)
+    vae, unet = (json.loads((source / part / "config.json").read_text()) for part in ("vae", "unet"))
+    halvings = len(vae["block_out_channels"]) + len(unet["block_out_channels"]) - 2
+    if resolution % 2**halvings:
+        raise InputError(f"ingest.resolution {resolution} isn't a multiple of {2**halvings}, which {source} asks for")
 
 
 def prepare_initial(config: DiffusionConfig, *, resolution: int, seed: int, folder: Path) -> None:
@@ -91,15 +98,24 @@ def load(folder: Path, device: str = "cpu") -> Components:
     return Components(parts.tokenizer, parts.text_encoder, parts.vae, parts.unet, parts.scheduler)
 
 
+@cache
 def weights_provenance(config: DiffusionConfig) -> dict[str, object]:
-    """Say which public weights a model starts from: a name, and the SHA-256 of each file of weights or vocabulary."""
+    """Say what a model starts from: a name, and the SHA-256 of each file that decides it. Read once a process."""
     if config.pretrained is None:
         root, name = PUBLIC, PUBLIC_NAME
         files = [PUBLIC / "vae" / WEIGHTS["vae"], PUBLIC / "tokenizer" / "vocab.json"]
     else:
         root, name = find(config.pretrained, config.local_files_only), config.pretrained
-        files = [root / part / file for part, file in WEIGHTS.items()]
+        files = sorted(file for file in root.rglob("*") if file.is_file() and file.suffix in CONTENT)
     return {"name": name, "sha256": {str(file.relative_to(root)): sha256(file) for file in files}}
+
+
+def trained_on(config: DiffusionConfig) -> list[str]:
+    """Say what a starting point of raydistill's own making was trained on; empty for public weights."""
+    if config.pretrained is None:
+        return []
+    marker = find(config.pretrained, config.local_files_only) / MARKER
+    return list(json.loads(marker.read_text())["trained_on"]) if marker.exists() else []
 
 
 @torch.inference_mode()

@@ -22,6 +22,12 @@ WEIGHTS = {
 }
 """The weights a folder must have; diffusers' and transformers' own file names."""
 
+MARKER = "raydistill.json"
+"""What raydistill adds to a folder that it trained: which nodes it was trained on, which weights it started from."""
+
+CONTENT = (".json", ".safetensors", ".txt")
+"""Files that decide what a folder's model does."""
+
 CLASSES = {
     "_class_name": "StableDiffusionPipeline",
     "vae": "AutoencoderKL",
@@ -60,7 +66,7 @@ def find(name: str, local_files_only: bool) -> Path:
     """
     if Path(name).is_dir():
         return Path(name)
-    patterns = [*DESCRIPTIONS, "tokenizer/*", *(f"{part}/{file}" for part, file in WEIGHTS.items())]
+    patterns = [MARKER, *DESCRIPTIONS, "tokenizer/*", *(f"{part}/{file}" for part, file in WEIGHTS.items())]
     try:
         return Path(snapshot_download(name, local_files_only=local_files_only, allow_patterns=patterns))
     except (LocalEntryNotFoundError, HFValidationError, HfHubHTTPError) as error:

@@ -122,11 +122,11 @@ def require_shared(is_local: bool, uri: str) -> None:
     """Refuse a local run folder on a cluster of several nodes.
 
     Raises:
-        RaydistillError: when workers on other nodes could not see what is written there.
+        ConfigError: when workers on other nodes could not see what is written there.
     """
     nodes = describe()["nodes"]
     if is_local and nodes > 1 and not os.environ.get("RAYDISTILL_SHARED_DISK"):
-        raise RaydistillError(
+        raise ConfigError(
             f"the run folder {uri} is a local path and the cluster has {nodes} nodes: use a URI all of them reach "
             "(s3://…, gs://…), or set RAYDISTILL_SHARED_DISK=1 if the path is on a shared disk"
         )

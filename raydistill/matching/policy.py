@@ -23,6 +23,7 @@ class Policy(BaseModel):
         near_copy_threshold: on `structure_score`.
         target_fpir: at which FPIR the identity threshold was set; for the record.
         near_copy_fpir: at which share of flagged strangers the near-copy threshold was set; for the record.
+        is_feasible: whether the search found a setting that keeps its bounds; of none, this is the nearest.
         note: what the calibration had to say about either.
     """
 
@@ -32,6 +33,7 @@ class Policy(BaseModel):
     near_copy_threshold: float
     target_fpir: float
     near_copy_fpir: float
+    is_feasible: bool = True
     note: str = ""
 
 

@@ -117,7 +117,12 @@ def near_copy_rates(
 
 
 def closer_to_train(
-    train_scores: Any, unseen_scores: Any, clusters: Any, threshold: float, confidence: float = 0.95
+    train_scores: Any,
+    unseen_scores: Any,
+    clusters: Any,
+    threshold: float,
+    confidence: float = 0.95,
+    control: float | None = None,
 ) -> dict[str, MetricResult]:
     """Compare train and unseen gallery, with and without a threshold.
 
@@ -125,7 +130,7 @@ def closer_to_train(
         `closer_to_train_share` and `train_minus_unseen_rate`; arguments as there.
     """
     return {
-        "closer_to_train_share": closer_to_train_share(train_scores, unseen_scores, clusters, confidence),
+        "closer_to_train_share": closer_to_train_share(train_scores, unseen_scores, clusters, confidence, control),
         "train_minus_unseen_rate": train_minus_unseen_rate(
             train_scores, unseen_scores, clusters, threshold, confidence
         ),
@@ -133,7 +138,7 @@ def closer_to_train(
 
 
 def closer_to_train_share(
-    train_scores: Any, unseen_scores: Any, clusters: Any, confidence: float = 0.95
+    train_scores: Any, unseen_scores: Any, clusters: Any, confidence: float = 0.95, control: float | None = None
 ) -> MetricResult:
     """Return the share of samples that resemble the train gallery more than an unseen one of the same size.
 
@@ -141,20 +146,20 @@ def closer_to_train_share(
 
     Args:
         train_scores: (N,) maximum similarity of each sample over the train gallery, or (N, P) over P parts of it.
-        unseen_scores: (N,) or (N, Q), the same over a gallery of patients nobody trained on; every part of either is
-            of one size.
+        unseen_scores: (N,) or (N, P), the same over a gallery of patients nobody trained on. Part by part, the two have
+            equally many patients and equally many images of each.
         clusters: (N,) nearest patient over *both* galleries: under exchangeability all samples won by one patient fall
             on one side together. The nearest train patient alone makes the interval somewhat too narrow.
         confidence: two-sided confidence, in (0, 1).
+        control: the same share among real images of people who are in neither gallery.
 
     Source: distance to closest record, train against holdout, Platzer and Reutterer 2021, Frontiers in Big Data
     4:679939.
     """
     train, unseen = _parts(train_scores), _parts(unseen_scores)
-    pairs = train[:, :, None], unseen[:, None, :]
-    wins = (np.greater(*pairs) + 0.5 * np.equal(*pairs)).mean(axis=(1, 2))
+    wins = ((train > unseen) + 0.5 * (train == unseen)).mean(axis=1)
     return clustered_rate(
-        wins, clusters, confidence, unit=SAMPLES, baseline=0.5, reference="Platzer and Reutterer 2021"
+        wins, clusters, confidence, unit=SAMPLES, control=control, baseline=0.5, reference="Platzer and Reutterer 2021"
     )
 
 
@@ -165,7 +170,7 @@ def train_minus_unseen_rate(
 
     Args:
         train_scores: (N,) or (N, P), as for `closer_to_train_share`.
-        unseen_scores: (N,) or (N, Q), as there.
+        unseen_scores: (N,) or (N, P), as there.
         clusters: (N,) as for `closer_to_train_share`.
         threshold: operating point of both.
         confidence: two-sided confidence, in (0, 1).

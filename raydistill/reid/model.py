@@ -1,6 +1,8 @@
 """The re-identification network: a transformers backbone, pooled, projected and normalised to unit length."""
 
+import hashlib
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -206,6 +208,18 @@ def check_backbone(backbone: BackboneConfig, resolution: int) -> None:
         raise ConfigError(f"a backbone built from scratch needs an ingest.resolution of 8 n >= 16, not {resolution}")
     if backbone.kind == "vit" and backbone.width % VIT_HEADS:
         raise ConfigError(f"backbone.width {backbone.width} of a vit isn't a multiple of its {VIT_HEADS} heads")
+
+
+@cache
+def weights_digest(backbone: BackboneConfig) -> str | None:
+    """Hash pretrained weights by tensor, wherever they lie; None for a backbone built from scratch. Once a process."""
+    if backbone.pretrained is None:
+        return None
+    digest = hashlib.sha256()
+    for name, tensor in sorted(_reading(AutoModel, backbone, use_safetensors=True).state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes() if tensor.dim() else str(tensor).encode())
+    return digest.hexdigest()
 
 
 def scratch_config(backbone: BackboneConfig, resolution: int) -> PreTrainedConfig:

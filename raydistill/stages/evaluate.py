@@ -46,13 +46,14 @@ class Evaluate(Stage):
     `operating_point.json`.
     """
 
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     config: EvaluateConfig
 
     def run(self, context: Context) -> Outcome:
         """Measure everything the inputs allow, on a worker."""
-        quiet = replace(context, progress=silent)
-        return run_on_worker(partial(self._measure, quiet), self.config.compute, context.progress)
+        alone = Evaluate(self.node, self.config, {}, self.root_seed)
+        work = partial(alone._measure, replace(context, progress=silent))
+        return run_on_worker(work, self.config.compute, context.progress)
 
     def _measure(self, context: Context, progress: Progress) -> Outcome:
         real = context.inputs["evaluation"].read_table(columns=RECORD_COLUMNS)
@@ -97,7 +98,7 @@ class Evaluate(Stage):
         metrics |= identification.near_copy_rates(
             structures, patients, _numpy(control, "structure_score"), controls[1], structure.threshold, how.confidence
         )
-        metrics |= _train_or_unseen(samples, identity.threshold, how.confidence)
+        metrics |= _train_or_unseen(samples, strangers, identity.threshold, how.confidence)
         metrics["auditor_tpir"] = _found((store / "probe").read_table(), identity.threshold, how.confidence)
         flagged = scores >= identity.threshold
         audited = samples.select(["query_id", "score", "structure_score", "nearest_image_id", "nearest_patient_id"])
@@ -156,6 +157,9 @@ class Evaluate(Stage):
         metrics = {"utility_auroc": utility.macro_auroc(truth, scores, patients, *options, findings)}
         by_finding = utility.by_finding(truth, scores, patients, findings, *options)
         context.out.write_table("tables/by_finding.parquet", by_finding)
+        for name in ("sex", "view"):
+            by_group = utility.by_group(truth, scores, patients, real[name].to_pylist(), *options)
+            context.out.write_table(f"tables/utility_by_{name}.parquet", by_group)
         if "reference" in context.inputs:
             reference = context.inputs["reference"].read_table()
             best = np.stack([reference[finding].to_numpy() for finding in findings], axis=1)
@@ -178,13 +182,22 @@ def _found(probe: pa.Table, threshold: float, confidence: float) -> MetricResult
     return clustered_rate(hits, patients, confidence, unit=unit, reference="ISO/IEC 19795-1")
 
 
-def _train_or_unseen(samples: pa.Table, threshold: float, confidence: float) -> Metrics:
-    """Compare equally large galleries of train and unseen patients; a sample belongs to the nearest of all."""
-    sides = ("matched_scores", "unseen_matched_scores")
-    matched, unseen = (np.array(samples[side].to_pylist(), dtype=np.float64) for side in sides)
+def _train_or_unseen(samples: pa.Table, strangers: pa.Table, threshold: float, confidence: float) -> Metrics:
+    """Compare equally made galleries of train and unseen patients; a sample belongs to the nearest of all.
+
+    Calibration patients are in neither gallery: the same share among their images is the control.
+    """
     nearer = _numpy(samples, "score") >= _numpy(samples, "unseen_score")
     clusters = np.where(nearer, _numpy(samples, "nearest_patient_id"), _numpy(samples, "unseen_patient_id"))
-    return identification.closer_to_train(matched, unseen, clusters, threshold, confidence)
+    theirs, patients = _matched(strangers), _numpy(strangers, "query_patient_id")
+    control = identification.closer_to_train_share(theirs[0], theirs[1], patients).value
+    train, unseen = _matched(samples)
+    return identification.closer_to_train(train, unseen, clusters, threshold, confidence, control)
+
+
+def _matched(table: pa.Table) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    train, unseen = (np.array(table[f"{side}matched_scores"].to_pylist(), dtype=float) for side in ("", "unseen_"))
+    return train, unseen
 
 
 def _asked_for(inputs: Mapping[str, Store], samples: pa.Table) -> dict[str, list[str | None]]:

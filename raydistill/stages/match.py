@@ -22,7 +22,7 @@ from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.images import pixels
 
 MATCHED_PARTS = 8
-"""Random parts of the larger gallery, of the smaller one's size; more would only smooth the matched scores."""
+"""Random pairs of equally made parts of the two galleries; more would only smooth the matched scores."""
 
 UNSEEN_COLUMNS = (
     "matched_scores", "unseen_matched_scores", "unseen_score", "unseen_patient_id", "unseen_structure_score",
@@ -38,7 +38,7 @@ class Match(Stage):
     Output: `<eye>/samples/part-*.parquet` and `<eye>/<role>/part-*.parquet`.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     resumable: ClassVar[bool] = True
     config: MatchConfig
 
@@ -90,10 +90,13 @@ class MatchShard:
         unseen = inputs["unseen"].read_table(columns=RECORD_COLUMNS) if "unseen" in inputs else None
         self.seen = Reference(train, self.eyes, config)
         self.unseen = Reference(unseen, {"auditor": self.eyes["auditor"]}, config) if unseen is not None else None
-        self.parts: list[list[Gallery]] = []
+        self.parts: list[tuple[Gallery, Gallery]] = []
         if self.unseen is not None:
-            size, rng = min(train.num_rows, len(self.unseen.image_ids)), generator(seed, "matched_parts")
-            self.parts = [both.parts(size, "auditor", rng) for both in (self.seen, self.unseen)]
+            rng, ids = generator(seed, "matched_parts"), (self.seen.patient_ids, self.unseen.patient_ids)
+            rows = [equally_made(*ids, rng) for _ in range(MATCHED_PARTS)]
+            self.parts = [
+                (self.seen.part(ours, "auditor"), self.unseen.part(theirs, "auditor")) for ours, theirs in rows
+            ]
 
     def __call__(self, name: str) -> int:
         """Match the rows of one shard, decoded once, with every eye that may see them."""
@@ -131,7 +134,10 @@ class MatchShard:
         """Score against people the model never saw, and against equally large parts of those it saw."""
         if eye != "auditor" or self.unseen is None:
             return {name: pa.nulls(len(images), MATCHES.field(name).type) for name in UNSEEN_COLUMNS}
-        best = [np.stack([part.search(embeddings, 1).scores[:, 0] for part in side], axis=1) for side in self.parts]
+        best = [
+            np.stack([part.search(embeddings, 1).scores[:, 0] for part in side], axis=1)
+            for side in zip(*self.parts, strict=True)
+        ]
         gallery = self.unseen.galleries[eye]
         found = gallery.search(embeddings, 1)
         return {
@@ -156,29 +162,39 @@ class Reference:
             for name, eye in eyes.items()
         }
 
-    def parts(self, size: int, eye: str, rng: np.random.Generator) -> list[Gallery]:
-        """Return one eye's gallery if it has `size` images, else random parts of it that have."""
-        if size == len(self.image_ids):
-            return [self.galleries[eye]]
-        return [self._part(patient_part(self.patient_ids, size, rng), eye) for _ in range(MATCHED_PARTS)]
-
-    def _part(self, rows: NDArray[np.int64], eye: str) -> Gallery:
+    def part(self, rows: NDArray[np.int64], eye: str) -> Gallery:
+        """Return some rows of one eye's gallery."""
         image_ids, patient_ids = ([ids[i] for i in rows] for ids in (self.image_ids, self.patient_ids))
         return Gallery(self.galleries[eye].embeddings[rows], image_ids, patient_ids)
 
 
-def patient_part(patient_ids: list[str], size: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Choose whole patients at random until `size` images are reached; the last patient's surplus is dropped.
+def equally_made(
+    first: list[str], second: list[str], rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Choose parts of two galleries with equally many patients, and equally many images of each.
+
+    As many patients as the smaller gallery has are drawn from both. The one with the most images of the one part is
+    paired with that of the other, and so on; of a pair's images the smaller number is drawn from both. If neither
+    gallery was learned by heart, the parts are exchangeable, and a stranger is as often closer to either.
 
     Args:
-        patient_ids: one a gallery image.
-        size: images wanted; all images when the gallery has fewer.
-        rng: where the order of patients comes from.
+        first: patient ids, one an image.
+        second: patient ids of the other gallery, none of the first.
+        rng: where the choices come from.
 
     Returns:
-        Sorted gallery rows, int64.
+        Sorted rows of the first and of the second gallery, int64, equally many.
     """
-    ids = np.array(patient_ids)
-    order = {patient: place for place, patient in enumerate(rng.permutation(np.unique(ids)))}
-    places = np.array([order[patient] for patient in ids])
-    return np.sort(np.argsort(places, kind="stable")[:size]).astype(np.int64)
+    people = [_by_number(ids, rng) for ids in (first, second)]
+    size = min(map(len, people))
+    chosen = [sorted(own[:size], key=len, reverse=True) for own in people]
+    pairs = [(mine[: len(theirs)], theirs[: len(mine)]) for mine, theirs in zip(*chosen, strict=True)]
+    ours, others = (np.sort(np.concatenate(side)).astype(np.int64) for side in zip(*pairs, strict=True))
+    return ours, others
+
+
+def _by_number(ids: list[str], rng: np.random.Generator) -> list[NDArray[np.int64]]:
+    """Return every patient's rows, patients and rows in random order."""
+    names, codes = np.unique(ids, return_inverse=True)
+    order = rng.permutation(len(codes))
+    return [order[codes[order] == patient] for patient in rng.permutation(len(names))]

@@ -28,7 +28,9 @@ class Release(Stage):
         verdict, reasons = judge(checks)
         touched = self._real_data_touched(context)
         if skipped:
-            verdict, reasons = "fail", [f"There is no student to release: {skipped[0]}."]
+            without = context.manifests["student"].skipped
+            what = "There is no student to release" if without else "The student can't be judged"
+            verdict, reasons = "fail", [f"{what}: {without or skipped[0]}."]
         elif touched and not self.config.allow_private_weights:
             verdict = "fail"
             reasons.insert(0, f"The student has touched real data: {'; '.join(touched)}.")
@@ -71,7 +73,7 @@ class Release(Stage):
         return found + [f"its starting weights were trained on {node}" for node in started]
 
     def _short_of_evidence(self, context: Context) -> list[str]:
-        """List what no claim can be made without, however good the numbers: enough people, and an auditor that sees."""
+        """List what no claim can be made without, however good the numbers: people, an auditor that sees, a filter."""
         found, limits = [], self.config.budgets
         patients = context.manifests["student_evaluation"].counts["evaluation_patients"]
         needed = limits.min_evaluation_patients
@@ -81,6 +83,8 @@ class Release(Stage):
         sees = _check("student", metrics, "auditor_tpir", limits.min_auditor_tpir, "min")
         if limits.min_auditor_tpir and sees.outcome != "pass":
             found.append(f"The auditor may be too blind to judge: {sees.reason}")
+        if not context.manifests["filter"].facts["policy"].get("is_feasible", True):
+            found.append("No setting of the filter kept the search's bounds on risk and on the share kept.")
         return found
 
     def _certificate(self, context: Context, verdict: str, reasons: list[str], touched: list[str]) -> dict[str, Any]:

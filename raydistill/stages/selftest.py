@@ -47,6 +47,7 @@ class SelfTestNodeConfig(Section):
     selftest: SelfTestConfig
     match: MatchConfig
     consistency_fpir: float
+    confidence: float
 
 
 class SelfTest(Stage):
@@ -90,13 +91,11 @@ class SelfTest(Stage):
                     strangers["score"].to_numpy(),
                     strangers["query_patient_id"].to_pylist(),
                     self.config.consistency_fpir,
-                    0.95,
+                    self.config.confidence,
                 )
                 flags[name.removeprefix("matches_")] = _samples(store)["score"].to_numpy() >= point.threshold
-        seed = derive_seed(self.seed, "agreement")
-        return [
-            {"eyes": [a, b], **agreement(flags[a], flags[b], nearest, seed=seed)} for a, b in combinations(flags, 2)
-        ]
+        how = self.config.confidence, derive_seed(self.seed, "agreement")
+        return [{"eyes": [a, b], **agreement(flags[a], flags[b], nearest, *how)} for a, b in combinations(flags, 2)]
 
 
 def _samples(matches: Store) -> pa.Table:

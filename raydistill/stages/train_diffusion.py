@@ -1,6 +1,5 @@
 """Train a diffusion model: the teacher on real images, the student on kept samples. One stage, two inputs."""
 
-import json
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,6 @@ from raydistill.distributed.train import TrainJob, share_of_batch, train
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.images import pixels, read_kept
 
-MARKER = "raydistill.json"
 ENCODED = "encoded"
 ENCODE_BATCH = 64
 
@@ -35,7 +33,7 @@ class TrainDiffusion(Stage):
         components.check_start(self.config, config.ingest.resolution)
 
     def key_config(self) -> dict[str, Any]:
-        """Put the content of the weights that training starts from into the key, in place of their address."""
+        """Put the content of the folder that training starts from into the key, in place of its address."""
         dumped = {name: value for name, value in super().key_config().items() if name != "pretrained"}
         return {**dumped, "start": components.weights_provenance(self.config)["sha256"]}
 
@@ -55,8 +53,8 @@ class TrainDiffusion(Stage):
         history = train(job, context.cluster, context.progress)
         touched = sorted(entry.node for entry in context.manifests.values())
         start = components.weights_provenance(self.config)
-        private = trained_on(self.config.pretrained)
-        context.out.write_json(f"model/{MARKER}", {"trained_on": touched, "started_from": start})
+        private = components.trained_on(self.config)
+        context.out.write_json(f"model/{components.MARKER}", {"trained_on": touched, "started_from": start})
         epochs = self.config.optimizer.steps * self.config.optimizer.batch_size / rows
         facts = {"final_loss": history["loss"][-1][1], "epochs": round(epochs, 1)}
         return Outcome(counts={"images": rows}, facts={**facts, "started_from": start, "start_trained_on": private})
@@ -99,9 +97,3 @@ def _objective(encoded: Store, config: DiffusionConfig, seed: int) -> DiffusionO
         train_text_encoder=config.train_text_encoder,
         seed=seed,
     )
-
-
-def trained_on(pretrained: str | None) -> list[str]:
-    """Say what a starting point of raydistill's own making was trained on; empty for public weights."""
-    marker = Path(pretrained or "", MARKER)
-    return list(json.loads(marker.read_text())["trained_on"]) if pretrained and marker.exists() else []

@@ -1,12 +1,12 @@
 """Train one re-identification network, an eye, on the train patients."""
 
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from raydistill.core.config import Config, ReidConfig
 from raydistill.core.store import Store
 from raydistill.distributed.train import TrainJob, share_of_batch, train
-from raydistill.reid.model import check_backbone
+from raydistill.reid.model import check_backbone, weights_digest
 from raydistill.reid.training import ReidObjective, check_whole_patients
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.images import pixels
@@ -24,6 +24,11 @@ class TrainReid(Stage):
         share = share_of_batch(self.config.optimizer, self.config.compute)
         check_whole_patients(share, self.config.images_per_patient, "a worker's share of the batch,")
         check_backbone(self.config.backbone, config.ingest.resolution)
+
+    def key_config(self) -> dict[str, Any]:
+        """Put the content of pretrained weights into the key, beside their name."""
+        start = weights_digest(self.config.backbone)
+        return {**super().key_config(), **({"start": start} if start else {})}
 
     def run(self, context: Context) -> Outcome:
         """Train through the one training loop and export safetensors."""

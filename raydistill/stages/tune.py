@@ -69,7 +69,7 @@ class Tune(Stage):
     Output: `policy/policy.json`, `trials/part-00000.parquet`.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     config: TuneNodeConfig
 
     def run(self, context: Context) -> Outcome:
@@ -91,6 +91,7 @@ class Tune(Stage):
             float(best["near_copy_fpir"]),
             self.config.evaluate.confidence,
         )
+        policy = policy.model_copy(update={"is_feasible": bool(best["feasible"])})
         context.out.write_json("policy/policy.json", policy.model_dump(mode="json"))
         context.out.write_table("trials/part-00000.parquet", pa.Table.from_pandas(table, preserve_index=False))
         chosen = {name: float(best[name]) for name in ("target_fpir", "near_copy_fpir", "utility", "risk_high")}

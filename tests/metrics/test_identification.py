@@ -91,8 +91,8 @@ def test_closer_to_train_by_hand_with_ties_and_parts():
     assert result.baseline == 0.5
     parts = closer_to_train_share([[0.9, 0.0], [0.9, 0.9]], [0.5, 0.5], ["a", "b"])
     assert parts.value == pytest.approx(0.75)
-    both = closer_to_train_share([[0.9, 0.0], [0.9, 0.9]], [[0.5, 0.95], [0.5, 0.9]], ["a", "b"])
-    assert both.value == pytest.approx((1 / 4 + 3 / 4) / 2)
+    both = closer_to_train_share([[0.9, 0.0], [0.9, 0.9]], [[0.5, 0.95], [0.5, 0.9]], ["a", "b"], control=0.4)
+    assert (both.value, both.control) == (pytest.approx((1 + 0 + 1 + 0.5) / 4), 0.4)
     assert closer_to_train_share([], [], []).value is None
 
 

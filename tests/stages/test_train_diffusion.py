@@ -9,7 +9,7 @@ from raydistill.core.errors import ConfigError, NothingToDo, RaydistillError
 from raydistill.core.store import Store
 from raydistill.diffusion import components
 from raydistill.stages.base import Context
-from raydistill.stages.train_diffusion import TrainDiffusion, trained_on
+from raydistill.stages.train_diffusion import TrainDiffusion
 
 SMALL = DiffusionConfig(block_out_channels=(32, 64), text_hidden_size=32)
 
@@ -39,9 +39,10 @@ def test_the_key_knows_the_weights_and_not_where_they_lie(tmp_path):
 
 
 def test_a_start_of_our_own_making_says_what_it_was_trained_on(tmp_path):
+    config = SMALL.model_copy(update={"pretrained": str(tmp_path)})
+    assert components.trained_on(SMALL) == components.trained_on(config) == []
     (tmp_path / "raydistill.json").write_text('{"trained_on": ["ingest"]}')
-    assert trained_on(str(tmp_path)) == ["ingest"]
-    assert trained_on(None) == trained_on(str(tmp_path / "public")) == []
+    assert components.trained_on(config) == ["ingest"]
 
 
 @pytest.mark.parametrize(
