@@ -17,7 +17,9 @@ from tests.distributed.toys import bowl
 pytestmark = pytest.mark.ray
 
 ROOT = Path(__file__).parents[2]
-TRIALS, LIMIT_S = 6, 120
+TRIALS, LIMIT_S = 5, 120
+STARTUP = 10
+"""Trials that TPE draws at random; what comes after them depends on how they went."""
 DRIVER = """
 import sys
 from raydistill.core.config import ClusterConfig
@@ -30,8 +32,8 @@ with session(ClusterConfig(num_cpus=2, object_store_mb=100)):
 """
 
 
-def searched(folder, trials=TRIALS, progress=silent, seed=1, **arguments):
-    space = Search(bounds={"x": (0.01, 1.0)}, num_trials=trials, max_concurrent=2, seed=seed)
+def searched(folder, trials=TRIALS, progress=silent, **arguments):
+    space = Search(bounds={"x": (0.01, 1.0)}, num_trials=trials, max_concurrent=2, seed=1)
     return search(bowl, arguments, 0.3, space, Store.open(str(folder)), progress)
 
 
@@ -41,12 +43,11 @@ def settings(found):
 
 def test_the_same_search_tries_the_same_settings_whichever_trial_ends_first(local_ray, tmp_path):
     told = []
-    first = searched(tmp_path / "a", trials=14, progress=lambda *news: told.append(news))
-    again = searched(tmp_path / "b", trials=14)
-    other = searched(tmp_path / "c", trials=14, seed=2)
-    assert settings(first) == settings(again) != settings(other)
-    assert told[-1] == (14, 14, "trials")
-    assert max(trial["objective"] for trial in first) > -0.01
+    first = searched(tmp_path / "a", trials=STARTUP + 2, progress=lambda *news: told.append(news))
+    again = searched(tmp_path / "b", trials=STARTUP + 2)
+    assert settings(first) == settings(again)
+    assert len(set(settings(first))) == STARTUP + 2
+    assert told[-1] == (STARTUP + 2, STARTUP + 2, "trials")
 
 
 def test_a_killed_search_goes_on_with_the_trials_it_has(local_ray, tmp_path):
