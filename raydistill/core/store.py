@@ -61,6 +61,8 @@ class Store:
             filesystem, path = fs.FileSystem.from_uri(uri)
         except (pa.ArrowInvalid, ValueError) as first:
             filesystem, path = _open_with_fsspec(uri, first)
+        except OSError as error:
+            raise InputError(f"can't open {uri}: {' '.join(str(error).split())}") from error
         return cls(filesystem, path.rstrip("/"), uri.split("?")[0].rstrip("/"))
 
     @property
