@@ -3,7 +3,7 @@
 from raydistill.core.config import Config
 from raydistill.stages.base import Stage, View
 from raydistill.stages.evaluate import Evaluate
-from raydistill.stages.filter import Filter
+from raydistill.stages.filter import Filter, FilterNodeConfig
 from raydistill.stages.ingest import Ingest, IngestNodeConfig
 from raydistill.stages.match import Match
 from raydistill.stages.release import Release
@@ -55,14 +55,15 @@ def wire(c: Config) -> list[Stage]:
     )
     policy = Tune(
         "tune",
-        TuneNodeConfig(tune=c.tune, evaluate=c.evaluate),
+        TuneNodeConfig(tune=c.tune, evaluate=c.evaluate, filter=c.filter),
         {"samples": t_samples["samples"], "calibration": calibration}
         | {"findings": data["findings"], "matches": t_matches["filter"], "judge": t_matches["judge"]},
         s,
     )
     chosen = {"policy": policy["policy"]}
     t_images, t_filter = {"samples": t_samples["samples"]}, {"matches": t_matches["filter"]}
-    verdicts = Filter("verdicts", c.evaluate, {**t_images, **t_filter, **chosen, "selftest": selftest[""]}, s)
+    filtering = FilterNodeConfig(filter=c.filter, confidence=c.evaluate.confidence)
+    verdicts = Filter("verdicts", filtering, {**t_images, **t_filter, **chosen, "selftest": selftest[""]}, s)
 
     kept = {"images": t_samples["samples"], "verdicts": verdicts["verdicts"]}
     student = TrainDiffusion("student", c.student, kept, s)
@@ -71,7 +72,7 @@ def wire(c: Config) -> list[Stage]:
     s_matches = Match("student_matches", c.match, {"images": s_samples["samples"], **real, **unseen, **s_eyes}, s)
     s_verdicts = Filter(
         "student_verdicts",
-        c.evaluate,
+        filtering,
         {"samples": s_samples["samples"], "matches": s_matches["filter"], **chosen},
         s,
     )

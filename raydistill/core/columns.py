@@ -79,6 +79,9 @@ the maxima over random parts of the two galleries that, pair by pair, have equal
 of each. Null where they were not asked for.
 `query_patient_id` is null for samples."""
 
+JUDGED = ("query_id", "score", "nearest_image_id", "nearest_patient_id", "structure_score", "structure_image_id")
+"""What a filter's policy may read of samples, real queries and planted pictures alike. Null where no image was made."""
+
 VERDICTS = pa.schema(
     [
         pa.field("sample_id", pa.string(), nullable=False),
@@ -88,4 +91,5 @@ VERDICTS = pa.schema(
         pa.field("structure_score", pa.float32()),
     ]
 )
-"""One row a sample. `reason` is `kept`, `identity`, `near_copy`, `identity+near_copy` or `failed`."""
+"""One row a sample. `reason` is `kept`, `identity`, `near_copy`, `identity+near_copy` or `failed`; somebody's own
+policy has its own reasons to drop."""

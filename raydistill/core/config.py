@@ -41,6 +41,13 @@ class Compute(Section):
         return "cuda" if self.num_gpus else "cpu"
 
 
+class Import(Section):
+    """Somebody's own part at one of the four extension points, by an import string."""
+
+    factory: str = Field(description="`package.module:Class`, called with `options` as keywords.")
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
 class ParquetSource(Section):
     """A Parquet file, a folder of them, or a URI of either."""
 
@@ -65,12 +72,10 @@ class PhantomSource(Section):
     seed: int = 0
 
 
-class CustomSource(Section):
-    """Anybody's reader: an import string to a class that fulfils `raydistill.data.sources.Source`."""
+class CustomSource(Import):
+    """Somebody's own reader, a `raydistill.data.sources.Source`."""
 
     kind: Literal["custom"]
-    factory: str = Field(description="`package.module:Class`, called with `options` as keywords.")
-    options: dict[str, Any] = Field(default_factory=dict)
 
 
 SourceConfig = Annotated[ParquetSource | ImageFolderSource | PhantomSource | CustomSource, Field(discriminator="kind")]
@@ -137,6 +142,9 @@ class BackboneConfig(Section):
 class ReidConfig(Section):
     """One re-identification network: an eye."""
 
+    embedder: Import | None = Field(
+        None, description="Somebody's own `raydistill.reid.embedder.Embedder`; nothing is trained then."
+    )
     backbone: BackboneConfig = BackboneConfig()
     embedding_dim: PositiveInt = 128
     images_per_patient: PositiveInt = Field(4, ge=2, description="Images of one patient in a batch.")
@@ -159,7 +167,7 @@ class Eyes(Section):
 
     @model_validator(mode="after")
     def _distinct(self) -> "Eyes":
-        if self.auditor.backbone == self.filter.backbone:
+        if (self.auditor.embedder or self.auditor.backbone) == (self.filter.embedder or self.filter.backbone):
             raise ValueError("auditor and filter have the same backbone: a student would be graded by its own filter")
         if len({self.filter.seed, self.judge.seed, self.auditor.seed}) < 3:
             raise ValueError("filter, judge and auditor need three different seeds")
@@ -228,6 +236,14 @@ class TuneConfig(Section):
     max_concurrent_trials: PositiveInt = 2
 
 
+class FilterConfig(Section):
+    """What decides beside the thresholds."""
+
+    policy: Import | None = Field(
+        None, description="Somebody's own `raydistill.matching.policy.MatchPolicy`; none compares with the thresholds."
+    )
+
+
 class EvaluateConfig(Section):
     """What the final evaluation measures."""
 
@@ -238,6 +254,9 @@ class EvaluateConfig(Section):
     membership_timesteps: tuple[OpenShare, ...] = Field((0.1, 0.25, 0.4, 0.6), min_length=1)
     membership_images: PositiveInt = Field(256, description="Members and non-members, at most.")
     probe_steps: PositiveInt = Field(300, description="Training budget of the findings classifier, equal for all.")
+    metrics: dict[str, Import] = Field(
+        default_factory=dict, description="Somebody's own `raydistill.metrics.custom.Metric`s, by name."
+    )
     compute: Compute = Compute(num_workers=1)
 
 
@@ -297,6 +316,7 @@ class Config(Section):
     match: MatchConfig = MatchConfig()
     selftest: SelfTestConfig = SelfTestConfig()
     tune: TuneConfig = TuneConfig()
+    filter: FilterConfig = FilterConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     release: ReleaseConfig = ReleaseConfig()
     cluster: ClusterConfig = ClusterConfig()

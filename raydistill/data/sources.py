@@ -1,13 +1,12 @@
 """Where a cohort comes from: Parquet, an image folder, the embedded phantoms, or anybody's own reader."""
 
-import importlib
 from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from raydistill.core.config import CustomSource, ImageFolderSource, ParquetSource, PhantomSource, SourceConfig
-from raydistill.core.errors import ConfigError
+from raydistill.core.imports import build
 from raydistill.data.rows import RawRow
 
 __all__ = ["PhantomReader", "RawRow", "Source", "open_source"]
@@ -98,21 +97,4 @@ def open_source(config: SourceConfig) -> Source:
         case PhantomSource():
             return PhantomReader(config)
         case CustomSource():
-            return _import(config)
-
-
-def _import(config: CustomSource) -> Source:
-    module, _, name = config.factory.partition(":")
-    if not module or not name:
-        raise ConfigError(f"source.factory: {config.factory!r} isn't of the form `package.module:Class`")
-    try:
-        factory = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"source.factory: can't import {config.factory}: {error}; is it on PYTHONPATH?") from error
-    try:
-        source = factory(**config.options)
-    except TypeError as error:
-        raise ConfigError(f"source.options: {config.factory} doesn't take {config.options}: {error}") from error
-    if not isinstance(source, Source):
-        raise ConfigError(f"source.factory: {config.factory} makes a {type(source).__name__}, which isn't a Source")
-    return source
+            return build(config, Source, "source")

@@ -1,18 +1,18 @@
 """From scores to verdicts: every sample keeps its row and gets a reason."""
 
 from collections import Counter
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
 from raydistill.core.columns import VERDICTS
+from raydistill.core.config import FilterConfig
 from raydistill.core.errors import InputError
+from raydistill.core.imports import build
 from raydistill.matching.calibration import calibrate
-
-REASONS = ("kept", "identity", "near_copy", "identity+near_copy", "failed")
-"""Every reason a verdict can have; only `kept` keeps."""
 
 
 class Policy(BaseModel):
@@ -37,23 +37,31 @@ class Policy(BaseModel):
     note: str = ""
 
 
+@runtime_checkable
 class MatchPolicy(Protocol):
-    """Decides which samples may be kept. An extension point."""
+    """Decides which samples may be kept. An extension point; the factory is called with `thresholds`, a `Policy`.
+
+    The same policy is asked about real queries and planted near-copies: what it would drop of those is the filter's
+    FPIR, TPIR, sensitivity and false flag rate.
+    """
 
     def judge(self, matches: pa.Table) -> pa.Table:
-        """Give every row of `matches` (columns.MATCHES) one row of columns.VERDICTS, in the same order."""
-        ...
+        """Give every row of `matches` (columns.JUDGED) one row of columns.VERDICTS, in the same order."""
+
+
+REASONS = ("kept", "identity", "near_copy", "identity+near_copy", "failed")
+"""Every reason of a `ThresholdPolicy`'s verdicts; only `kept` keeps."""
 
 
 class ThresholdPolicy:
     """Drops what reaches either threshold. A `MatchPolicy`.
 
     Args:
-        policy: the thresholds.
+        thresholds: the thresholds.
     """
 
-    def __init__(self, policy: Policy) -> None:
-        self.policy = policy
+    def __init__(self, thresholds: Policy) -> None:
+        self.thresholds = thresholds
 
     def judge(self, matches: pa.Table) -> pa.Table:
         """Judge samples.
@@ -73,7 +81,7 @@ class ThresholdPolicy:
             raise InputError(f"matches: sample {twice} has more than one row; its shard was written twice")
         score, structure = (_floats(matches[name]) for name in ("score", "structure_score"))
         failed = np.isnan(score) | np.isnan(structure)
-        place = (score >= self.policy.identity_threshold) + 2 * (structure >= self.policy.near_copy_threshold)
+        place = (score >= self.thresholds.identity_threshold) + 2 * (structure >= self.thresholds.near_copy_threshold)
         place[failed] = REASONS.index("failed")
         columns = {
             "sample_id": ids,
@@ -109,10 +117,30 @@ def policy_at(calibration_matches: pa.Table, target_fpir: float, near_copy_fpir:
     )
 
 
-def count_reasons(verdicts: pa.Table) -> dict[str, int]:
-    """Count the verdicts (columns.VERDICTS) by reason, every reason named; the counts add up to the rows."""
-    counted = Counter(verdicts["reason"].to_pylist())
-    return {reason: counted[reason] for reason in REASONS}
+def make_policy(config: FilterConfig, thresholds: Policy) -> MatchPolicy:
+    """Return what judges by these thresholds: somebody's own policy where one is configured.
+
+    Raises:
+        ConfigError: when it can't be imported or isn't one.
+    """
+    if config.policy is None:
+        return ThresholdPolicy(thresholds)
+    return build(config.policy, MatchPolicy, "filter.policy", thresholds=thresholds)
+
+
+def judged(policy: MatchPolicy, matches: pa.Table) -> pa.Table:
+    """Ask a policy and make sure that it answered: columns.VERDICTS, a row a row, and nothing kept that failed.
+
+    Raises:
+        InputError: when it didn't.
+    """
+    verdicts = policy.judge(matches)
+    name = type(policy).__name__
+    if not verdicts.schema.equals(VERDICTS) or verdicts["sample_id"] != matches["query_id"]:
+        raise InputError(f"filter.policy: the verdicts of {name} aren't one row of columns.VERDICTS a sample, in order")
+    if pc.any(pc.and_(verdicts["keep"], pc.is_null(matches["score"]))).as_py():
+        raise InputError(f"filter.policy: {name} keeps a sample that failed and has no image")
+    return verdicts
 
 
 def _floats(column: pa.ChunkedArray) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

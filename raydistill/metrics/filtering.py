@@ -46,19 +46,13 @@ def agreement(
     return {"jaccard": jaccard, "jaccard_interval": interval, "kappa": kappa, **counts}
 
 
-def flags(table: pa.Table, identity_threshold: float, near_copy_threshold: float) -> NDArray[np.bool_]:
-    """Say which rows of a table with `score` and `structure_score` the filter would drop."""
-    identity = table["score"].to_numpy() >= identity_threshold
-    return identity | (table["structure_score"].to_numpy() >= near_copy_threshold)
-
-
 def filter_metrics(
     verdicts: pa.Table,
     probe: pa.Table,
     calibration: pa.Table,
     *,
-    identity_threshold: float,
-    near_copy_threshold: float,
+    known: NDArray[np.bool_],
+    strangers: NDArray[np.bool_],
     confidence: float,
 ) -> dict[str, MetricResult]:
     """Count the verdicts, and measure FPIR and TPIR of the whole filter (identity or structure).
@@ -67,8 +61,8 @@ def filter_metrics(
         verdicts: columns.VERDICTS, one row a sample.
         probe: columns.MATCHES of withheld images of train patients.
         calibration: columns.MATCHES of people nobody trained on.
-        identity_threshold: on `score`.
-        near_copy_threshold: on `structure_score`.
+        known: what the filter would drop of `probe`, one a row.
+        strangers: what the filter would drop of `calibration`, one a row.
         confidence: of the intervals.
 
     Returns:
@@ -83,8 +77,6 @@ def filter_metrics(
         )
         for reason, count in sorted({"kept": 0, **reasons}.items())
     }
-    strangers = flags(calibration, identity_threshold, near_copy_threshold)
-    known = flags(probe, identity_threshold, near_copy_threshold)
     patients = probe["query_patient_id"].to_numpy()
     right = probe["nearest_patient_id"].to_numpy() == patients
     return {
@@ -99,27 +91,20 @@ def filter_metrics(
 
 
 def selftest_metrics(
-    planted: pa.Table,
-    agreements: list[dict[str, Any]],
-    *,
-    identity_threshold: float,
-    near_copy_threshold: float,
-    confidence: float,
+    planted: pa.Table, flagged: NDArray[np.bool_], agreements: list[dict[str, Any]], confidence: float
 ) -> dict[str, MetricResult]:
     """Measure the filter on pictures whose truth is known.
 
     Args:
         planted: the self-test's table; `source_role` train are near-copies, calibration are innocent.
+        flagged: what the filter would drop of them, one a row.
         agreements: one entry a pair of eyes, from `agreement`.
-        identity_threshold: on `score`.
-        near_copy_threshold: on `structure_score`.
         confidence: of the intervals.
 
     Returns:
         `sensitivity`, `false_flag_rate`, `consistency_jaccard`, `consistency_kappa`; the first two also by treatment,
         and as `.generator` over all copies that the model made itself.
     """
-    flagged = flags(planted, identity_threshold, near_copy_threshold)
     roles, treatments, patients = (planted[name].to_numpy() for name in ("source_role", "treatment", "patient_id"))
     results = {}
     for metric, role, unit in (

@@ -4,10 +4,8 @@ import hashlib
 import json
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -35,14 +33,6 @@ VIT_HEADS = 4
 
 POOLER_UNUSED = ("vit", "deit")
 """Model types whose pooler has weights that nothing here reads."""
-
-
-class Embedder(Protocol):
-    """Anything that turns images into comparable vectors. An extension point."""
-
-    def embed(self, images: npt.NDArray[np.uint8], batch_size: int) -> npt.NDArray[np.float32]:
-        """Embed images (N, R, R), 8-bit grey, to (N, D) float32 rows of unit length; each depends on its image only."""
-        ...
 
 
 class ReidNetwork(nn.Module):
@@ -137,50 +127,6 @@ class ReidNetwork(nn.Module):
         network = cls(backbone, content["resolution"], content["embedding_dim"], content["input_side"])
         network.load_state_dict(load_file(folder / "model.safetensors"))
         return network.eval()
-
-
-class ReidEmbedder:
-    """A trained network for inference. An `Embedder`.
-
-    Args:
-        network: the network.
-        device: where it computes, such as `cpu` or `cuda`.
-    """
-
-    def __init__(self, network: ReidNetwork, device: str = "cpu") -> None:
-        self.network = network.eval().to(device)
-        self.device = device
-
-    @classmethod
-    def load(cls, folder: str | Path, device: str = "cpu") -> "ReidEmbedder":
-        """Read the network in a folder that `ReidNetwork.save` wrote."""
-        return cls(ReidNetwork.load(folder), device)
-
-    @torch.inference_mode()
-    def embed(self, images: npt.NDArray[np.uint8], batch_size: int) -> npt.NDArray[np.float32]:
-        """Embed images in batches of one fixed shape, so that a row doesn't depend on its neighbours.
-
-        Args:
-            images: (N, R, R), 8-bit grey, R the resolution of the network; no images may have any shape.
-            batch_size: rows computed at once; the tail is padded to it.
-
-        Returns:
-            (N, D) float32, rows of unit length.
-
-        Raises:
-            InputError: when the images have another shape or dtype.
-        """
-        side = self.network.resolution
-        if images.dtype != np.uint8 or (len(images) and images.shape[1:] != (side, side)):
-            raise InputError(f"expected uint8 images (N, {side}, {side}), got {images.dtype} {images.shape}")
-        rows = np.empty((len(images), self.network.embedding_dim), dtype=np.float32)
-        for start in range(0, len(images), batch_size):
-            chunk = images[start : start + batch_size]
-            batch = np.zeros((batch_size, side, side), dtype=np.uint8)
-            batch[: len(chunk)] = chunk
-            embedded = self.network(torch.from_numpy(batch).to(self.device))
-            rows[start : start + len(chunk)] = embedded[: len(chunk)].float().cpu().numpy()
-        return rows
 
 
 def standardise(images: torch.Tensor) -> torch.Tensor:

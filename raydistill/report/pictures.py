@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from raydistill.core.seeds import generator
-from raydistill.metrics.filtering import flags
 from raydistill.report.evidence import MATCH_NODES, METRIC_NODES, Evidence
 from raydistill.report.patients import pseudonym
 from raydistill.report.words import plain, treatment
@@ -22,7 +21,7 @@ PAIRS = 8
 MAX_SIDE = 160
 """Pixels; larger pictures are shrunk, so that the page stays one that a mail programme takes."""
 EXAMPLES = 2
-VERDICT_NODES = {"teacher": "verdicts", "student": "student_verdicts"}
+VERDICT_NODES = {"teacher": "verdicts", "student": "student_verdicts", "planted": "verdicts"}
 
 
 @dataclass(frozen=True)
@@ -141,15 +140,15 @@ def _pair(
 
 def planted_pairs(evidence: Evidence) -> list[Pair]:
     """Put planted near-copies beside what they were made of: for every treatment the one seen worst and a middling one."""
-    names = ["source_role", "image_id", "treatment", "score", "structure_score", "image"]
-    table, policy = evidence.table("selftest", "planted", names), evidence.json("tune", "policy/policy.json")
-    if table is None or policy is None or table.num_columns < len(names):
+    names = ["query_id", "source_role", "image_id", "treatment", "score", "structure_score", "image"]
+    table, verdicts = evidence.table("selftest", "planted", names), _verdicts(evidence, "planted", "planted")
+    if table is None or not verdicts or table.num_columns < len(names):
         return []
-    table = table.filter(pc.equal(table["source_role"], "train"))
-    flagged = flags(table, policy["identity_threshold"], policy["near_copy_threshold"])
-    table = table.append_column("flagged", pa.array(flagged)).sort_by(
+    table = table.filter(pc.equal(table["source_role"], "train")).sort_by(
         [("score", "ascending"), ("image_id", "ascending")]
     )
+    flagged = [not verdicts[query_id][0] for query_id in table["query_id"].to_pylist()]
+    table = table.append_column("flagged", pa.array(flagged))
     chosen = []
     for name in sorted(set(table["treatment"].to_pylist())):
         rows = table.filter(pc.equal(table["treatment"], name))
@@ -176,6 +175,6 @@ def _some(evidence: Evidence, ids: list[str], name: str) -> list[str]:
     return [ids[i] for i in np.sort(order)]
 
 
-def _verdicts(evidence: Evidence, group: str) -> dict[str, tuple[bool, str]]:
-    table = evidence.table(VERDICT_NODES[group], "verdicts", ["sample_id", "keep", "reason"])
+def _verdicts(evidence: Evidence, group: str, folder: str = "verdicts") -> dict[str, tuple[bool, str]]:
+    table = evidence.table(VERDICT_NODES[group], folder, ["sample_id", "keep", "reason"])
     return {} if table is None else {row["sample_id"]: (row["keep"], row["reason"]) for row in table.to_pylist()}

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from raydistill.core.config import EvaluateConfig
+from raydistill.core.config import Config, EvaluateConfig
 from raydistill.core.errors import NothingToDo
 from raydistill.core.progress import Progress, silent
 from raydistill.core.seeds import derive_seed
@@ -23,6 +23,7 @@ from raydistill.diffusion.sampling import Sampler
 from raydistill.distributed.data import run_on_worker
 from raydistill.matching.calibration import OperatingPoint, calibrate
 from raydistill.metrics import classifier, fidelity, identification, membership, utility
+from raydistill.metrics.custom import build_metrics, measure
 from raydistill.metrics.intervals import clustered_rate
 from raydistill.metrics.result import MetricResult
 from raydistill.stages.base import Context, Outcome, Stage
@@ -49,6 +50,10 @@ class Evaluate(Stage):
     version: ClassVar[int] = 5
     config: EvaluateConfig
 
+    def check(self, config: Config) -> None:
+        """Refuse somebody's own metric that can't be imported."""
+        build_metrics(self.config.metrics)
+
     def run(self, context: Context) -> Outcome:
         """Measure everything the inputs allow, on a worker."""
         alone = Evaluate(self.node, self.config, {}, self.root_seed)
@@ -71,7 +76,9 @@ class Evaluate(Stage):
         progress(2, steps, "parts")
         metrics |= self._utility(context, judged, images, real, real_images)
         progress(3, steps, "parts")
-        metrics |= self._fidelity(context, images, real_images)
+        train_images = pixels(context.inputs["train"].read_table(columns=["image"]))
+        metrics |= self._fidelity(context.seed, images, real_images, train_images)
+        metrics |= measure(build_metrics(self.config.metrics), images, real_images, train_images)
         progress(4, steps, "parts")
         dumped = {name: result.model_dump(mode="json") for name, result in metrics.items()}
         context.out.write_json("metrics.json", dumped)
@@ -166,12 +173,10 @@ class Evaluate(Stage):
             metrics["utility_loss"] = utility.paired_difference(truth, best, scores, patients, *options, findings)
         return metrics
 
-    def _fidelity(self, context: Context, images: Grey, real_images: Grey) -> Metrics:
+    def _fidelity(self, seed: int, images: Grey, real_images: Grey, train_images: Grey) -> Metrics:
         """Compare with evaluation images; the floor is what real train images reach."""
-        features = public_features(images, pooled=True)
-        floor = public_features(pixels(context.inputs["train"].read_table(columns=["image"])), pooled=True)
-        truth = public_features(real_images, pooled=True)
-        return fidelity.all_metrics(truth, features, floor, seed=context.seed)
+        features, floor, truth = (public_features(grey, pooled=True) for grey in (images, train_images, real_images))
+        return fidelity.all_metrics(truth, features, floor, seed=seed)
 
 
 def _found(probe: pa.Table, threshold: float, confidence: float) -> MetricResult:

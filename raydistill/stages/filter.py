@@ -3,51 +3,76 @@
 from collections.abc import Mapping
 from typing import ClassVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from raydistill.core.config import EvaluateConfig
+from raydistill.core.columns import JUDGED
+from raydistill.core.config import Config, FilterConfig, Section
 from raydistill.core.store import Store
-from raydistill.matching.policy import Policy, ThresholdPolicy
+from raydistill.matching.policy import MatchPolicy, Policy, judged, make_policy
 from raydistill.metrics.filtering import filter_metrics, selftest_metrics
 from raydistill.stages.base import Context, Outcome, Stage
+
+
+class FilterNodeConfig(Section):
+    """What judges, and the confidence of the intervals that say how well."""
+
+    filter: FilterConfig
+    confidence: float
 
 
 class Filter(Stage):
     """Inputs: `samples`, `matches` (the filter's eye), `policy`, optionally `selftest`.
 
-    Output: `verdicts/part-00000.parquet`, one row a sample, and `metrics.json`.
+    Output: `verdicts/part-00000.parquet`, one row a sample; `planted/part-00000.parquet`, one row a planted picture;
+    `metrics.json`.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     needs_ray: ClassVar[bool] = False
-    config: EvaluateConfig
+    config: FilterNodeConfig
+
+    def check(self, config: Config) -> None:
+        """Refuse somebody's own policy that can't be imported."""
+        make_policy(self.config.filter, ANY_THRESHOLDS)
 
     def run(self, context: Context) -> Outcome:
         """Judge every sample and say how well the operating point holds on probes, strangers and planted copies."""
-        policy = Policy(**context.inputs["policy"].read_json("policy.json"))
-        verdicts = ThresholdPolicy(policy).judge(_with_failures(context.inputs))
+        thresholds = Policy(**context.inputs["policy"].read_json("policy.json"))
+        policy, confidence = make_policy(self.config.filter, thresholds), self.config.confidence
+        verdicts = judged(policy, _with_failures(context.inputs))
         context.out.write_table("verdicts/part-00000.parquet", verdicts)
-        matches = context.inputs["matches"]
-        point = {
-            "identity_threshold": policy.identity_threshold,
-            "near_copy_threshold": policy.near_copy_threshold,
-            "confidence": self.config.confidence,
-        }
-        real = ((matches / role).read_table() for role in ("probe", "calibration"))
-        metrics = {"filter": filter_metrics(verdicts, *real, **point)}
+        probe, calibration = ((context.inputs["matches"] / role).read_table() for role in ("probe", "calibration"))
+        flags = {"known": _dropped(policy, probe), "strangers": _dropped(policy, calibration)}
+        metrics = {"filter": filter_metrics(verdicts, probe, calibration, **flags, confidence=confidence)}
         if "selftest" in context.inputs:
             planted = (context.inputs["selftest"] / "planted").read_table()
+            of_planted = judged(policy, planted.select(JUDGED))
+            context.out.write_table("planted/part-00000.parquet", of_planted)
             agreement = (context.inputs["selftest"] / "agreement").read_json("agreement.json")
-            metrics["selftest"] = selftest_metrics(planted, agreement, **point)
+            metrics["selftest"] = selftest_metrics(planted, _drops(of_planted), agreement, confidence)
         dumped = {group: {k: m.model_dump(mode="json") for k, m in named.items()} for group, named in metrics.items()}
         context.out.write_json("metrics.json", dumped)
         kept = pc.sum(verdicts["keep"].cast("int64")).as_py() or 0
-        return Outcome(counts={"rows": verdicts.num_rows, "kept": kept}, facts={"policy": policy.model_dump()})
+        return Outcome(counts={"rows": verdicts.num_rows, "kept": kept}, facts={"policy": thresholds.model_dump()})
+
+
+ANY_THRESHOLDS = Policy(identity_threshold=0.0, near_copy_threshold=0.0, target_fpir=0.05, near_copy_fpir=0.05)
+"""Stand in while nothing is calibrated yet, to see whether a policy can be made."""
+
+
+def _drops(verdicts: pa.Table) -> NDArray[np.bool_]:
+    return ~verdicts["keep"].to_numpy(zero_copy_only=False)
+
+
+def _dropped(policy: MatchPolicy, matches: pa.Table) -> NDArray[np.bool_]:
+    return _drops(judged(policy, matches.select(JUDGED)))
 
 
 def _with_failures(inputs: Mapping[str, Store]) -> pa.Table:
-    """Give every sample a row of matches; null scores where no image was made."""
+    """Give every sample a row of matches; nulls where no image was made."""
     ids = inputs["samples"].read_table(columns=["sample_id"]).rename_columns(["query_id"])
-    matches = (inputs["matches"] / "samples").read_table(columns=["query_id", "score", "structure_score"])
+    matches = (inputs["matches"] / "samples").read_table(columns=list(JUDGED))
     return ids.join(matches, "query_id", join_type="left outer").sort_by("query_id")

@@ -17,7 +17,7 @@ from raydistill.core.store import Store
 from raydistill.distributed.data import map_shards
 from raydistill.matching.near_copy import StructureIndex
 from raydistill.matching.search import Gallery
-from raydistill.reid.model import ReidEmbedder
+from raydistill.reid.embedder import Embedder, load_embedder
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.images import pixels
 
@@ -85,7 +85,7 @@ class MatchShard:
         """Load each eye and let it see the gallery; build the structural index once for all."""
         device = config.compute.device
         self.queries, self.out, self.config = queries, out, config
-        self.eyes = {eye: ReidEmbedder.load(inputs[f"eye_{eye}"].keep_local(), device) for eye in eyes}
+        self.eyes = {eye: load_embedder(inputs[f"eye_{eye}"].keep_local(), device) for eye in eyes}
         train = inputs["gallery"].read_table(columns=RECORD_COLUMNS)
         unseen = inputs["unseen"].read_table(columns=RECORD_COLUMNS) if "unseen" in inputs else None
         self.seen = Reference(train, self.eyes, config)
@@ -152,7 +152,7 @@ class MatchShard:
 class Reference:
     """Real images to compare with: one gallery of embeddings an eye, and one structural index."""
 
-    def __init__(self, table: pa.Table, eyes: Mapping[str, ReidEmbedder], config: MatchConfig) -> None:
+    def __init__(self, table: pa.Table, eyes: Mapping[str, Embedder], config: MatchConfig) -> None:
         """Embed the images of a table of records with every eye."""
         images = pixels(table)
         self.image_ids, self.patient_ids = table["image_id"].to_pylist(), table["patient_id"].to_pylist()

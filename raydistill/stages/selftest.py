@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from raydistill.core.columns import JUDGED, MATCHES
 from raydistill.core.config import Compute, MatchConfig, Section, SelfTestConfig
 from raydistill.core.seeds import derive_seed, generator
 from raydistill.core.store import Store
@@ -20,7 +21,7 @@ from raydistill.diffusion.sampling import Sampler
 from raydistill.distributed.data import map_shards
 from raydistill.matching.calibration import calibrate
 from raydistill.metrics.filtering import GENERATED, agreement
-from raydistill.reid.model import ReidEmbedder
+from raydistill.reid.embedder import load_embedder
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.images import pixels
 from raydistill.stages.match import RECORD_COLUMNS, Reference
@@ -29,16 +30,17 @@ ROLES = ("train", "calibration")
 
 PLANTED = pa.schema(
     [
+        pa.field("query_id", pa.string(), nullable=False),
         pa.field("source_role", pa.string(), nullable=False),
         pa.field("image_id", pa.string(), nullable=False),
         pa.field("patient_id", pa.string(), nullable=False),
         pa.field("treatment", pa.string(), nullable=False),
-        pa.field("score", pa.float32(), nullable=False),
-        pa.field("structure_score", pa.float32(), nullable=False),
+        *(MATCHES.field(name) for name in JUDGED[1:]),
         pa.field("image", pa.binary(), nullable=False),
     ]
 )
-"""One planted picture: what it was made of and how, and its threshold-free scores against the whole gallery."""
+"""One planted picture: what it was made of and how, and its threshold-free scores against the whole gallery.
+`query_id` is made of the three columns after it but the patient."""
 
 
 class SelfTestNodeConfig(Section):
@@ -56,7 +58,7 @@ class SelfTest(Stage):
     Output: `planted/part-*.parquet`, `agreement/agreement.json`.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     resumable: ClassVar[bool] = True
     config: SelfTestNodeConfig
 
@@ -110,7 +112,7 @@ class PlantShard:
         """Load the teacher and the filter's eye, which sees the gallery."""
         device = config.selftest.compute.device
         self.sampler = Sampler(inputs["model"].keep_local(), device)
-        self.eye = ReidEmbedder.load(inputs["eye"].keep_local(), device)
+        self.eye = load_embedder(inputs["eye"].keep_local(), device)
         self.reference = Reference(
             inputs["train"].read_table(columns=RECORD_COLUMNS), {"filter": self.eye}, config.match
         )
@@ -142,14 +144,20 @@ class PlantShard:
         )
 
     def _write(self, name: str, role: str, treatment: str, records: pa.Table, treated: NDArray[np.uint8]) -> None:
-        found = self.reference.galleries["filter"].search(self.eye.embed(treated, self.config.match.batch_size), 1)
+        gallery = self.reference.galleries["filter"]
+        found = gallery.search(self.eye.embed(treated, self.config.match.batch_size), 1)
+        structure, places = self.reference.structure.search(treated)
         columns = {
+            "query_id": [f"{role}/{treatment}/{image_id}" for image_id in records["image_id"].to_pylist()],
             "source_role": [role] * len(treated),
             "image_id": records["image_id"],
             "patient_id": records["patient_id"],
             "treatment": [treatment] * len(treated),
             "score": found.scores[:, 0],
-            "structure_score": self.reference.structure.search(treated)[0],
+            "nearest_image_id": [gallery.image_ids[i] for i in found.indices[:, 0]],
+            "nearest_patient_id": [gallery.patient_ids[i] for i in found.indices[:, 0]],
+            "structure_score": structure,
+            "structure_image_id": [gallery.image_ids[i] for i in places],
             "image": [encode_png(image) for image in treated],
         }
         self.out.write_table(name, pa.table(columns, schema=PLANTED))

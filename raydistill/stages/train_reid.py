@@ -1,4 +1,4 @@
-"""Train one re-identification network, an eye, on the train patients."""
+"""Train one re-identification network, an eye, on the train patients; or take somebody's own."""
 
 from functools import partial
 from typing import Any, ClassVar
@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from raydistill.core.config import Config, ReidConfig
 from raydistill.core.store import Store
 from raydistill.distributed.train import TrainJob, share_of_batch, train
+from raydistill.reid.embedder import OWN, own_embedder
 from raydistill.reid.model import check_backbone, weights_digest
 from raydistill.reid.training import ReidObjective, check_whole_patients
 from raydistill.stages.base import Context, Outcome, Stage
@@ -13,25 +14,34 @@ from raydistill.stages.images import pixels
 
 
 class TrainReid(Stage):
-    """Input: `images` (train records). Output: `network/`, `history.json`."""
+    """Input: `images` (train records). Output: `network/`, and `history.json` of what was trained."""
 
     version: ClassVar[int] = 1
     is_gang: ClassVar[bool] = True
     config: ReidConfig
 
     def check(self, config: Config) -> None:
-        """Refuse a batch that cuts patients, and a backbone that can't take the images."""
+        """Refuse a batch that cuts patients, and a backbone that can't take the images; or an import that fails."""
+        if self.config.embedder:
+            own_embedder(self.config.embedder, "cpu")
+            return
         share = share_of_batch(self.config.optimizer, self.config.compute)
         check_whole_patients(share, self.config.images_per_patient, "a worker's share of the batch,")
         check_backbone(self.config.backbone, config.ingest.resolution)
 
     def key_config(self) -> dict[str, Any]:
-        """Put the content of pretrained weights into the key, beside their name."""
+        """Put the content of pretrained weights, or of somebody's own embedder, into the key, beside their name."""
+        if self.config.embedder:
+            content = own_embedder(self.config.embedder, "cpu").fingerprint()
+            return {"embedder": self.config.embedder.model_dump(mode="json"), "content": content}
         start = weights_digest(self.config.backbone)
         return {**super().key_config(), **({"start": start} if start else {})}
 
     def run(self, context: Context) -> Outcome:
-        """Train through the one training loop and export safetensors."""
+        """Train through the one training loop and export safetensors; of somebody's own, write what to import."""
+        if self.config.embedder:
+            context.out.write_json(f"network/{OWN}", self.config.embedder.model_dump(mode="json"))
+            return Outcome(counts={"images": 0}, facts={"embedder": self.config.embedder.factory})
         records = context.inputs["images"].read_table(columns=["patient_id"])
         job = TrainJob(
             make_objective=partial(_objective, context.inputs["images"], self.config, context.seed),

@@ -12,13 +12,14 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from raydistill.core.config import EvaluateConfig, Section, TuneConfig
+from raydistill.core.columns import JUDGED
+from raydistill.core.config import EvaluateConfig, FilterConfig, Section, TuneConfig
 from raydistill.core.errors import NothingToDo
 from raydistill.core.store import Store
 from raydistill.diffusion.features import public_features
 from raydistill.distributed.tune import Search, search
 from raydistill.matching.calibration import calibrate
-from raydistill.matching.policy import Policy, ThresholdPolicy, policy_at
+from raydistill.matching.policy import judged, make_policy, policy_at
 from raydistill.metrics.classifier import FindingsProbe, label_matrix
 from raydistill.metrics.identification import rates
 from raydistill.metrics.utility import macro_auroc
@@ -34,6 +35,7 @@ class TuneNodeConfig(Section):
 
     tune: TuneConfig
     evaluate: EvaluateConfig
+    filter: FilterConfig
 
 
 @dataclass(frozen=True)
@@ -124,8 +126,9 @@ def evaluate_setting(setting: dict[str, float], evidence: Evidence, config: Tune
         bound), `feasible` and the setting.
     """
     limits, how = config.tune, config.evaluate
-    policy: Policy = policy_at(evidence.strangers, setting["target_fpir"], setting["near_copy_fpir"], how.confidence)
-    keep = ThresholdPolicy(policy).judge(evidence.matches)["keep"].to_numpy(zero_copy_only=False)
+    thresholds = policy_at(evidence.strangers, setting["target_fpir"], setting["near_copy_fpir"], how.confidence)
+    verdicts = judged(make_policy(config.filter, thresholds), evidence.matches.select(JUDGED))
+    keep = verdicts["keep"].to_numpy(zero_copy_only=False)
     kept_share = float(keep.mean())
     risk, risk_high = _risk(evidence, keep, how)
     utility = _utility(evidence, keep, how)

@@ -1,3 +1,5 @@
+from collections import Counter
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -5,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raydistill.core.columns import VERDICTS
-from raydistill.core.errors import InputError
-from raydistill.matching.policy import REASONS, Policy, ThresholdPolicy, count_reasons, policy_at
+from raydistill.core.config import FilterConfig, Import
+from raydistill.core.errors import ConfigError, InputError
+from raydistill.matching.policy import REASONS, Policy, ThresholdPolicy, judged, make_policy, policy_at
 
 scores = st.one_of(st.none(), st.floats(-1, 1, width=32))
 rows = st.lists(st.tuples(scores, scores), max_size=40)
@@ -29,13 +32,12 @@ def judge(pairs, identity, near_copy):
 
 
 @given(rows, thresholds, thresholds)
-def test_every_sample_has_one_row_and_the_counts_add_up(pairs, identity, near_copy):
+def test_every_sample_has_one_row_and_is_kept_for_one_reason_only(pairs, identity, near_copy):
     verdicts = judge(pairs, identity, near_copy)
     assert verdicts.schema.equals(VERDICTS)
     assert verdicts["sample_id"].to_pylist() == matches(pairs)["query_id"].to_pylist()
     assert verdicts["keep"].to_pylist() == [reason == "kept" for reason in verdicts["reason"].to_pylist()]
-    assert tuple(count_reasons(verdicts)) == REASONS
-    assert sum(count_reasons(verdicts).values()) == len(pairs)
+    assert set(verdicts["reason"].to_pylist()) <= set(REASONS)
 
 
 @given(rows, thresholds, thresholds, thresholds, thresholds)
@@ -72,3 +74,53 @@ def test_policy_at_flags_the_target_share_of_strangers():
     assert np.isin(reasons, ["near_copy", "identity+near_copy"]).sum() == 4
     assert Policy(**policy.model_dump()) == policy
     assert "support" in policy_at(table, 0.001, 0.02, 0.95).note
+
+
+POLICY = Policy(identity_threshold=0.5, near_copy_threshold=0.8, target_fpir=0.05, near_copy_fpir=0.05)
+
+
+class Quota:
+    """Somebody's own policy: the thresholds, and at most `most` samples a nearest patient."""
+
+    def __init__(self, thresholds, most=1):
+        self.inner, self.most = ThresholdPolicy(thresholds), most
+
+    def judge(self, matches):
+        verdicts, seen = self.inner.judge(matches).to_pylist(), Counter()
+        for row, patient in zip(verdicts, matches["nearest_patient_id"].to_pylist(), strict=True):
+            seen[patient] += row["keep"]
+            if row["keep"] and seen[patient] > self.most:
+                row |= {"keep": False, "reason": "quota"}
+        return pa.Table.from_pylist(verdicts, schema=VERDICTS)
+
+
+class KeepsAll:
+    def __init__(self, thresholds, short=False):
+        self.short = short
+
+    def judge(self, matches):
+        n = matches.num_rows - self.short
+        columns = {"sample_id": matches["query_id"][:n], "keep": [True] * n, "reason": ["kept"] * n}
+        columns |= {name: matches[name][:n] for name in ("score", "structure_score")}
+        return pa.table(columns, schema=VERDICTS)
+
+
+def own(name, **options):
+    return make_policy(FilterConfig(policy=Import(factory=f"{__name__}:{name}", options=options)), POLICY)
+
+
+def test_somebodys_own_policy_judges_with_the_thresholds_and_its_options():
+    table = matches([(0.1, 0.1)] * 3 + [(0.9, 0.1)]).append_column("nearest_patient_id", pa.array(list("aaba")))
+    assert judged(own("Quota", most=1), table)["reason"].to_pylist() == ["kept", "quota", "kept", "identity"]
+
+
+def test_a_policy_that_loses_a_row_or_keeps_a_failed_sample_is_an_error():
+    with pytest.raises(InputError, match="one row"):
+        judged(own("KeepsAll", short=True), matches([(0.1, 0.1)] * 2))
+    with pytest.raises(InputError, match="failed"):
+        judged(own("KeepsAll"), matches([(0.1, 0.1), (None, None)]))
+
+
+def test_what_is_no_policy_is_an_error_of_the_configuration():
+    with pytest.raises(ConfigError, match="isn't a MatchPolicy"):
+        make_policy(FilterConfig(policy=Import(factory="builtins:dict")), POLICY)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from raydistill.core.config import BackboneConfig, ReidConfig
 from raydistill.core.errors import ConfigError, InputError
 from raydistill.data.phantom import render
-from raydistill.reid.model import ReidEmbedder, ReidNetwork, check_backbone, standardise
+from raydistill.reid.embedder import ReidEmbedder
+from raydistill.reid.model import ReidNetwork, check_backbone, standardise
 
 ROUNDING = 1e-6  # what another batch size may change in a unit row of float32
 WIDTHS = {"resnet": 8, "convnext": 8, "vit": 16}

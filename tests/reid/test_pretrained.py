@@ -13,7 +13,8 @@ from transformers import (
 
 from raydistill.core.config import BackboneConfig, ReidConfig
 from raydistill.core.errors import ConfigError
-from raydistill.reid.model import ReidEmbedder, ReidNetwork, check_backbone
+from raydistill.reid.embedder import ReidEmbedder
+from raydistill.reid.model import ReidNetwork, check_backbone
 
 TRANSFORMER = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 CONFIGS = {

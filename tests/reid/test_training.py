@@ -5,7 +5,7 @@ import torch
 from raydistill.core.config import BackboneConfig, OptimizerConfig, ReidConfig
 from raydistill.core.errors import ConfigError
 from raydistill.data.phantom import render
-from raydistill.reid.model import ReidEmbedder
+from raydistill.reid.embedder import ReidEmbedder
 from raydistill.reid.training import ReidObjective, check_whole_patients
 
 

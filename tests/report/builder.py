@@ -130,6 +130,7 @@ class Builder:
                 for record in self.real[role].slice(0, 12).to_pylist():
                     score = self.rng.uniform(0.7, 1.0) if role == "train" else self.rng.uniform(0.2, 0.86)
                     extra = {
+                        "query_id": f"{role}/{treatment}/{record['image_id']}",
                         "source_role": role,
                         "treatment": treatment,
                         "score": score,
@@ -173,6 +174,10 @@ def build(folder, config=None, verdict="pass", samples=48, teacher_scores=(0.3, 
     return b.runner, summarise(b.runner, dict.fromkeys(NODES, "done"))
 
 
+def flags(table):
+    return (table["score"].to_numpy() >= THRESHOLD) | (table["structure_score"].to_numpy() >= NEAR)
+
+
 def filtering(b, teacher, student, t_match, s_match):
     """The self-test, the search and both filters."""
     planted = b.planted()
@@ -191,16 +196,28 @@ def filtering(b, teacher, student, t_match, s_match):
         for i in range(12)
     ]  # fmt: skip
     b.artifact("tune", {"trials/part-00000.parquet": pa.Table.from_pylist(trials)}, {"policy/policy.json": policy})
-    point = {"identity_threshold": THRESHOLD, "near_copy_threshold": NEAR, "confidence": 0.95}
+    caught = flags(planted)
+    of_planted = pa.table(
+        {
+            "sample_id": planted["query_id"],
+            "keep": ~caught,
+            "reason": ["identity" if hit else "kept" for hit in caught],
+            "score": planted["score"].cast("float32"),
+            "structure_score": planted["structure_score"].cast("float32"),
+        },
+        schema=VERDICTS,
+    )
     for node, samples, matches in (("verdicts", teacher, t_match), ("student_verdicts", student, s_match)):
         table = b.verdicts(samples, matches["filter/samples/part-00000.parquet"])
-        real = (matches[f"filter/{role}/part-00000.parquet"] for role in ("probe", "calibration"))
+        real = [matches[f"filter/{role}/part-00000.parquet"] for role in ("probe", "calibration")]
+        dropped = {"known": flags(real[0]), "strangers": flags(real[1])}
         groups = {
-            "filter": filter_metrics(table, *real, **point),
-            "selftest": selftest_metrics(planted, agreement, **point),
+            "filter": filter_metrics(table, *real, **dropped, confidence=0.95),
+            "selftest": selftest_metrics(planted, caught, agreement, 0.95),
         }
         dumped = {group: dump(named) for group, named in groups.items()}
-        b.artifact(node, {"verdicts/part-00000.parquet": table}, {"metrics.json": dumped}, inputs=["tune"])
+        tables = {"verdicts/part-00000.parquet": table, "planted/part-00000.parquet": of_planted}
+        b.artifact(node, tables, {"metrics.json": dumped}, inputs=["tune"])
 
 
 def evaluations(b, t_match, s_match):

@@ -1,13 +1,19 @@
-"""Galleries that can be compared: equally made parts of two that aren't."""
+"""Matches with anybody's embedder; galleries that can be compared: equally made parts of two that aren't."""
 
 from collections import Counter
 
 import numpy as np
+import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from raydistill.core.columns import RECORDS
+from raydistill.core.config import Compute, Import, MatchConfig
+from raydistill.core.store import Store
+from raydistill.data.images import encode_png
 from raydistill.metrics.identification import closer_to_train_share
-from raydistill.stages.match import equally_made
+from raydistill.reid.embedder import OWN
+from raydistill.stages.match import MatchShard, equally_made
 
 GALLERY = st.lists(st.integers(1, 12), min_size=1, max_size=12)
 """Images of each patient."""
@@ -49,3 +55,35 @@ def test_a_stranger_is_as_often_closer_to_either_whatever_the_make_up_of_the_gal
         train, unseen = (np.stack(side, axis=1) for side in best)
         shares.append(closer_to_train_share(train, unseen, np.arange(80)).value)
     assert abs(np.mean(shares) - 0.5) < 0.02
+
+
+def records(role, images):
+    columns = {
+        "image_id": [f"{role}{i}" for i in range(len(images))],
+        "patient_id": [f"{role}-patient{i // 2}" for i in range(len(images))],
+        "study_index": [i % 2 for i in range(len(images))],
+        "image": [encode_png(image) for image in images],
+        "prompt": ["chest x-ray"] * len(images),
+        "sha256": ["0"] * len(images),
+    }
+    nothing = {field.name: [None] * len(images) for field in RECORDS}
+    return pa.table(nothing | columns, schema=RECORDS)
+
+
+def test_a_shard_is_matched_with_somebodys_own_embedder(tmp_path):
+    rng, store = np.random.default_rng(0), Store.open(str(tmp_path))
+    pictures = {role: rng.integers(1, 255, (size, 16, 16), np.uint8) for role, size in (("train", 6), ("probe", 3))}
+    for role, images in pictures.items():
+        store.write_table(f"{role}/part-0.parquet", records(role, images))
+    own = Import(factory="tests.reid.test_embedder:Flat", options={"side": 16})
+    store.write_json(f"eye/{OWN}", own.model_dump())
+    config = MatchConfig(top_k=2, compute=Compute(num_workers=1))
+    inputs = {"gallery": store / "train", "eye_filter": store / "eye"}
+    shard = MatchShard(inputs, ["filter"], {"probe": store / "probe"}, store / "out", config, seed=0)
+    assert shard("probe/part-0.parquet") == 3
+    found = store.read_table("out/filter/probe")
+    flat = {role: unit(images.reshape(len(images), -1).astype(float)) for role, images in pictures.items()}
+    similar = flat["probe"] @ flat["train"].T
+    np.testing.assert_allclose(found["score"].to_numpy(), similar.max(axis=1), rtol=1e-6)
+    assert found["nearest_image_id"].to_pylist() == [f"train{i}" for i in similar.argmax(axis=1)]
+    assert found["unseen_score"].null_count == 3

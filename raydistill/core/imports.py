@@ -1,0 +1,39 @@
+"""Building somebody's own part from its import string."""
+
+import importlib
+from typing import Any, TypeVar
+
+from raydistill.core.config import Import
+from raydistill.core.errors import ConfigError
+
+Part = TypeVar("Part")
+
+
+def build(wanted: Import, kind: type[Part], where: str, **given: Any) -> Part:
+    """Import a factory and call it.
+
+    Args:
+        wanted: import string and options.
+        kind: the runtime-checkable protocol that the result must fulfil.
+        where: the configuration's key, for messages.
+        given: further keywords of the call; they win over options.
+
+    Raises:
+        ConfigError: when it can't be imported, doesn't take what it is given, or makes something else.
+    """
+    module, _, name = wanted.factory.partition(":")
+    if not module or not name:
+        raise ConfigError(f"{where}.factory: {wanted.factory!r} isn't of the form `package.module:Class`")
+    try:
+        factory = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{where}.factory: can't import {wanted.factory}: {error}; is it on PYTHONPATH?") from error
+    taken = {**wanted.options, **given}
+    try:
+        part = factory(**taken)
+    except TypeError as error:
+        raise ConfigError(f"{where}.options: {wanted.factory} doesn't take {', '.join(taken)}: {error}") from error
+    if not isinstance(part, kind):
+        made = type(part).__name__
+        raise ConfigError(f"{where}.factory: {wanted.factory} makes a {made}, which isn't a {kind.__name__}")
+    return part

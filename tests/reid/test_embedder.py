@@ -1,0 +1,60 @@
+import json
+
+import numpy as np
+import pytest
+
+from raydistill.core.config import Config, Import, ReidConfig
+from raydistill.core.errors import ConfigError
+from raydistill.core.loading import validate
+from raydistill.core.store import Store
+from raydistill.reid.embedder import load_embedder
+from raydistill.stages.base import Context
+from raydistill.stages.train_reid import TrainReid
+
+
+class Flat:
+    """Somebody's own embedder: the picture itself, at unit length."""
+
+    def __init__(self, device, side=4):
+        self.device, self.side = device, side
+
+    def embed(self, images, batch_size):
+        rows = images.reshape(len(images), -1)[:, : self.side**2].astype(np.float32)
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    def fingerprint(self):
+        return {"side": self.side, "weights": "v1"}
+
+
+OWN = Import(factory=f"{__name__}:Flat", options={"side": 3})
+
+
+def stage(embedder=OWN):
+    return TrainReid("reid_filter", ReidConfig(embedder=embedder), {}, 0)
+
+
+def test_somebodys_own_eye_is_taken_and_not_trained(tmp_path):
+    out = Store.open(str(tmp_path))
+    outcome = stage().run(Context(inputs={}, out=out, work=out, seed=0))
+    assert outcome.counts == {"images": 0}
+    eye = load_embedder(tmp_path / "network", "cuda")
+    assert eye.device == "cuda"
+    assert eye.embed(np.ones((2, 4, 4), np.uint8), 8).shape == (2, 9)
+
+
+def test_its_key_is_made_of_what_to_import_and_of_its_fingerprint(monkeypatch):
+    before = json.dumps(stage().key_config())
+    assert before == json.dumps(stage().key_config())
+    monkeypatch.setattr(Flat, "fingerprint", lambda self: "v2")
+    assert before != json.dumps(stage().key_config())
+
+
+def test_what_is_no_embedder_is_refused_before_anything_starts():
+    with pytest.raises(ConfigError, match="can't import"):
+        stage(Import(factory="no_such_module_9:Eye")).check(Config())
+
+
+def test_filter_and_auditor_may_not_be_the_same_import():
+    with pytest.raises(ConfigError, match="graded by its own filter"):
+        validate({"eyes": {eye: {"embedder": OWN.model_dump()} for eye in ("filter", "auditor")}})
+    validate({"eyes": {"auditor": {"embedder": OWN.model_dump()}}})

@@ -1,0 +1,75 @@
+"""Every row that is judged, failed samples and planted copies too, is judged by the one configured policy."""
+
+import pyarrow as pa
+import pytest
+
+from raydistill.core.columns import JUDGED, MATCHES, SAMPLES
+from raydistill.core.config import FilterConfig, Import
+from raydistill.core.store import Store
+from raydistill.matching.policy import Policy
+from raydistill.stages.base import Context
+from raydistill.stages.filter import Filter, FilterNodeConfig
+from raydistill.stages.selftest import PLANTED
+
+OWN = FilterConfig(policy=Import(factory="tests.matching.test_policy:Quota", options={"most": 1}))
+
+
+def rows(schema, count, **columns):
+    blank = {pa.string(): "x", pa.float32(): 0.0, pa.int64(): 0, pa.binary(): b"x"}
+    filled = {f.name: columns.get(f.name, [None if f.nullable else blank.get(f.type, [])] * count) for f in schema}
+    return pa.table(filled, schema=schema)
+
+
+def matches(ids, patients, scores):
+    people = {"query_patient_id": patients, "nearest_patient_id": patients}
+    return rows(MATCHES, len(ids), query_id=ids, score=scores, **people)
+
+
+@pytest.fixture
+def context(tmp_path):
+    store = Store.open(str(tmp_path))
+    store.write_table("samples/part-0.parquet", rows(SAMPLES, 4, sample_id=["a", "b", "c", "d"]))
+    tables = {
+        "samples": matches(["a", "b", "c"], ["p", "p", "q"], [0.1, 0.2, 0.9]),
+        "probe": matches(["r"], ["p"], [0.95]),
+        "calibration": matches(["s", "t", "u"], ["k", "k", "l"], [0.1, 0.2, 0.3]),
+    }
+    for role, table in tables.items():
+        store.write_table(f"matches/{role}/part-0.parquet", table)
+    made = {"query_id": ["v", "w"], "source_role": ["train", "calibration"], "score": [0.9, 0.1]}
+    planted = rows(PLANTED, 2, treatment=["blur"] * 2, patient_id=["p", "k"], structure_score=[0.0] * 2, **made)
+    store.write_table("selftest/planted/part-0.parquet", planted)
+    pair = {"eyes": ["a", "b"], "jaccard": 0.5, "kappa": 0.4, "both": 1, "either": 2, "n": 4}
+    store.write_json("selftest/agreement/agreement.json", [pair])
+    thresholds = Policy(identity_threshold=0.5, near_copy_threshold=0.5, target_fpir=0.1, near_copy_fpir=0.1)
+    store.write_json("policy/policy.json", thresholds.model_dump())
+    inputs = {name: store / name for name in ("samples", "matches", "policy", "selftest")}
+    return Context(inputs=inputs, out=store / "out", work=store / "work", seed=0)
+
+
+def run(context, config):
+    Filter("verdicts", FilterNodeConfig(filter=config, confidence=0.95), {}, 0).run(context)
+    reasons = context.out.read_table("verdicts")["reason"].to_pylist()
+    return reasons, context.out.read_json("metrics.json")
+
+
+def test_the_thresholds_judge_by_default(context):
+    reasons, metrics = run(context, FilterConfig())
+    assert reasons == ["kept", "kept", "identity", "failed"]
+    assert {name: m["value"] for name, m in metrics["filter"].items()} == {
+        "kept": 2, "dropped.identity": 1, "dropped.failed": 1, "fpir": 0, "tpir": 1,
+    }  # fmt: skip
+    assert (metrics["selftest"]["sensitivity"]["value"], metrics["selftest"]["false_flag_rate"]["value"]) == (1, 0)
+
+
+def test_somebodys_own_policy_judges_everything_in_their_place(context):
+    reasons, metrics = run(context, OWN)
+    assert reasons == ["kept", "quota", "identity", "failed"]
+    assert metrics["filter"]["dropped.quota"]["value"] == 1
+    assert metrics["filter"]["fpir"]["value"] == pytest.approx(1 / 3)
+    assert context.out.read_table("planted")["keep"].to_pylist() == [False, True]
+
+
+def test_planted_pictures_and_matches_have_what_a_policy_may_read():
+    assert set(JUDGED) <= set(PLANTED.names)
+    assert set(JUDGED) <= set(MATCHES.names)
