@@ -63,7 +63,8 @@ class Draws:
 
     def normal(self, name: str, mean: float = 0.0, deviation: float = 1.0) -> Floats:
         """Return normals cut at 2.2 deviations, float32 of shape (N,)."""
-        return np.float32(mean) + np.float32(deviation) * np.clip(ndtri(self.uniform(name, 1e-3, 1 - 1e-3)), -2.2, 2.2)
+        normals = np.clip(ndtri(self.uniform(name, 1e-3, 1 - 1e-3)), -2.2, 2.2)
+        return np.asarray(np.float32(mean) + np.float32(deviation) * normals)
 
     def sides(self, name: str, mean: float, deviation: float, asymmetry: float = 0.4) -> Floats:
         """Return normals for right and left, float32 of shape (N, 2); `asymmetry` is each side's own share."""

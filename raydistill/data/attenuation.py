@@ -41,12 +41,12 @@ class Scene:
 
     def __getitem__(self, name: str) -> Floats:
         """Return a parameter of shape (B, 1, 1)."""
-        return self._parameters[name][:, None, None]
+        return np.asarray(self._parameters[name][:, None, None])
 
     def side(self, name: str) -> Floats:
         """Return a two-sided parameter by the side each pixel is on, shape (B, R, R)."""
         right, left = self._parameters[name].T[:, :, None, None]
-        return right + self.left * (left - right)
+        return np.asarray(right + self.left * (left - right))
 
     def with_any(self, name: str) -> tuple[NDArray[np.intp], "Scene"]:
         """Return the rows where a parameter isn't zero, and their scene: a rare finding costs only its own rows."""
@@ -56,7 +56,7 @@ class Scene:
 
     def inside(self, distance: Floats, softness: float) -> Floats:
         """Return a smooth step from 0 to 1 where a signed distance turns positive; about `softness` wide each way."""
-        step = distance * np.float32(0.5 / np.hypot(softness, 0.75 * self.pixel))
+        step: Floats = distance * np.float32(0.5 / np.hypot(softness, 0.75 * self.pixel))
         step += 0.5
         np.clip(step, 0.0, 1.0, out=step)
         return step * step * (3.0 - 2.0 * step)
@@ -77,7 +77,7 @@ class Scene:
         """
         first = np.cos(phase * np.float32(2.0 * np.pi))
         second = 2.0 * first * first - 1.0
-        return first * np.sinc(self.pixel / period) + second * (0.4 * np.sinc(2.0 * self.pixel / period))
+        return np.asarray(first * np.sinc(self.pixel / period) + second * (0.4 * np.sinc(2.0 * self.pixel / period)))
 
     def stroke(self, start: tuple[Floats, Floats], end: tuple[Floats, Floats], width: float) -> Floats:
         """Return a straight line of half-width `width` between two points, dimmed where thinner than a pixel."""
@@ -91,7 +91,7 @@ class Scene:
         """Return a line's profile: 1 on it, 0 from about two half-widths away, dimmed where thinner than a pixel."""
         wide = np.hypot(np.float32(width), np.float32(0.5 * self.pixel))
         fall = np.clip(1.0 - (distance / (1.7 * wide)) ** 2, 0.0, 1.0)
-        return fall * fall * (width / wide)
+        return np.asarray(fall * fall * (width / wide))
 
 
 def attenuation(scene: Scene) -> Floats:
@@ -169,7 +169,7 @@ def _lung_texture(s: Scene, lung: Floats) -> Floats:
     from_x, from_v = s.x - 0.17, s.v - s.side("hilum_y")
     distance = np.sqrt(from_x * from_x + from_v * from_v)
     angle = np.arctan2(from_v, from_x) + np.float32(1.7) * s.left
-    fan = np.cos(5.0 * angle + s["vessel_0"] + 6.0 * distance) * np.cos(9.0 * distance + s["vessel_1"])
+    fan: Floats = np.cos(5.0 * angle + s["vessel_0"] + 6.0 * distance) * np.cos(9.0 * distance + s["vessel_1"])
     fan += np.cos(8.0 * angle + s["vessel_2"] - 9.0 * distance) + np.cos(3.0 * angle + s["vessel_3"])
     fan += np.cos(11.0 * s.u + 7.0 * s.v + s["vessel_4"]) * np.cos(13.0 * s.v - 6.0 * s.u + s["vessel_5"])
     near = np.clip(1.0 - distance * 1.5, 0.0, 1.0) * np.clip(distance * 8.0, 0.0, 1.0)
@@ -184,7 +184,7 @@ def _bones(s: Scene, rim: Floats) -> Floats:
     back = s.ripple(level / pitch * (1.0 - 0.12 * s.v) + s.side("rib_phase"), pitch)
     front = s.ripple((s.v + s.side("rib_front") * s.x) / (1.15 * pitch) + s.side("rib_front_phase"), 1.15 * pitch)
     lateral = np.clip(s.x * 4.0 - 0.9, 0.0, 1.0) * np.clip(s.v * 2.0 + 1.3, 0.0, 1.0)
-    ribs = s["rib_strength"] * inner * np.clip(s.x * 8.0 - 0.4, 0.2, 1.0) * (back + 0.55 * lateral * front)
+    ribs: Floats = s["rib_strength"] * inner * np.clip(s.x * 8.0 - 0.4, 0.2, 1.0) * (back + 0.55 * lateral * front)
     wall = 0.07 * s.band(rim + 0.01, 0.02)
     return s["mineral"] * (ribs + wall + _girdle(s) + _spine(s))
 

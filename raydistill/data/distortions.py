@@ -92,7 +92,7 @@ def _rotate(image: Grey, rng: np.random.Generator) -> Grey:
 
 
 def _to_grey(values: NDArray[np.floating]) -> Grey:
-    return np.rint(np.clip(values, 0, 255)).astype(np.uint8)
+    return np.asarray(np.rint(np.clip(values, 0, 255)), dtype=np.uint8)
 
 
 _TREATMENTS: Mapping[str, Callable[[Grey, np.random.Generator], Grey]] = {

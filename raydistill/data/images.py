@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 DEFAULT_MAX_PIXELS = 64_000_000
@@ -62,7 +62,7 @@ def decode(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> NDArray[np.uint
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return _read(io.BytesIO(data), max_pixels)
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise BadImage("not_an_image", f"none of {', '.join(FORMATS)}") from error
     except Image.DecompressionBombError as error:
         raise BadImage("too_large", str(error)) from error

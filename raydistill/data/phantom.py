@@ -116,7 +116,7 @@ def _develop(chunk: Parameters, beam: Floats) -> Floats:
     columns = np.clip(np.minimum(line + 1.0 - left, 1.0 - right - line) * soft + 0.5, 0.0, 1.0)[:, None, :]
     lines = np.clip(np.minimum(line + 1.0 - top, 1.0 - bottom - line) * soft + 0.5, 0.0, 1.0)[:, :, None]
     field = columns * lines
-    return grey * field + 0.9 * film["border"] * (1.0 - field)
+    return np.asarray(grey * field + 0.9 * film["border"] * (1.0 - field))
 
 
 def _noise(grain: NDArray[np.uint64], resolution: int) -> Floats:
