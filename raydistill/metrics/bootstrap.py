@@ -126,6 +126,7 @@ def weighted_auc(positive: Any, scores: Any) -> WeightedStatistic:
         pos, neg = (np.add.reduceat(sorted_weights * side, ties, axis=1) for side in (hit, ~hit))
         below = np.cumsum(neg, axis=1) - neg / 2
         pairs = pos.sum(axis=1) * neg.sum(axis=1)
-        return np.divide((pos * below).sum(axis=1), pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
+        areas: Floats = np.divide((pos * below).sum(axis=1), pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
+        return areas
 
     return area

@@ -103,7 +103,8 @@ class FindingsObjective:
         gains = generator(self.seed, "gain", step).uniform(-self.max_gain, self.max_gain, size=part.stop)
         pixels = as_input(_shifted(self.images, rows, shifts[part]))
         pixels = pixels * torch.from_numpy(1 + gains[part]).float().reshape(-1, 1, 1, 1)
-        return model(pixels, labels=torch.from_numpy(self.labels[rows])).loss
+        loss: torch.Tensor = model(pixels, labels=torch.from_numpy(self.labels[rows])).loss
+        return loss
 
     def export(self, model: PreTrainedModel, folder: Path) -> None:
         """Write `config.json` and `model.safetensors`."""
@@ -117,7 +118,7 @@ def fit(objective: FindingsObjective, steps: int, batch_size: int = 64, lr: floa
     schedule = get_cosine_schedule_with_warmup(optimizer, steps // 10, steps)
     for step in range(steps):
         optimizer.zero_grad()
-        objective.loss(model, step, slice(0, batch_size)).backward()
+        objective.loss(model, step, slice(0, batch_size)).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
     return model.eval()
@@ -145,4 +146,5 @@ def as_input(images: NDArray[np.uint8]) -> torch.Tensor:
 def _shifted(images: NDArray[np.uint8], rows: Any, shifts: Any) -> NDArray[np.uint8]:
     side = np.arange(images.shape[1])
     down, across = ((side + shift[:, None]).clip(0, side[-1]) for shift in shifts.T)
-    return images[rows[:, None, None], down[:, :, None], across[:, None, :]]
+    shifted: NDArray[np.uint8] = images[rows[:, None, None], down[:, :, None], across[:, None, :]]
+    return shifted

@@ -87,7 +87,7 @@ def membership_scores(losses: Floats) -> Floats:
             them, which needs no knowledge of who is a member.
     """
     spread = losses.std(axis=0)
-    return -((losses - losses.mean(axis=0)) / np.where(spread > 0, spread, 1.0)).mean(axis=1)
+    return np.asarray(-((losses - losses.mean(axis=0)) / np.where(spread > 0, spread, 1.0)).mean(axis=1))
 
 
 def weighted_tpr(positive: Any, scores: Any, false_positive_rate: float) -> WeightedStatistic:
@@ -105,7 +105,7 @@ def weighted_tpr(positive: Any, scores: Any, false_positive_rate: float) -> Weig
     def rate(weights: Floats) -> Floats:
         sides = (np.add.reduceat(weights[:, order] * side, ties, axis=1).cumsum(axis=1) for side in (hit, ~hit))
         true, false = (side / np.maximum(side[:, -1:], 1e-300) for side in sides)
-        return np.where(false <= false_positive_rate, true, 0.0).max(axis=1)
+        return np.asarray(np.where(false <= false_positive_rate, true, 0.0).max(axis=1))
 
     return rate
 

@@ -171,7 +171,7 @@ def paired_difference(
 
 
 def _supported(truth: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    return np.minimum(truth.sum(axis=0), (~truth).sum(axis=0)) >= LEAST_CASES
+    return np.asarray(np.minimum(truth.sum(axis=0), (~truth).sum(axis=0)) >= LEAST_CASES)
 
 
 def _left_out(used: NDArray[np.bool_], findings: Sequence[str] | None) -> str | None:
@@ -186,7 +186,7 @@ def _mean_area(truth: NDArray[np.bool_], scores: Floats) -> WeightedStatistic:
         columns = np.stack([area(weights) for area in areas])
         known = ~np.isnan(columns)
         total, count = np.where(known, columns, 0.0).sum(axis=0), known.sum(axis=0)
-        return np.divide(total, count, out=np.full(len(weights), np.nan), where=count > 0)
+        return np.asarray(np.divide(total, count, out=np.full(len(weights), np.nan), where=count > 0))
 
     return mean
 
