@@ -97,7 +97,7 @@ def unit(vectors: Floats) -> Floats:
     """Give vectors (..., d) zero mean and unit length; a constant one becomes zeros."""
     centred = vectors - vectors.mean(axis=-1, keepdims=True)
     lengths = np.linalg.norm(centred, axis=-1, keepdims=True)
-    return np.divide(centred, lengths, out=np.zeros_like(centred), where=lengths > 1e-3)
+    return np.asarray(np.divide(centred, lengths, out=np.zeros_like(centred), where=lengths > 1e-3))
 
 
 def _checked(images: Grey) -> Grey:

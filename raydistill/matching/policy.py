@@ -144,4 +144,4 @@ def judged(policy: MatchPolicy, matches: pa.Table) -> pa.Table:
 
 
 def _floats(column: pa.ChunkedArray) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    return column.cast(pa.float32()).to_numpy().astype(np.float32, copy=False)
+    return np.asarray(column.cast(pa.float32()).to_numpy(), dtype=np.float32)

@@ -125,7 +125,7 @@ class Gallery:
 
         Source: Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed. 2002, section 3.1: n u / (1 - n u).
         """
-        return self.embeddings.shape[1] * float(np.finfo(np.float32).eps)
+        return int(self.embeddings.shape[1]) * float(np.finfo(np.float32).eps)
 
 
 def merge(parts: Sequence[Neighbours], offsets: Sequence[int], k: int) -> Neighbours:

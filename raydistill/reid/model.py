@@ -91,7 +91,7 @@ class ReidNetwork(nn.Module):
         pixels = standardise(images).to(self.head.weight.dtype).unsqueeze(1)
         if self.input_side != self.resolution:
             pixels = F.interpolate(pixels, size=(self.input_side,) * 2, mode="bilinear", align_corners=False)
-        hidden = self.backbone(pixels.expand(-1, self.channels, -1, -1)).last_hidden_state
+        hidden: torch.Tensor = self.backbone(pixels.expand(-1, self.channels, -1, -1)).last_hidden_state
         return hidden.mean(dim=(2, 3)) if hidden.dim() == 4 else hidden.mean(dim=1)
 
     def save(self, folder: str | Path) -> None:

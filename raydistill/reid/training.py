@@ -73,7 +73,8 @@ class ReidLoss(nn.Module):
 
     def forward(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Return the loss of images (N, R, R) whose patients are `labels` (N,), a scalar."""
-        return self.criterion(self.network(images), labels)
+        loss: torch.Tensor = self.criterion(self.network(images), labels)
+        return loss
 
 
 def check_whole_patients(images: int, images_per_patient: int, name: str) -> None:
@@ -136,7 +137,8 @@ class ReidObjective:
         views = Views.draw(len(rows), self.images.shape[-1], derive_seed(self.seed, "batch", step))
         images = torch.from_numpy(self.images[rows[part]]).to(device)
         labels = torch.from_numpy(self.batches.labels[rows[part]]).to(device)
-        return model(views.part(part, device).apply(images), labels)
+        loss: torch.Tensor = model(views.part(part, device).apply(images), labels)
+        return loss
 
     def export(self, model: nn.Module, folder: Path) -> None:
         """Write the network, without the loss, as `config.json` and `model.safetensors`."""
