@@ -137,7 +137,7 @@ def encode_images(vae: AutoencoderKL, images: NDArray[np.uint8], batch_size: int
 def _encode(vae: AutoencoderKL, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     grey = torch.from_numpy(np.ascontiguousarray(images)).to(vae.device, vae.dtype) / 127.5 - 1.0
     latents = vae.encode(grey[:, None].expand(-1, vae.config.in_channels, -1, -1)).latent_dist.mean
-    return (latents * vae.config.scaling_factor).float().cpu().numpy()
+    return np.asarray((latents * vae.config.scaling_factor).float().cpu().numpy())
 
 
 @torch.inference_mode()
@@ -151,7 +151,7 @@ def decode_latents(vae: AutoencoderKL, latents: torch.Tensor) -> NDArray[np.uint
     Returns:
         uint8 (N, R, R).
     """
-    colour = vae.decode(latents.to(vae.device, vae.dtype) / vae.config.scaling_factor).sample
+    colour: torch.Tensor = vae.decode(latents.to(vae.device, vae.dtype) / vae.config.scaling_factor).sample
     grey = (colour.float().mean(dim=1) + 1.0) * 127.5
     return grey.round().clamp(0, 255).to(torch.uint8).cpu().numpy()
 
@@ -183,7 +183,7 @@ def reconstruction_error(vae: AutoencoderKL, images: NDArray[np.uint8], batch_si
         `mae`: mean absolute error in grey levels of 255; `psnr`: mean over images of 20 log10(255 / rmse), in dB.
     """
     latents = torch.from_numpy(encode_images(vae, images, batch_size))
-    decoded = np.concatenate([decode_latents(vae, part) for part in latents.split(batch_size)])
+    decoded = np.concatenate([decode_latents(vae, part) for part in torch.split(latents, batch_size)])
     difference = decoded.astype(np.float64) - images
     squared = np.maximum((difference**2).mean(axis=(1, 2)), 1e-12)
     return {"mae": float(np.abs(difference).mean()), "psnr": float((10 * np.log10(255**2 / squared)).mean())}

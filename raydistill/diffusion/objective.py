@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from raydistill.core.seeds import derive_seed, generator
-from raydistill.diffusion.components import load, load_pipeline, save, tokenize
+from raydistill.diffusion.components import load, tokenize
+from raydistill.diffusion.folder import load_pipeline, save
 
 Latents = NDArray[np.float32]
 
@@ -47,7 +48,8 @@ class Denoiser(nn.Module):
             float (B, C, h, w).
         """
         embeddings = self.text_encoder(prompts).last_hidden_state if self.text_encoder is not None else prompts
-        return self.unet(noisy, timesteps, embeddings).sample
+        predicted: Tensor = self.unet(noisy, timesteps, embeddings).sample
+        return predicted
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ class DiffusionObjective:
         distinct, numbers = np.unique(np.vstack([self.empty_ids, self.input_ids]), axis=0, return_inverse=True)
         self.prompt_numbers = torch.from_numpy(numbers.reshape(-1))
         with torch.no_grad():
-            chunks = [text_encoder(ids).last_hidden_state for ids in torch.from_numpy(distinct).split(256)]
+            chunks = [text_encoder(ids).last_hidden_state for ids in torch.split(torch.from_numpy(distinct), 256)]
         self.embeddings = torch.cat(chunks)
 
     def batch(self, step: int) -> Batch:

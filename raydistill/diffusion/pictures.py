@@ -35,7 +35,7 @@ def _picture(side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     contrast = rng.uniform(0.2, 1.1)
     grey = (canvas - low) / max(high - low, 1e-6) * contrast + rng.uniform(-0.05, 1.05 - contrast)
     grey = grey + rng.normal(0.0, rng.choice([0.0, 0.005, 0.02]), grey.shape)
-    return np.clip(np.rint(grey * 255), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(grey * 255), 0, 255), dtype=np.uint8)
 
 
 def _grid(side: int) -> tuple[Layer, Layer]:
@@ -52,7 +52,7 @@ def _turned(side: int, rng: np.random.Generator) -> tuple[Layer, Layer]:
 
 def _edge(distance: Layer, side: int, rng: np.random.Generator) -> Layer:
     softness = float(rng.choice([0.5, 1.0, 4.0, 12.0])) * 2.0 / side
-    return 1.0 / (1.0 + np.exp(np.clip(distance / softness, -30.0, 30.0)))
+    return np.asarray(1.0 / (1.0 + np.exp(np.clip(distance / softness, -30.0, 30.0))))
 
 
 def fractal(side: int, rng: np.random.Generator) -> Layer:
@@ -61,7 +61,7 @@ def fractal(side: int, rng: np.random.Generator) -> Layer:
     frequency[0, 0] = np.inf
     spectrum = np.fft.rfft2(rng.normal(size=(side, side))) * frequency ** -rng.uniform(0.7, 2.5)
     noise = np.fft.irfft2(spectrum, s=(side, side))
-    return ((noise - noise.min()) / (np.ptp(noise) + 1e-9)).astype(np.float32)
+    return np.asarray((noise - noise.min()) / (np.ptp(noise) + 1e-9), dtype=np.float32)
 
 
 def _ellipse(side: int, rng: np.random.Generator) -> Layer:
@@ -100,7 +100,7 @@ def _distance(down: Layer, right: Layer, start: NDArray[np.float64], end: NDArra
     step = end - start
     share = ((down - start[0]) * step[0] + (right - start[1]) * step[1]) / max(float(step @ step), 1e-9)
     share = np.clip(share, 0.0, 1.0)
-    return np.hypot(down - start[0] - share * step[0], right - start[1] - share * step[1])
+    return np.asarray(np.hypot(down - start[0] - share * step[0], right - start[1] - share * step[1]))
 
 
 LAYERS = (fractal, fractal, _ellipse, _ellipse, _blobs, _grating, _strokes, _strokes)

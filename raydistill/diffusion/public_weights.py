@@ -67,7 +67,7 @@ def _phantoms(patients: NDArray[np.int64], resolution: int) -> Pool:
 def _halve(pool: Pool) -> Pool:
     count, side, _ = pool.shape
     means = pool.reshape(count, side // 2, 2, side // 2, 2).mean(axis=(2, 4))
-    return np.rint(means).astype(np.uint8)
+    return np.asarray(np.rint(means), dtype=np.uint8)
 
 
 def batches(source: list[Pool], steps: int) -> Iterator[torch.Tensor]:
@@ -88,18 +88,19 @@ def loss_of(vae: AutoencoderKL, images: torch.Tensor) -> torch.Tensor:
     posterior = vae.encode(images).latent_dist
     decoded = vae.decode(posterior.sample()).sample.float()
     edges = sum(functional.l1_loss(decoded.diff(dim=axis), images.diff(dim=axis)) for axis in (2, 3))
-    return (
+    loss: torch.Tensor = (
         functional.l1_loss(decoded, images)
         + EDGE_WEIGHT * edges
         + KL_WEIGHT * posterior.kl().mean() / (posterior.mean[0].numel())
     )
+    return loss
 
 
 def train(folder: Path, steps: int, pictures: int) -> None:
     """Train the autoencoder and write it to `folder`, also every 1,000 steps on the way."""
     torch.manual_seed(SEED % 2**32)
     source, vae = pools(pictures), autoencoder()
-    average = AveragedModel(vae, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY))
+    average = AveragedModel(vae, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY))  # type: ignore[no-untyped-call]
     optimizer = torch.optim.AdamW(vae.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.0)
     schedule = get_scheduler("cosine", optimizer, num_warmup_steps=100, num_training_steps=steps)
     for step, images in enumerate(batches(source, steps), start=1):
@@ -107,7 +108,7 @@ def train(folder: Path, steps: int, pictures: int) -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=step < 0.75 * steps):
             loss = loss_of(vae, images)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimizer.step()
         schedule.step()

@@ -132,7 +132,7 @@ class Sampler:
         def measure(rows: Rows) -> NDArray[np.float64]:
             latents, words = self._encode(images[rows]), embeddings(rows)
             losses = [[self._noise_error(latents, words, f, seed) for f in fractions] for seed in seeds]
-            return np.mean(losses, axis=0).T
+            return np.asarray(np.mean(losses, axis=0).T)
 
         return self._in_batches(measure, len(prompts), batch_size)
 
@@ -142,7 +142,7 @@ class Sampler:
         timesteps = torch.full((len(latents),), timestep, device=self.device)
         noise = self._noise([derive_seed(seed, "timestep", timestep)]).expand_as(latents)
         noisy = schedule.add_noise(latents, noise, timesteps)
-        predicted = self.parts.unet(noisy, timesteps, words).sample
+        predicted: Tensor = self.parts.unet(noisy, timesteps, words).sample
         if self.predicts_velocity:
             alpha = schedule.alphas_cumprod[timestep]
             predicted = alpha.sqrt() * predicted + (1 - alpha).sqrt() * noisy
@@ -188,7 +188,8 @@ class Sampler:
         """Embed each distinct prompt once; return the look-up by row, and the empty prompt's embedding (1, L, D)."""
         numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(["", *prompts]))}
         ids = torch.from_numpy(tokenize(self.parts.tokenizer, list(numbers))).to(self.device)
-        table = torch.cat([self.parts.text_encoder(part).last_hidden_state for part in ids.split(EMBEDDING_BATCH)])
+        chunks = torch.split(ids, EMBEDDING_BATCH)
+        table = torch.cat([self.parts.text_encoder(chunk).last_hidden_state for chunk in chunks])
         return lambda rows: table[[numbers[prompts[row]] for row in rows]], table[:1]
 
     def _in_batches(self, make: Callable[[Rows], NDArray[Any]], count: int, batch_size: int) -> NDArray[Any]:
