@@ -102,12 +102,13 @@ def run_on_worker(work: Callable[[Progress], Outcome], compute: Compute, progres
     with board(progress) as news:
         task = ray.remote(_run).options(num_cpus=compute.num_cpus, num_gpus=compute.num_gpus or None)
         try:
-            return ray.get(task.remote(work, news, compute))
+            outcome: Outcome = ray.get(task.remote(work, news, compute))
         except ray.exceptions.RayError as error:
             cause = getattr(error, "cause", None)
             if isinstance(cause, (RaydistillError, NothingToDo)):
                 raise cause from error
             raise RaydistillError(f"a worker failed: {root_cause(error)}") from error
+    return outcome
 
 
 def _run(work: Callable[[Progress], Outcome], news: Any, compute: Compute) -> Outcome:

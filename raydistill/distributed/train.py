@@ -112,7 +112,8 @@ def train(job: TrainJob, cluster: ClusterConfig, progress: Progress) -> dict[str
             trainer.fit()
         except ray_train.TrainingFailedError as error:
             raise TrainingError(f"training failed: {root_cause(error)}") from error
-    return job.out.read_json("history.json")
+    history: dict[str, Any] = job.out.read_json("history.json")
+    return history
 
 
 def share_of_batch(optimizer: OptimizerConfig, compute: Compute) -> int:
