@@ -105,7 +105,7 @@ def worst(evidence: Evidence, group: str, key: bytes) -> list[dict[str, Any]]:
     table = evidence.table(METRIC_NODES[group], "tables/audit.parquet", ["nearest_patient_id", "flagged"])
     if table is None or table.num_columns < 2:
         return []
-    return worst_patients(table["nearest_patient_id"].to_numpy(), table["flagged"].to_numpy(), key).to_pylist()
+    return list(worst_patients(table["nearest_patient_id"].to_numpy(), table["flagged"].to_numpy(), key).to_pylist())
 
 
 def node_rows(evidence: Evidence, summary: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -64,7 +64,7 @@ ANY_THRESHOLDS = Policy(identity_threshold=0.0, near_copy_threshold=0.0, target_
 
 
 def _drops(verdicts: pa.Table) -> NDArray[np.bool_]:
-    return ~verdicts["keep"].to_numpy(zero_copy_only=False)
+    return np.asarray(~verdicts["keep"].to_numpy(zero_copy_only=False))
 
 
 def _dropped(policy: MatchPolicy, matches: pa.Table) -> NDArray[np.bool_]:

@@ -128,7 +128,7 @@ class MatchShard:
                 **self._unseen(eye, embeddings, images),
             }
             self.out.write_table(f"{eye}/{name}", pa.table(columns, schema=MATCHES))
-        return table.num_rows
+        return len(table)
 
     def _unseen(self, eye: str, embeddings: NDArray[np.float32], images: NDArray[np.uint8]) -> dict[str, Any]:
         """Score against people the model never saw, and against equally large parts of those it saw."""

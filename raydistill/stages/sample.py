@@ -73,4 +73,4 @@ class SampleShard:
         reasons = ["one grey level everywhere" if bad else None for bad in blank]
         columns = [*rows.columns, pa.array(encoded, pa.binary()), pa.array(reasons, pa.string())]
         self.out.write_table(name, pa.Table.from_arrays(columns, schema=SAMPLES))
-        return rows.num_rows
+        return len(rows)

@@ -127,7 +127,7 @@ class PlantShard:
         seeds = [derive_seed(self.seed, treatment, image_id) for image_id in records["image_id"].to_pylist()]
         treated = self._treat(pixels(records), records["prompt"].to_pylist(), treatment, seeds)
         self._write(name, role, treatment, records, treated)
-        return records.num_rows
+        return len(records)
 
     def _treat(
         self, images: NDArray[np.uint8], prompts: list[str], treatment: str, seeds: list[int]

@@ -11,6 +11,7 @@ from raydistill.core.config import Config, DiffusionConfig
 from raydistill.core.errors import NothingToDo
 from raydistill.core.store import Store
 from raydistill.diffusion import components
+from raydistill.diffusion.folder import MARKER
 from raydistill.diffusion.objective import DiffusionObjective
 from raydistill.distributed.train import TrainJob, share_of_batch, train
 from raydistill.stages.base import Context, Outcome, Stage
@@ -54,7 +55,7 @@ class TrainDiffusion(Stage):
         touched = sorted(entry.node for entry in context.manifests.values())
         start = components.weights_provenance(self.config)
         private = components.trained_on(self.config)
-        context.out.write_json(f"model/{components.MARKER}", {"trained_on": touched, "started_from": start})
+        context.out.write_json(f"model/{MARKER}", {"trained_on": touched, "started_from": start})
         epochs = self.config.optimizer.steps * self.config.optimizer.batch_size / rows
         facts = {"final_loss": history["loss"][-1][1], "epochs": round(epochs, 1)}
         return Outcome(counts={"images": rows}, facts={**facts, "started_from": start, "start_trained_on": private})
@@ -80,7 +81,7 @@ class TrainDiffusion(Stage):
             np.save(folder / "ids.npy", components.tokenize(model.tokenizer, table["prompt"].to_pylist()))
             encoded.upload(folder)
         encoded.write_json("rows.json", {"rows": table.num_rows})
-        return table.num_rows
+        return len(table)
 
 
 def _objective(encoded: Store, config: DiffusionConfig, seed: int) -> DiffusionObjective:
