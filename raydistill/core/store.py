@@ -80,7 +80,7 @@ class Store:
 
     def exists(self, name: str = "") -> bool:
         """Whether a file or folder is there."""
-        return self._info(name).type != fs.FileType.NotFound
+        return bool(self._info(name).type != fs.FileType.NotFound)
 
     def read_bytes(self, name: str) -> bytes:
         """Read a whole file.

@@ -175,7 +175,7 @@ def _read_csv(content: bytes, where: str) -> list[dict[str, Any]]:
     kinds = {name: pa.string() for name in names}
     options = pa.csv.ConvertOptions(column_types=kinds, strings_can_be_null=True, null_values=[""])
     parsing = pa.csv.ParseOptions(newlines_in_values=True)
-    return pa.csv.read_csv(pa.BufferReader(content), convert_options=options, parse_options=parsing).to_pylist()
+    return list(pa.csv.read_csv(pa.BufferReader(content), convert_options=options, parse_options=parsing).to_pylist())
 
 
 def _read_jsonl(content: bytes, where: str) -> list[dict[str, Any]]:
@@ -198,7 +198,7 @@ def _read_parquet(content: bytes, where: str) -> list[dict[str, Any]]:
     table = pq.read_table(pa.BufferReader(content))
     check_columns(table.column_names, "file_name", where)
     check_types(table.schema, where)
-    return table.select([name for name in table.column_names if name in (*KNOWN, "file_name")]).to_pylist()
+    return list(table.select([name for name in table.column_names if name in (*KNOWN, "file_name")]).to_pylist())
 
 
 def _with_image(raw: RawRow, image: Any, folder: Store) -> RawRow:

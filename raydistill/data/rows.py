@@ -189,11 +189,11 @@ def _anything(kind: pa.DataType) -> bool:
 
 def _is_text(kind: pa.DataType) -> bool:
     inner = kind.value_type if types.is_dictionary(kind) else kind
-    return types.is_string(inner) or types.is_large_string(inner) or types.is_string_view(inner)
+    return bool(types.is_string(inner) or types.is_large_string(inner) or types.is_string_view(inner))
 
 
 def _is_bytes(kind: pa.DataType) -> bool:
-    return types.is_binary(kind) or types.is_large_binary(kind)
+    return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
 
 def _is_image(kind: pa.DataType) -> bool:

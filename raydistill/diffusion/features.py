@@ -8,7 +8,8 @@ import torch
 from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 
-from raydistill.diffusion.components import PUBLIC, encode_images
+from raydistill.diffusion.components import encode_images
+from raydistill.diffusion.tiny import PUBLIC
 
 BATCH = 64
 PROBE_SIDE, POOLED_SIDE = 8, 4

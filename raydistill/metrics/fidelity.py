@@ -215,11 +215,11 @@ def _squared_mmd(x: Floats, y: Floats) -> float:
 
 
 def _kernel(x: Floats, y: Floats) -> Floats:
-    return (x @ y.T / x.shape[1] + 1) ** 3
+    return np.asarray((x @ y.T / x.shape[1] + 1) ** 3)
 
 
 def _kernel_diagonal(x: Floats) -> Floats:
-    return ((x * x).sum(axis=1) / x.shape[1] + 1) ** 3
+    return np.asarray(((x * x).sum(axis=1) / x.shape[1] + 1) ** 3)
 
 
 def _balls(x: Floats, y: Floats, k: int) -> tuple[Floats, NDArray[np.bool_], NDArray[np.bool_]]:
@@ -236,7 +236,7 @@ def _balls(x: Floats, y: Floats, k: int) -> tuple[Floats, NDArray[np.bool_], NDA
 
 
 def _radii(x: Floats, k: int) -> Floats:
-    return NearestNeighbors(n_neighbors=k, algorithm="brute").fit(x).kneighbors()[0][:, -1]
+    return np.asarray(NearestNeighbors(n_neighbors=k, algorithm="brute").fit(x).kneighbors()[0][:, -1])
 
 
 def _features(values: Any) -> Floats:

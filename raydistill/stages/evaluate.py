@@ -219,4 +219,4 @@ def _point(strangers: pa.Table, column: str, target: float, confidence: float) -
 
 
 def _numpy(table: pa.Table, column: str) -> NDArray[Any]:
-    return table[column].to_numpy()
+    return np.asarray(table[column].to_numpy())
