@@ -55,7 +55,9 @@ def wire(c: Config) -> list[Stage]:
     )
     policy = Tune(
         "tune",
-        TuneNodeConfig(tune=c.tune, evaluate=c.evaluate, filter=c.filter),
+        TuneNodeConfig(
+            tune=c.tune, filter=c.filter, audit_fpir=c.evaluate.audit_fpir, confidence=c.evaluate.confidence
+        ),
         {"samples": t_samples["samples"], "calibration": calibration}
         | {"findings": data["findings"], "matches": t_matches["filter"], "judge": t_matches["judge"]},
         s,

@@ -45,15 +45,22 @@ def check_before_ray(config: Config, run: Store, stages: Sequence[Any]) -> None:
         except ConfigError as error:
             raise ConfigError(f"{stage.node}: {error}") from error
     if reachable_address() is None:
-        _check_capacity(stages, {"cpus": config.cluster.num_cpus})
+        _refuse_short(stages, {"cpus": config.cluster.num_cpus})
 
 
-def _check_capacity(stages: Sequence[Any], has: Mapping[str, float]) -> None:
-    from raydistill.distributed.session import check_capacity
+def _short(stages: Sequence[Any], has: Mapping[str, float]) -> list[str]:
+    from raydistill.distributed.session import shortfall
 
-    for stage in stages:
-        if stage.compute is not None:
-            check_capacity(stage.node, stage.compute, stage.is_gang, has)
+    asking = [stage for stage in stages if stage.compute is not None]
+    return [said for stage in asking if (said := shortfall(stage.node, stage.compute, stage.is_gang, has))]
+
+
+def _refuse_short(stages: Sequence[Any], has: Mapping[str, float]) -> None:
+    for said in _short(stages, has)[:1]:
+        raise ConfigError(
+            f"{said}: lower its compute.num_workers, num_cpus or num_gpus, raise cluster.num_cpus, or join a cluster "
+            "through RAY_ADDRESS"
+        )
 
 
 def run(config: Config, run_dir: str | None = None, display: Display | None = None) -> RunResult:
@@ -83,9 +90,9 @@ def run(config: Config, run_dir: str | None = None, display: Display | None = No
     runner = Runner(store, config, wire(config))
     check_before_ray(config, store, runner.stages)
     planned = runner.plan()
-    runner.open()
     states = {stage.node: "pending" for stage in runner.stages}
     if all(line.state == "cached" for line in planned):
+        runner.open()
         display.line(f"everything in {store.uri} is up to date; nothing to run")
         states = {node: "skipped" if runner.manifests[node].skipped else "cached" for node in states}
         return finish(runner, states)
@@ -95,6 +102,7 @@ def run(config: Config, run_dir: str | None = None, display: Display | None = No
     # They speak of other evidence than what will be there; a run that is killed on the way must not leave them.
     withdraw(store)
     store.delete(PAGE)
+    runner.open()
     _run_stages(runner, states, display)
     return finish(runner, states)
 
@@ -115,9 +123,12 @@ def _connect(stack: ExitStack, runner: Any, display: Display) -> None:
 
     cluster = stack.enter_context(session(runner.config.cluster))
     require_shared(runner.run.is_local, runner.run.uri)
-    if cluster["is_local"]:
-        _check_capacity(runner.stages, cluster)
     display.line(f"Ray at {cluster['address']}: {cluster['nodes']} nodes, {cluster['cpus']:g} CPUs")
+    if cluster["is_local"]:
+        _refuse_short(runner.stages, cluster)
+    # A joined cluster may grow, so nothing is refused; but nobody should wait without knowing what for.
+    for said in _short(runner.stages, cluster):
+        display.line(f"{said}: it waits until the cluster has grown")
 
 
 def _run_stage(runner: Any, stage: Any, number: int, states: dict[str, str], display: Display) -> None:
@@ -135,13 +146,15 @@ def _run_stage(runner: Any, stage: Any, number: int, states: dict[str, str], dis
 
 
 def finish(runner: Any, states: dict[str, str]) -> RunResult:
-    """Write the summary, render the report, fill or empty RUN/release."""
+    """Write the summary, render the report, fill or empty RUN/release; clear what killed runs left of their work."""
     from raydistill.report.bundle import publish
     from raydistill.report.html import write_report
+    from raydistill.runner import WORK
 
     summary = _write_summary(runner, states)
     write_report(runner, summary)
     publish(runner, summary)
+    runner.run.delete(WORK)
     return RunResult(summary["verdict"], summary["reasons"], runner.run.uri, summary)
 
 

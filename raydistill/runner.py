@@ -21,10 +21,13 @@ from raydistill.core.errors import InputError, LineageError, NothingToDo
 from raydistill.core.loading import parse
 from raydistill.core.manifest import SCHEMA_VERSION, InputEntry, Manifest, artifact_key, digest_files
 from raydistill.core.progress import Progress, silent
-from raydistill.core.store import Store
+from raydistill.core.store import Store, readable
 from raydistill.stages.base import Context, Outcome, Stage
 
 SOFTWARE = ("torch", "ray", "deepspeed", "diffusers", "transformers", "faiss-cpu", "numpy", "pyarrow", "optuna")
+
+WORK = ".work"
+"""Folder of a run with the scratch of nodes that aren't finished; it may hold latents of real images."""
 
 State = Literal["cached", "to run", "waiting"]
 
@@ -104,7 +107,7 @@ class Runner:
         manifest = self.load(stage.node, key)
         if manifest:
             return manifest, True
-        out, work = self.artifact(stage.node, key), self.run / ".work" / stage.node / key
+        out, work = self.artifact(stage.node, key), self.run / WORK / stage.node / key
         if not stage.resumable:
             out.delete()
         started, clock = datetime.now(UTC), time.monotonic()
@@ -157,7 +160,7 @@ class Runner:
             if manifest is None:
                 raise LineageError(f"{node}: no artifact with key {key}; the run isn't complete, or a file is missing")
             _compare(node, manifest, self.artifact(node, key))
-            if manifest.inputs != self._entries(stage):
+            if _views(manifest.inputs) != _views(self._entries(stage)):
                 raise LineageError(f"{node}: its inputs aren't the artifacts that are there now")
             yield node, len(manifest.files)
 
@@ -183,7 +186,7 @@ class Runner:
         entries = {}
         for name, view in stage.inputs.items():
             source = self.manifests[view.node.node]
-            digest = source.folder_digest(view.folder)
+            digest = source.view_digest(view.folder)
             entries[name] = InputEntry(node=source.node, key=source.key, folder=view.folder, digest=digest)
         return entries
 
@@ -200,15 +203,18 @@ def check_folder(run: Store) -> None:
     Raises:
         InputError: naming the folder and what is in the way.
     """
-    if run.is_file():
-        raise InputError(f"{run.uri} is a file: choose another --run-dir")
-    if run.exists("config.yaml"):
-        schema = parse(run.read_bytes("config.yaml"), f"{run.uri}/config.yaml").get("schema")
+    with readable(run.uri):
+        if run.is_file():
+            raise InputError(f"{run.uri} is a file: choose another --run-dir")
+        settings = run.read_bytes("config.yaml") if run.exists("config.yaml") else None
+        is_strange = settings is None and bool(run.files())
+    if settings is not None:
+        schema = parse(settings, f"{run.uri}/config.yaml").get("schema")
         if schema != SCHEMA_VERSION:
             raise InputError(
                 f"{run.uri} belongs to a run of schema {schema}, this is {SCHEMA_VERSION}: choose another --run-dir"
             )
-    elif run.files():
+    if is_strange:
         raise InputError(f"{run.uri} isn't empty and isn't a run folder (no config.yaml): choose another --run-dir")
 
 
@@ -228,6 +234,11 @@ def _run(stage: Stage, context: Context) -> Outcome:
     except NothingToDo as nothing:
         context.out.delete()
         return Outcome(facts={"skipped": str(nothing)})
+
+
+def _views(inputs: Mapping[str, InputEntry]) -> dict[str, tuple[str, str, str]]:
+    """What was read, by name; the same content under another key is the same."""
+    return {name: (entry.node, entry.folder, entry.digest) for name, entry in inputs.items()}
 
 
 def _compare(node: str, manifest: Manifest, out: Store) -> None:

@@ -3,7 +3,11 @@
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
 
+# A busy machine isn't a failure.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 os.environ |= {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 os.environ.pop("RAY_ADDRESS", None)
 

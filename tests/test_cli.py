@@ -1,5 +1,7 @@
 """The command line: a user's mistake is one line and exit code 2, never a traceback."""
 
+import socket
+
 import pytest
 from typer.testing import CliRunner
 
@@ -36,3 +38,24 @@ def test_mistakes_before_anything_starts(tmp_path):
         assert message in result.output.replace("\n", "")
         assert "Traceback" not in result.output
     assert not (tmp_path / "run").exists()
+
+
+def test_an_address_that_nobody_answers_is_one_line(monkeypatch, tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{probe.getsockname()[1]}")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x")
+    source = ("--set", "source.path=s3://bucket/cohort.parquet", "--run-dir", str(tmp_path / "run"))
+    for arguments in (("run", *source), ("run", "--run-dir", "s3://bucket/run"), ("status", "s3://bucket/run")):
+        result = said(*arguments)
+        assert result.exit_code == 2, result.output
+        assert "s3://bucket/" in result.output
+        assert "Traceback" not in result.output
+
+
+def test_another_exit_of_the_file_system_in_the_way(tmp_path):
+    (tmp_path / "file").write_text("")
+    result = said("run", "--run-dir", str(tmp_path / "file" / "run"))
+    assert result.exit_code == 2
+    assert "can't be" in result.output

@@ -54,6 +54,14 @@ class Idle(Copy):
         raise NothingToDo("no word to copy")
 
 
+class Say(Stage):
+    """Writes the same whatever its word, which only its facts hold."""
+
+    def run(self, context):
+        context.out.write_bytes("a/same", b"same")
+        return Outcome(facts={"word": self.config.word})
+
+
 class Judge(Copy):
     """Runs although its input was skipped, and says why."""
 
@@ -105,8 +113,23 @@ def test_a_change_reruns_only_what_follows_and_keeps_the_old_artifact(store):
 
 def test_a_stage_depends_on_the_folder_it_reads_and_not_on_the_one_beside_it(store):
     run(store, wire(folder="b"))
-    run(store, wire(first="two", folder="b"))
+    _, runner = run(store, wire(first="two", folder="b"))
     assert (Write.runs, Copy.runs) == (2, 1)
+    assert list(runner.verify()) == [("write", 2), ("copy", 1)]
+
+
+def test_who_reads_a_whole_artifact_depends_on_what_its_manifest_says(store):
+    def wired(count):
+        said = Say("say", Word(word=str(count)), {}, 0)
+        return [
+            said,
+            Copy("all", Word(word="!"), {"from": said[""]}, 0),
+            Copy("part", Word(word="!"), {"from": said["a"]}, 0),
+        ]
+
+    run(store, wired(1))
+    again, _ = run(store, wired(2))
+    assert [cached for _, cached in again] == [False, False, True]
 
 
 def test_what_is_upstream_of_a_change_waits_in_the_plan(store):

@@ -29,7 +29,7 @@ class Section(BaseModel):
 
 
 class Compute(Section):
-    """Where a stage runs. Never part of a key: the result must not depend on it."""
+    """Where a stage runs. No part of a key, as the result doesn't depend on it; an eye's number of workers excepted."""
 
     num_workers: PositiveInt = 2
     num_cpus: PositiveFloat = Field(1.0, description="CPUs a worker claims.")
@@ -210,7 +210,9 @@ class MatchConfig(Section):
 
     top_k: PositiveInt = 5
     batch_size: PositiveInt = 128
-    near_copy_max_shift: int = Field(2, ge=0, description="Pixels of translation the structural measure searches.")
+    near_copy_max_shift: int = Field(
+        2, ge=0, lt=16, description="Pixels of translation the structural measure searches."
+    )
     compute: Compute = Compute()
 
 

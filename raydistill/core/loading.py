@@ -122,12 +122,18 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _merge_source(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Another kind of source keeps nothing of the first; a path where there was none says by itself what it is."""
+    """Another kind of source keeps nothing of the first; a path given without a kind says by itself what it is."""
     kind = over.get("kind", base.get("kind"))
-    if "kind" not in over and "path" in over and "path" not in base:
-        folder = Path(os.path.expandvars(str(over["path"]))).expanduser()
-        kind = "image_folder" if any((folder / name).exists() for name in METADATA) else "parquet"
+    if "kind" not in over and "path" in over:
+        kind = _kind_of(str(over["path"]), kind if "path" in base else "parquet")
     return _merge(base if kind == base.get("kind") else {}, {"kind": kind, **over})
+
+
+def _kind_of(path: str, otherwise: str) -> str:
+    folder = Path(os.path.expandvars(path)).expanduser()
+    if any((folder / name).exists() for name in METADATA):
+        return "image_folder"
+    return "parquet" if folder.suffix == ".parquet" else otherwise
 
 
 def _expand(value: Any, at: str = "") -> Any:

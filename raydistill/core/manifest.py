@@ -25,7 +25,7 @@ class FileEntry(BaseModel):
 
 
 class InputEntry(BaseModel):
-    """One input of a stage: which artifact, which folder of it, and the digest of that folder when it was read."""
+    """One input of a stage: which artifact, which folder of it, and the digest of that view when it was read."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -60,9 +60,18 @@ class Manifest(BaseModel):
         """Why the node made nothing; None for one that did its work."""
         return self.facts.get("skipped")
 
-    def folder_digest(self, folder: str) -> str:
-        """Digest of the files under one folder of the artifact (`""` is all of it)."""
-        return digest_files(entry for entry in self.files if is_under(entry.path, folder))
+    def view_digest(self, folder: str) -> str:
+        """Digest what a stage can learn through one view.
+
+        Args:
+            folder: of the artifact; `""` is all of it, and what the manifest says of it in counts and facts.
+
+        Returns:
+            64 hexadecimal digits of SHA-256.
+        """
+        said = [self.skipped] if folder else [self.counts, self.facts]
+        files = digest_files(entry for entry in self.files if is_under(entry.path, folder))
+        return hashlib.sha256(canonical_json([files, *said]).encode()).hexdigest()
 
 
 def is_under(path: str, folder: str) -> bool:

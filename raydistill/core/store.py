@@ -233,3 +233,16 @@ def _open_with_fsspec(uri: str, first: Exception) -> tuple[fs.FileSystem, str]:
     except (ImportError, ValueError) as error:
         raise InputError(f"can't open {uri}: {error} ({first})") from error
     return fs.PyFileSystem(fs.FSSpecHandler(filesystem)), path
+
+
+@contextmanager
+def readable(where: str) -> Iterator[None]:
+    """Turn what pyarrow and the file system raise into one line that names the place.
+
+    Raises:
+        InputError: in their stead.
+    """
+    try:
+        yield
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{where}: can't be read: {str(error).splitlines()[0]}") from error

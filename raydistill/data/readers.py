@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
@@ -17,7 +16,7 @@ from raydistill.core.columns import ROLES
 from raydistill.core.errors import InputError
 from raydistill.core.loading import METADATA
 from raydistill.core.manifest import FileEntry, digest_files
-from raydistill.core.store import Store
+from raydistill.core.store import Store, readable
 from raydistill.data.rows import DESCRIBING, OPTIONAL, RawRow, check_columns, check_types, parse_row
 
 KNOWN = ("patient_id", *DESCRIBING, *OPTIONAL)
@@ -41,7 +40,7 @@ class ParquetReader:
         """
         for name in self._files():
             where = self._where(name)
-            with _readable(where), self._open(name) as file:
+            with readable(where), self._open(name) as file:
                 check_columns(file.schema_arrow.names, "image", where)
                 check_types(file.schema_arrow, where)
                 if not file.metadata.num_rows and len(self._files()) == 1:
@@ -53,7 +52,7 @@ class ParquetReader:
         role_column, row = self._role_column(), 0
         for name in self._files():
             folder = self._folder(name)
-            with _readable(self._where(name)), self._open(name) as file:
+            with readable(self._where(name)), self._open(name) as file:
                 columns = [column for column in file.schema_arrow.names if column in (*KNOWN, "image")]
                 for batch in file.iter_batches(BATCH_ROWS, columns=columns):
                     for values in batch.to_pylist():
@@ -64,14 +63,14 @@ class ParquetReader:
         """Digest the files, and those that an image struct names by path."""
         files = [self._at(name) for name in self._files()]
         beside = [path for name in self._files() for path in self._paths_beside(name)]
-        return {"kind": "parquet", **_digest(self.store.filesystem, self.store.path, [*files, *beside])}
+        return {"kind": "parquet", **_digest(self.store, [*files, *beside])}
 
     def _files(self) -> list[str]:
         """Names below the store; the empty name where the address is one file."""
-        kind = self.store.filesystem.get_file_info(self.store.path).type
-        if kind == fs.FileType.NotFound:
-            raise InputError(f"{self.store.uri}: no such file or folder; set source.path to the cohort's Parquet")
-        names = [""] if kind == fs.FileType.File else [n for n in self.store.files() if n.endswith(".parquet")]
+        with readable(self.store.uri):
+            if not self.store.exists():
+                raise InputError(f"{self.store.uri}: no such file or folder; set source.path to the cohort's Parquet")
+            names = [""] if self.store.is_file() else [n for n in self.store.files() if n.endswith(".parquet")]
         if not names:
             raise InputError(f"{self.store.uri}: no .parquet file in this folder")
         return names
@@ -94,7 +93,7 @@ class ParquetReader:
         """Return `role` if it is there, else `split` where its values are roles beyond `train`."""
         values: dict[str, set[str | None]] = {}
         for name in self._files():
-            with _readable(self._where(name)), self._open(name) as file:
+            with readable(self._where(name)), self._open(name) as file:
                 for column in {"role", "split"} & set(file.schema_arrow.names):
                     found = file.read(columns=[column])[column].unique().to_pylist()
                     values.setdefault(column, set()).update(found)
@@ -102,7 +101,7 @@ class ParquetReader:
 
     def _paths_beside(self, name: str) -> list[str]:
         folder = self._folder(name)
-        with _readable(self._where(name)), self._open(name) as file:
+        with readable(self._where(name)), self._open(name) as file:
             kind = file.schema_arrow.field("image").type if "image" in file.schema_arrow.names else pa.null()
             if not types.is_struct(kind) or kind.get_field_index("path") < 0:
                 return []
@@ -139,13 +138,15 @@ class ImageFolderReader:
 
     def fingerprint(self) -> dict[str, Any]:
         """Digest every file in the folder."""
-        files = [f"{self.store.path}/{name}" for name in self.store.files()]
-        return {"kind": "image_folder", **_digest(self.store.filesystem, self.store.path, files)}
+        with readable(self.store.uri):
+            files = [f"{self.store.path}/{name}" for name in self.store.files()]
+        return {"kind": "image_folder", **_digest(self.store, files)}
 
     def _name(self) -> str:
-        if not self.store.exists():
-            raise InputError(f"{self.store.uri}: no such folder; set source.path to the cohort's images")
-        found = [name for name in METADATA if self.store.exists(name)]
+        with readable(self.store.uri):
+            if not self.store.exists():
+                raise InputError(f"{self.store.uri}: no such folder; set source.path to the cohort's images")
+            found = [name for name in METADATA if self.store.exists(name)]
         if len(found) != 1:
             had = " and ".join(found) or f"none of {', '.join(METADATA)}"
             raise InputError(f"{self.store.uri}: {had} in this folder; exactly one table must describe the images")
@@ -157,7 +158,7 @@ class ImageFolderReader:
     def _table(self) -> list[dict[str, Any]]:
         name = self._name()
         read = {"csv": _read_csv, "jsonl": _read_jsonl, "parquet": _read_parquet}[name.rpartition(".")[2]]
-        with _readable(self._where()):
+        with readable(self._where()):
             table = read(self.store.read_bytes(name), self._where())
         self._role_column(table)
         return table
@@ -239,31 +240,23 @@ def _role_column(values: Mapping[str, Iterable[str | None]], where: str) -> str 
     return "split" if split <= set(ROLES) and split & {"calibration", "evaluation"} else None
 
 
-def _digest(filesystem: fs.FileSystem, root: str, files: list[str]) -> dict[str, Any]:
-    """Digest files by their paths below `root`, so that a cohort may be moved."""
-    infos = filesystem.get_file_info(sorted(set(files)))
-    total = sum(info.size for info in infos)
-    by_content = isinstance(filesystem, fs.LocalFileSystem) and total <= HASHED_BYTES
-    entries = [
-        FileEntry(
-            path=info.path.removeprefix(root).lstrip("/"),
-            size=info.size,
-            sha256=_sha256(info.path) if by_content else f"changed {info.mtime_ns}",
-        )
-        for info in infos
-    ]
+def _digest(store: Store, files: list[str]) -> dict[str, Any]:
+    """Digest files by their paths below a source's folder, so that a cohort may be moved."""
+    with readable(store.uri):
+        infos = store.filesystem.get_file_info(sorted(set(files)))
+        total = sum(info.size for info in infos)
+        by_content = store.is_local and total <= HASHED_BYTES
+        entries = [
+            FileEntry(
+                path=info.path.removeprefix(store.path).lstrip("/"),
+                size=info.size,
+                sha256=_sha256(info.path) if by_content else f"changed {info.mtime_ns}",
+            )
+            for info in infos
+        ]
     return {"files": len(entries), "bytes": total, "by_content": by_content, "digest": digest_files(entries)}
 
 
 def _sha256(path: str) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def _readable(where: str) -> Iterator[None]:
-    """Turn what pyarrow and the file system raise into one readable line."""
-    try:
-        yield
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{where}: can't be read: {str(error).splitlines()[0]}") from error

@@ -210,7 +210,7 @@ def _required(raw: RawRow) -> tuple[str, bytes | NDArray[np.uint8]]:
 
 def _check_fields(raw: RawRow) -> None:
     if not raw.text and raw.labels is None and raw.age is None and not raw.view and not raw.sex:
-        raise Unusable("empty_text", "neither text nor any of labels, view, sex, age")
+        raise Unusable("empty_text", "neither text nor any of labels, view, sex, age (write `No Finding` for none)")
     if raw.age is not None and not (math.isfinite(raw.age) and 0 <= raw.age <= MAX_AGE):
         raise Unusable("bad_field", f"age is {raw.age}, outside 0 to {MAX_AGE}")
 

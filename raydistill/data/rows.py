@@ -135,7 +135,8 @@ def _read(values: Mapping[str, Any], name: str, convert: Callable[[Any], T]) -> 
     try:
         found = convert(value)
     except (ValueError, TypeError, OverflowError) as error:
-        raise _BadField(f"{name} is {str(value)[:60]!r}") from error
+        wanted = _TYPES.get(name, (None, ""))[1]
+        raise _BadField(f"{name} is {str(value)[:60]!r}" + (f", not {wanted}" if wanted else "")) from error
     return None if _is_nan(found) else found
 
 
@@ -168,10 +169,10 @@ def _to_index(value: Any) -> int:
 
 
 def _to_years(value: Any) -> float:
-    """Read years, or an Age String such as `057Y` or `006M`. Source: DICOM PS3.5, 6.2, value representation AS."""
+    """Read years, or an Age String such as `057Y` or `6M`. Source: DICOM PS3.5, 6.2, value representation AS."""
     if isinstance(value, bool):
         raise TypeError
-    if isinstance(value, str) and (match := re.fullmatch(r"(\d{3})([DWMY])", value.strip())):
+    if isinstance(value, str) and (match := re.fullmatch(r"(\d{1,3})([DWMY])", value.strip())):
         return int(match[1]) / {"D": 365.25, "W": 52.18, "M": 12, "Y": 1}[match[2]]
     return float(value)
 
@@ -227,6 +228,6 @@ _TYPES: Mapping[str, tuple[Callable[[pa.DataType], bool], str]] = {
     "labels": (_is_labels, "a list of strings, or one string with `|` between findings"),
     "view": (_is_text, "string"),
     "sex": (_is_text, "string"),
-    "age": (_is_number, "a number of years"),
+    "age": (_is_number, "a number of years, or such as `057Y`"),
     "role": (_is_text, "string"),
 }

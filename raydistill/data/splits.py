@@ -28,7 +28,7 @@ def assign_roles(
 
     Patients are dealt by shares, those with several images apart from the others, so that every role has its part of
     both. A `probe_share` of the train patients with several images gives its last one as a probe; at least one such
-    patient keeps all, where there are two or more.
+    patient keeps all, where there are two or more, and a single one keeps two.
 
     Args:
         patient_ids: patient of every image.
@@ -81,7 +81,9 @@ def _deal(
     last: dict[str, tuple[int, str]] = {}
     for patient, study, image in zip(patient_ids, study_index, image_ids, strict=True):
         last[patient] = max((study, image), last.get(patient, (study, image)))
-    several = [patient for patient, role in by_patient.items() if role == "train" and images[patient] > 1]
+    several = {
+        patient: images[patient] for patient, role in by_patient.items() if role == "train" and images[patient] > 1
+    }
     probes = {last[patient][1] for patient in _probe_patients(several, config.probe_share, seed)}
     rows = zip(patient_ids, image_ids, strict=True)
     return ["probe" if image in probes else by_patient[patient] for patient, image in rows]
@@ -115,9 +117,10 @@ def _evenly(walk: Sequence[str], count: int) -> set[str]:
     return {member for i, member in enumerate(walk) if (i + 1) * count // size > i * count // size}
 
 
-def _probe_patients(several: Iterable[str], share: float, seed: int) -> list[str]:
+def _probe_patients(several: Mapping[str, int], share: float, seed: int) -> list[str]:
+    """Choose who gives a probe, of patients with several images; someone keeps two, or nothing could be learned."""
     shuffled = sorted(several, key=lambda patient: (derive_seed(seed, "probe", patient), patient))
-    most = max(1, len(shuffled) - 1)
+    most = len(shuffled) - 1 or int(several[shuffled[0]] > 2)
     return shuffled[: min(most, max(1, round(len(shuffled) * share)))] if share else []
 
 

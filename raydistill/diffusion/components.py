@@ -171,6 +171,12 @@ def tokenize(tokenizer: CLIPTokenizer, prompts: Sequence[str]) -> NDArray[np.int
     return np.asarray(encoded.input_ids, dtype=np.int64).reshape(len(prompts), length)
 
 
+def count_cut(tokenizer: CLIPTokenizer, prompts: Sequence[str]) -> int:
+    """Count the prompts of which `tokenize` loses the end."""
+    lengths = [len(ids) for ids in tokenizer(list(prompts)).input_ids]
+    return sum(length > tokenizer.model_max_length for length in lengths)
+
+
 def reconstruction_error(vae: AutoencoderKL, images: NDArray[np.uint8], batch_size: int = 64) -> dict[str, float]:
     """Measure what an image loses on its way through the autoencoder.
 

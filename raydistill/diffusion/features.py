@@ -3,6 +3,9 @@
 They serve where a number must not depend on private data: the linear probe inside the search, and fidelity.
 """
 
+import hashlib
+from functools import cache
+
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
@@ -11,6 +14,7 @@ from numpy.typing import NDArray
 from raydistill.diffusion.components import encode_images
 from raydistill.diffusion.tiny import PUBLIC
 
+VAE = PUBLIC / "vae"
 BATCH = 64
 PROBE_SIDE, POOLED_SIDE = 8, 4
 """Sides to which latents are averaged: 256 numbers an image for a probe, 64 for a covariance of few images."""
@@ -26,7 +30,13 @@ def public_features(images: NDArray[np.uint8], *, pooled: bool = False) -> NDArr
     Returns:
         float32 (N, 64 or 256).
     """
-    vae = AutoencoderKL.from_pretrained(PUBLIC / "vae", use_safetensors=True).eval()
+    vae = AutoencoderKL.from_pretrained(VAE, use_safetensors=True).eval()
     latents = torch.from_numpy(encode_images(vae, images, BATCH))
     side = min(POOLED_SIDE if pooled else PROBE_SIDE, latents.shape[-1])
     return torch.nn.functional.adaptive_avg_pool2d(latents, side).flatten(1).numpy()
+
+
+@cache
+def public_digest() -> str:
+    """Hash the weights that `public_features` looks through, once a process."""
+    return hashlib.sha256((VAE / "diffusion_pytorch_model.safetensors").read_bytes()).hexdigest()

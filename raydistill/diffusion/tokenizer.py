@@ -8,8 +8,9 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, tr
 from transformers import CLIPTokenizer
 
 START, END, WORD_END = "<|startoftext|>", "<|endoftext|>", "</w>"
-MAX_LENGTH = 32
-"""Tokens of a prompt with its two ends. The template's longest text has 23; CLIP's own 77 costs time in attention."""
+MAX_LENGTH = 64
+"""Tokens of a prompt with its two ends: twice what the template's words need, for findings whose names it doesn't know
+and spells in parts. CLIP's own 77 costs time in attention."""
 
 WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 """What CLIP takes for a word: letters together, digits one by one. Source: openai/CLIP, simple_tokenizer.py."""

@@ -139,26 +139,23 @@ def root_cause(error: BaseException) -> str:
     return (named or [line for line in said if line] or [type(error).__name__])[-1]
 
 
-def check_capacity(node: str, compute: Compute, is_gang: bool, has: Mapping[str, float]) -> None:
-    """Refuse what a local Ray can't give; Ray itself would wait for it without end.
+def shortfall(node: str, compute: Compute, is_gang: bool, has: Mapping[str, float]) -> str | None:
+    """Say what a cluster lacks for a stage; Ray itself waits for it without a word.
 
     Args:
-        node: who asks, for the message.
+        node: who asks.
         compute: what it asks for.
         is_gang: whether it needs all of its workers at once.
-        has: what is known of the local Ray, `cpus` and `gpus`; what isn't known isn't checked.
+        has: what is known of the cluster, `cpus` and `gpus`; what isn't known isn't checked.
 
-    Raises:
-        ConfigError: saying what is too few.
+    Returns:
+        What is asked for and what there is; None when there is enough.
     """
     workers = compute.num_workers if is_gang else 1
     for name, wanted in (("cpus", compute.num_cpus * workers), ("gpus", compute.num_gpus * workers)):
         if wanted > has.get(name, wanted):
-            raise ConfigError(
-                f"{node} asks for {wanted:g} {name[:-1].upper()}s at once and the local Ray has {has[name]:g}: "
-                f"lower its compute.num_workers or compute.num_{name}, raise cluster.num_cpus, or join a cluster "
-                "through RAY_ADDRESS"
-            )
+            return f"{node} asks for {wanted:g} {name[:-1].upper()}s at once and Ray has {has[name]:g}"
+    return None
 
 
 class _Board:

@@ -36,7 +36,15 @@ PRDC_SOURCES = {
 
 
 def all_metrics(
-    real: Any, synthetic: Any, floor: Any, *, k: int = 5, confidence: float = 0.95, seed: int = 0
+    real: Any,
+    synthetic: Any,
+    floor: Any,
+    *,
+    patients: Any = None,
+    judged_patients: Any = None,
+    k: int = 5,
+    confidence: float = 0.95,
+    seed: int = 0,
 ) -> dict[str, MetricResult]:
     """Return every fidelity metric of a synthetic set, each with that of a second real set as its control.
 
@@ -45,6 +53,8 @@ def all_metrics(
         synthetic: (M, D) features of the images to judge.
         floor: (L, D) features of other real images, of other patients: what perfect fidelity reaches. Cut to the
             size of the judged set where it is larger, as all these metrics depend on it.
+        patients: (N,) whose images the real ones are: not independent of each other.
+        judged_patients: (M,) the same of the judged images, where they are real too; samples are independent.
         k: neighbourhood of precision, recall, density and coverage.
         confidence: two-sided confidence, in (0, 1).
         seed: root of the blocks and of the cut.
@@ -60,12 +70,14 @@ def all_metrics(
         "kernel_distance": kernel_distance(second, real, confidence=confidence, seed=seed).value,
         **{name: result.value for name, result in prdc(real, second, k, confidence=confidence).items()},
     }
+    how: dict[str, Any] = {"confidence": confidence, "seed": seed}
+    whose = {"patients": patients, "judged_patients": judged_patients}
     return {
         "frechet_distance": frechet_distance(synthetic, real, control=reached["frechet_distance"]),
         "kernel_distance": kernel_distance(
-            synthetic, real, control=reached["kernel_distance"], confidence=confidence, seed=seed
+            synthetic, real, clusters=(judged_patients, patients), control=reached["kernel_distance"], **how
         ),
-        **prdc(real, synthetic, k, controls=reached, confidence=confidence, seed=seed),
+        **prdc(real, synthetic, k, controls=reached, **whose, **how),
     }
 
 
@@ -99,13 +111,21 @@ def frechet_distance(a: Any, b: Any, *, control: float | None = None) -> MetricR
 
 
 def kernel_distance(
-    a: Any, b: Any, *, control: float | None = None, confidence: float = 0.95, seed: int = 0
+    a: Any,
+    b: Any,
+    *,
+    clusters: tuple[Any, Any] = (None, None),
+    control: float | None = None,
+    confidence: float = 0.95,
+    seed: int = 0,
 ) -> MetricResult:
     """Return the kernel distance of two sets: unbiased squared MMD with the kernel (x·y / D + 1)³.
 
     Args:
         a: (N, D) features.
         b: (M, D) features.
+        clusters: (N,) and (M,) patients of either set, whose images stay in one block; None where images are
+            independent.
         control: the same distance between two real sets.
         confidence: two-sided confidence, in (0, 1).
         seed: root of the random blocks.
@@ -120,10 +140,10 @@ def kernel_distance(
     if smallest < 2:
         return insufficient("an unbiased estimate needs 2 images a set", n=len(x), unit=unit, confidence=confidence)
     rng = generator(seed, "kernel_distance")
-    parts = zip(*(np.array_split(rng.permutation(rows), KID_BLOCKS) for rows in (x, y)), strict=True)
+    parts = [_blocks(rows, own, rng) for rows, own in zip((x, y), clusters, strict=True)]
     value, reach = _squared_mmd(x, y), None
-    if smallest >= KID_BLOCKS * KID_BLOCK_MIN:
-        error = stats.sem([_squared_mmd(one, other) for one, other in parts])
+    if min(len(block) for side in parts for block in side) >= KID_BLOCK_MIN:
+        error = stats.sem([_squared_mmd(one, other) for one, other in zip(*parts, strict=True)])
         reach = float(stats.t.ppf(0.5 + confidence / 2, KID_BLOCKS - 1) * error)
     return MetricResult(
         value=value,
@@ -145,6 +165,7 @@ def prdc(
     k: int = 5,
     *,
     patients: Any = None,
+    judged_patients: Any = None,
     controls: Mapping[str, float | None] | None = None,
     confidence: float = 0.95,
     bootstrap: int = 500,
@@ -157,6 +178,7 @@ def prdc(
         synthetic: (M, D) features.
         k: neighbours that make the radius of a ball, the centre itself not counted.
         patients: (N,) patients of the real images, whose images then count as clusters.
+        judged_patients: (M,) the same of the judged images, where they are real too.
         controls: the same four between two real sets, by name.
         confidence: two-sided confidence, in (0, 1), given the balls.
         bootstrap: resamples for density, which isn't a share.
@@ -170,8 +192,7 @@ def prdc(
         why = f"{k} neighbours need {k + 1} images a set"
         return {name: insufficient(why, n=len(y), unit=unit) for name, unit in PRDC_UNITS.items()}
     inside, found, covered = _balls(x, y, k)
-    people = np.arange(len(x)) if patients is None else np.asarray(patients)
-    rows = np.arange(len(y))
+    people, rows = _clusters(patients, len(x)), _clusters(judged_patients, len(y))
     hits = {"precision": (inside > 0, rows), "recall": (found, people), "coverage": (covered, people)}
     common = {name: _context(name, k, controls) for name in PRDC_UNITS}
     results = {name: clustered_rate(*pair, confidence, **common[name]) for name, pair in hits.items()}
@@ -207,6 +228,17 @@ def _frechet(x: Floats, y: Floats) -> float:
 def _root(x: Floats) -> Floats:
     centred: Floats = (x - x.mean(axis=0)) / np.sqrt(len(x) - 1)
     return np.asarray(np.linalg.qr(centred, mode="r"))
+
+
+def _clusters(given: Any, count: int) -> NDArray[Any]:
+    return np.arange(count) if given is None else np.asarray(given)
+
+
+def _blocks(rows: Floats, clusters: Any, rng: np.random.Generator) -> list[Floats]:
+    """Deal the rows into disjoint blocks of about as many whole clusters each."""
+    codes = np.unique(_clusters(clusters, len(rows)), return_inverse=True)[1]
+    dealt = np.array_split(rng.permutation(int(codes.max()) + 1), KID_BLOCKS)
+    return [rows[np.isin(codes, block)] for block in dealt]
 
 
 def _squared_mmd(x: Floats, y: Floats) -> float:

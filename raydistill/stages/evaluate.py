@@ -18,7 +18,7 @@ from raydistill.core.errors import NothingToDo
 from raydistill.core.progress import Progress, silent
 from raydistill.core.seeds import derive_seed
 from raydistill.core.store import Store
-from raydistill.diffusion.features import public_features
+from raydistill.diffusion.features import public_digest, public_features
 from raydistill.diffusion.sampling import Sampler
 from raydistill.distributed.data import run_on_worker
 from raydistill.matching.calibration import OperatingPoint, calibrate
@@ -27,7 +27,7 @@ from raydistill.metrics.custom import build_metrics, measure
 from raydistill.metrics.intervals import clustered_rate
 from raydistill.metrics.result import MetricResult
 from raydistill.stages.base import Context, Outcome, Stage
-from raydistill.stages.images import only_kept, pixels, read_kept
+from raydistill.stages.images import are_samples, only_kept, pixels, read_kept
 
 Metrics = dict[str, MetricResult]
 Grey = NDArray[np.uint8]
@@ -47,12 +47,16 @@ class Evaluate(Stage):
     `operating_point.json`.
     """
 
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     config: EvaluateConfig
 
     def check(self, config: Config) -> None:
         """Refuse somebody's own metric that can't be imported."""
         build_metrics(self.config.metrics)
+
+    def key_config(self) -> dict[str, Any]:
+        """Put the public weights that look at the images into the key."""
+        return {**super().key_config(), "features": public_digest()}
 
     def run(self, context: Context) -> Outcome:
         """Measure everything the inputs allow, on a worker."""
@@ -62,7 +66,8 @@ class Evaluate(Stage):
 
     def _measure(self, context: Context, progress: Progress) -> Outcome:
         real = context.inputs["evaluation"].read_table(columns=RECORD_COLUMNS)
-        judged = read_kept(context.inputs, ["image", "labels"])
+        synthetic = are_samples(context.inputs["images"])
+        judged = read_kept(context.inputs, ["image", "labels"] if synthetic else ["image", "labels", "patient_id"])
         if not judged.num_rows:
             raise NothingToDo(f"{self.node} has no image to judge: none was made, or the filter kept none")
         images, real_images = pixels(judged), pixels(real)
@@ -77,7 +82,11 @@ class Evaluate(Stage):
         metrics |= self._utility(context, judged, images, real, real_images)
         progress(3, steps, "parts")
         train_images = pixels(context.inputs["train"].read_table(columns=["image"]))
-        metrics |= self._fidelity(context.seed, images, real_images, train_images)
+        whose = {
+            "patients": real["patient_id"].to_numpy(),
+            "judged_patients": None if synthetic else judged["patient_id"].to_numpy(),
+        }
+        metrics |= _fidelity(images, real_images, train_images, **whose, seed=context.seed)
         metrics |= measure(build_metrics(self.config.metrics), images, real_images, train_images)
         progress(4, steps, "parts")
         dumped = {name: result.model_dump(mode="json") for name, result in metrics.items()}
@@ -173,10 +182,11 @@ class Evaluate(Stage):
             metrics["utility_loss"] = utility.paired_difference(truth, best, scores, patients, *options, findings)
         return metrics
 
-    def _fidelity(self, seed: int, images: Grey, real_images: Grey, train_images: Grey) -> Metrics:
-        """Compare with evaluation images; the floor is what real train images reach."""
-        features, floor, truth = (public_features(grey, pooled=True) for grey in (images, train_images, real_images))
-        return fidelity.all_metrics(truth, features, floor, seed=seed)
+
+def _fidelity(images: Grey, real_images: Grey, train_images: Grey, **how: Any) -> Metrics:
+    """Compare with evaluation images; the floor is what real train images reach."""
+    judged, real, floor = (public_features(grey, pooled=True) for grey in (images, real_images, train_images))
+    return fidelity.all_metrics(real, judged, floor, **how)
 
 
 def _found(probe: pa.Table, threshold: float, confidence: float) -> MetricResult:

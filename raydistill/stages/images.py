@@ -21,11 +21,16 @@ def read_kept(inputs: Mapping[str, Store], columns: list[str]) -> pa.Table:
     Returns:
         A table with these columns in the order of the shards.
     """
-    is_samples = "sample_id" in inputs["images"].column_names(inputs["images"].shards()[0])
-    table = inputs["images"].read_table(columns=[*columns, *(["sample_id", "failure"] if is_samples else [])])
-    if is_samples:
+    synthetic = are_samples(inputs["images"])
+    table = inputs["images"].read_table(columns=[*columns, *(["sample_id", "failure"] if synthetic else [])])
+    if synthetic:
         table = table.filter(pc.is_null(table["failure"]))
     return only_kept(inputs, table, "sample_id").select(columns)
+
+
+def are_samples(images: Store) -> bool:
+    """Whether a folder holds samples; the alternative is records."""
+    return "sample_id" in images.column_names(images.shards()[0])
 
 
 def only_kept(inputs: Mapping[str, Store], table: pa.Table, column: str) -> pa.Table:

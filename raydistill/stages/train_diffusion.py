@@ -1,6 +1,7 @@
 """Train a diffusion model: the teacher on real images, the student on kept samples. One stage, two inputs."""
 
 import tempfile
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -40,7 +41,7 @@ class TrainDiffusion(Stage):
 
     def run(self, context: Context) -> Outcome:
         """Encode images and prompts once, train on the latents, export a Stable Diffusion folder."""
-        rows = self._encode(context)
+        encoded = self._encode(context)
         job = TrainJob(
             make_objective=partial(_objective, context.work / ENCODED, self.config, context.seed),
             optimizer=self.config.optimizer,
@@ -56,15 +57,20 @@ class TrainDiffusion(Stage):
         start = components.weights_provenance(self.config)
         private = components.trained_on(self.config)
         context.out.write_json(f"model/{MARKER}", {"trained_on": touched, "started_from": start})
-        epochs = self.config.optimizer.steps * self.config.optimizer.batch_size / rows
-        facts = {"final_loss": history["loss"][-1][1], "epochs": round(epochs, 1)}
-        return Outcome(counts={"images": rows}, facts={**facts, "started_from": start, "start_trained_on": private})
+        epochs = self.config.optimizer.steps * self.config.optimizer.batch_size / encoded["rows"]
+        facts = {"final_loss": history["loss"][-1][1], "epochs": round(epochs, 1), "notes": _notes(encoded)}
+        origin = {"started_from": start, "start_trained_on": private}
+        return Outcome(counts={"images": encoded["rows"]}, facts={**facts, **origin})
 
-    def _encode(self, context: Context) -> int:
-        """Write the initial model, latents and token ids below the work folder, unless an earlier attempt did."""
+    def _encode(self, context: Context) -> dict[str, int]:
+        """Write the initial model, latents and token ids below the work folder, unless an earlier attempt did.
+
+        Returns:
+            `rows`; of their prompts `cut` are longer than the `length` in tokens that is read.
+        """
         encoded = context.work / ENCODED
         if encoded.exists("rows.json"):
-            return int(encoded.read_json("rows.json")["rows"])
+            return dict(encoded.read_json("rows.json"))
         table = read_kept(context.inputs, ["image", "prompt"])
         if not table.num_rows:
             raise NothingToDo(f"{self.node} has no image to learn from: the filter kept no sample")
@@ -78,10 +84,22 @@ class TrainDiffusion(Stage):
             if self.config.horizontal_flip:
                 flipped = components.encode_images(model.vae, images[:, :, ::-1], ENCODE_BATCH)
                 np.save(folder / "flipped.npy", flipped)
-            np.save(folder / "ids.npy", components.tokenize(model.tokenizer, table["prompt"].to_pylist()))
+            prompts = table["prompt"].to_pylist()
+            np.save(folder / "ids.npy", components.tokenize(model.tokenizer, prompts))
             encoded.upload(folder)
-        encoded.write_json("rows.json", {"rows": table.num_rows})
-        return len(table)
+        cut, length = components.count_cut(model.tokenizer, prompts), model.tokenizer.model_max_length
+        counts = {"rows": len(table), "cut": cut, "length": length}
+        encoded.write_json("rows.json", counts)
+        return counts
+
+
+def _notes(encoded: Mapping[str, int]) -> list[str]:
+    if not encoded["cut"]:
+        return []
+    return [
+        f"{encoded['cut']} of {encoded['rows']} prompts have more than the {encoded['length']} tokens that the model "
+        "reads: what stands at their end can't be asked for"
+    ]
 
 
 def _objective(encoded: Store, config: DiffusionConfig, seed: int) -> DiffusionObjective:

@@ -35,7 +35,9 @@ class TrainReid(Stage):
             content = own_embedder(self.config.embedder, "cpu").fingerprint()
             return {"embedder": self.config.embedder.model_dump(mode="json"), "content": content}
         start = weights_digest(self.config.backbone)
-        return {**super().key_config(), **({"start": start} if start else {})}
+        # Pairs are formed within a worker's share of a batch: here, and only here, their number decides the result.
+        decides = {"num_workers": self.config.compute.num_workers, **({"start": start} if start else {})}
+        return {**super().key_config(), **decides}
 
     def run(self, context: Context) -> Outcome:
         """Train through the one training loop and export safetensors; of somebody's own, write what to import."""

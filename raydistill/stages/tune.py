@@ -13,10 +13,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raydistill.core.columns import JUDGED
-from raydistill.core.config import EvaluateConfig, FilterConfig, Section, TuneConfig
+from raydistill.core.config import FilterConfig, Section, TuneConfig
 from raydistill.core.errors import NothingToDo
 from raydistill.core.store import Store
-from raydistill.diffusion.features import public_features
+from raydistill.diffusion.features import public_digest, public_features
 from raydistill.distributed.tune import Search, search
 from raydistill.matching.calibration import calibrate
 from raydistill.matching.policy import judged, make_policy, policy_at
@@ -34,8 +34,9 @@ class TuneNodeConfig(Section):
     """The search's settings and how its numbers are estimated."""
 
     tune: TuneConfig
-    evaluate: EvaluateConfig
     filter: FilterConfig
+    audit_fpir: float
+    confidence: float
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,10 @@ class Tune(Stage):
     version: ClassVar[int] = 3
     config: TuneNodeConfig
 
+    def key_config(self) -> dict[str, Any]:
+        """Put the public weights that look at the images into the key."""
+        return {**super().key_config(), "features": public_digest()}
+
     def run(self, context: Context) -> Outcome:
         """Search, choose, and write the whole frontier beside the choice."""
         evidence = read_evidence(context)
@@ -91,7 +96,7 @@ class Tune(Stage):
             evidence.strangers,
             float(best["target_fpir"]),
             float(best["near_copy_fpir"]),
-            self.config.evaluate.confidence,
+            self.config.confidence,
         )
         policy = policy.model_copy(update={"is_feasible": bool(best["feasible"])})
         context.out.write_json("policy/policy.json", policy.model_dump(mode="json"))
@@ -125,13 +130,13 @@ def evaluate_setting(setting: dict[str, float], evidence: Evidence, config: Tune
         share that is kept is maximised), `risk` and `risk_high` (the judge's excess risk of what is kept and its upper
         bound), `feasible` and the setting.
     """
-    limits, how = config.tune, config.evaluate
-    thresholds = policy_at(evidence.strangers, setting["target_fpir"], setting["near_copy_fpir"], how.confidence)
+    limits, confidence = config.tune, config.confidence
+    thresholds = policy_at(evidence.strangers, setting["target_fpir"], setting["near_copy_fpir"], confidence)
     verdicts = judged(make_policy(config.filter, thresholds), evidence.matches.select(JUDGED))
     keep = verdicts["keep"].to_numpy(zero_copy_only=False)
     kept_share = float(keep.mean())
-    risk, risk_high = _risk(evidence, keep, how)
-    utility = _utility(evidence, keep, how)
+    risk, risk_high = _risk(evidence, keep, config)
+    utility = _utility(evidence, keep, confidence)
     excess = max(0.0, risk_high - limits.max_excess_risk) + max(0.0, limits.min_kept_share - kept_share)
     feasible = excess == 0.0
     return {
@@ -145,7 +150,7 @@ def evaluate_setting(setting: dict[str, float], evidence: Evidence, config: Tune
     }
 
 
-def _risk(evidence: Evidence, keep: NDArray[np.bool_], how: EvaluateConfig) -> tuple[float, float]:
+def _risk(evidence: Evidence, keep: NDArray[np.bool_], how: TuneNodeConfig) -> tuple[float, float]:
     """Return the judge's excess risk of the kept samples and its upper bound; 1 when nothing is kept."""
     if not keep.any():
         return 1.0, 1.0
@@ -163,7 +168,7 @@ def _risk(evidence: Evidence, keep: NDArray[np.bool_], how: EvaluateConfig) -> t
     return result.value, result.interval[1]
 
 
-def _utility(evidence: Evidence, keep: NDArray[np.bool_], how: EvaluateConfig) -> float | None:
+def _utility(evidence: Evidence, keep: NDArray[np.bool_], confidence: float) -> float | None:
     """Return the macro AUROC on calibration patients of a linear probe fitted on the kept samples; None without any."""
     taught = keep & evidence.has_labels
     if not taught.any() or not evidence.test_labels.size:
@@ -173,7 +178,7 @@ def _utility(evidence: Evidence, keep: NDArray[np.bool_], how: EvaluateConfig) -
         evidence.test_labels,
         probe.predict(evidence.test_features),
         evidence.test_patients,
-        confidence=how.confidence,
+        confidence=confidence,
         bootstrap=0,
         seed=0,
     ).value

@@ -75,6 +75,13 @@ def test_any_configuration_takes_another_cohort(tmp_path):
     assert load_config(path, ["source.path=x.parquet"]).source.model_dump() == {"kind": "parquet", "path": "x.parquet"}
     (tmp_path / "metadata.csv").write_text("")
     assert load_config(path, [f"source.path={tmp_path}"]).source.kind == "image_folder"
+    other = tmp_path / "other.yaml"
+    other.write_text("source: {kind: parquet, path: x}")
+    assert load_config(other, [f"source.path={tmp_path}"]).source.kind == "image_folder"
+    assert load_config(other, ["source.path=s3://bucket/folder"]).source.kind == "parquet"
+    other.write_text("source: {kind: image_folder, path: x}")
+    assert load_config(other, ["source.path=y.parquet"]).source.kind == "parquet"
+    assert load_config(other, ["source.path=s3://bucket/folder"]).source.kind == "image_folder"
     changed = load_config(path, ["source.kind=image_folder", "source.path=y"])
     assert changed.source.model_dump() == {"kind": "image_folder", "path": "y"}
     assert load_config(path, ["source.num_patients=10"]).source.num_patients == 10

@@ -46,7 +46,7 @@ def test_another_seed_is_another_treatment(treatment):
     assert len({one.tobytes() for one in distort(image, treatment, list(range(12)))}) > 6
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.sampled_from(TREATMENTS), st.integers(0, 2**62), st.sampled_from([0, 128, 255]))
 def test_never_leaves_the_grey_range(treatment, seed, level):
     flat = np.full((1, 16, 16), level, np.uint8)

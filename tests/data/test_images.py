@@ -92,7 +92,7 @@ def test_large_pictures_are_refused_before_decoding():
     assert decode(encode_png(GREY), max_pixels=24 * 31).shape == (24, 31)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from(["PNG", "JPEG", "BMP", "TIFF", "WEBP"]), st.data())
 def test_damaged_bytes_give_a_picture_or_a_reason(kind, data):
     content = bytearray(encoded(Image.fromarray(GREY), kind))

@@ -27,7 +27,7 @@ def reduced(images, factor):
     return images.reshape(count, side // factor, factor, side // factor, factor).mean(axis=(2, 4))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(st.tuples(st.integers(-(2**63), 2**63 - 1), st.integers(0, 40)), min_size=2, max_size=12), st.data())
 def test_a_row_depends_on_its_own_numbers_only(rows, data):
     patients, visits = np.array(rows, np.int64).T

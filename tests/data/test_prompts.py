@@ -40,7 +40,7 @@ def said(fields):
     return {name: value for name, value in vars(fields).items() if value is not None}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(ROWS, st.integers(1, 6), st.sampled_from(["template", "free_text"]))
 def test_every_prompt_in_use_is_shared_by_k_patients_or_says_nothing(rows, k, policy):
     table = fit(rows, PromptConfig(k=k, policy=policy))
@@ -55,7 +55,7 @@ def test_every_prompt_in_use_is_shared_by_k_patients_or_says_nothing(rows, k, po
     assert sum(frequencies["count"].to_pylist()) == len(rows)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(ROWS, FIELDS)
 def test_a_prompt_says_nothing_untrue_of_any_image(rows, stranger):
     table = fit(rows)
@@ -68,7 +68,7 @@ def test_a_prompt_says_nothing_untrue_of_any_image(rows, stranger):
         assert len(claim.labels or ()) <= CONFIG.max_findings
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(ROWS, st.randoms(use_true_random=False), st.sampled_from(["template", "free_text"]))
 def test_order_of_rows_does_not_matter(rows, random, policy):
     config = PromptConfig(k=3, policy=policy)

@@ -46,7 +46,7 @@ def reasons(*rows, config=CONFIG):
     return dict(zip(table["row"].to_pylist(), table["reason"].to_pylist(), strict=True))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(RAW_ROWS)
 def test_counts_add_up_and_every_row_is_in_one_place(rows):
     cleaned = clean(numbered(rows), CONFIG)
@@ -60,7 +60,7 @@ def test_counts_add_up_and_every_row_is_in_one_place(rows):
     assert sum(cleaned.reasons().values()) == len(thrown)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(RAW_ROWS)
 def test_records_are_unique_and_no_picture_has_two_patients(rows):
     records = clean(numbered(rows), CONFIG).records

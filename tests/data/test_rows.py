@@ -75,7 +75,7 @@ def test_values_are_read_as_they_are_meant():
     assert row.age == 57
     assert row.sex is None
     assert row.role is None
-    assert parse_row(0, {"age": "006M"}, None).age == 0.5
+    assert parse_row(0, {"age": "006M"}, None).age == parse_row(0, {"age": "6M"}, None).age == 0.5
     assert parse_row(0, {"labels": []}, None).labels == []
     assert parse_row(0, {"split": "train"}, "split").role == "train"
 
@@ -87,6 +87,13 @@ def test_values_are_read_as_they_are_meant():
 def test_values_that_cannot_be_read_are_a_problem_of_the_row(values):
     assert parse_row(1, values, None).problem[0] == "bad_field"
     assert next(iter(values)) in parse_row(1, values, None).problem[1]
+
+
+def test_an_age_that_cannot_be_read_says_which_could():
+    assert (
+        parse_row(1, {"age": "57 years"}, None).problem[1]
+        == "age is '57 years', not a number of years, or such as `057Y`"
+    )
 
 
 @given(st.dictionaries(st.sampled_from(COLUMNS), ANYTHING))

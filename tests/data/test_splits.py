@@ -36,7 +36,7 @@ def cohort(several=20, single=30):
     return [(f"p{p}", s, f"i{p}-{s}") for p in range(several + single) for s in range(3 if p < several else 1)]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(COHORTS, SHARES, st.integers(0, 5))
 def test_patients_never_straddle_and_probes_are_of_train_patients(rows, config, seed):
     roles = assign(rows, config, seed)
@@ -46,13 +46,17 @@ def test_patients_never_straddle_and_probes_are_of_train_patients(rows, config, 
     assert all(sides)
     assert held["probe"] <= held["train"]
     assert roles.count("probe") == len(held["probe"])
-    assert bool(held["probe"]) == (config.probe_share > 0)
+    several = [patient for patient, study, _ in rows if study == 1 and patient in held["train"]]
+    can_give = len(several) > 1 or any(patient == several[0] and study == 2 for patient, study, _ in rows)
+    assert bool(held["probe"]) == (config.probe_share > 0 and can_give)
+    kept = [patient for (patient, _, _), role in zip(rows, roles, strict=True) if role == "train"]
+    assert max(map(kept.count, kept)) > 1
     count = len({patient for patient, _, _ in rows})
     assert len(held["calibration"]) == max(1, round(count * config.calibration_share))
     assert len(held["evaluation"]) == max(1, round(count * config.evaluation_share))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(COHORTS, st.integers(0, 5), st.randoms(use_true_random=False))
 def test_the_order_of_rows_does_not_matter(rows, seed, random):
     shuffled = list(rows)
@@ -61,7 +65,7 @@ def test_the_order_of_rows_does_not_matter(rows, seed, random):
     assert dict(zip(shuffled, assign(shuffled, seed=seed), strict=True)) == expected
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(COHORTS, st.integers(0, 5))
 def test_a_probe_is_the_last_study_of_its_patient(rows, seed):
     roles = assign(rows, seed=seed)
@@ -97,6 +101,11 @@ def test_the_only_patient_with_several_images_is_in_train():
             "train",
             "probe",
         ]
+
+
+def test_a_single_patient_with_two_images_gives_no_probe():
+    rows = [(f"p{p}", s, f"i{p}-{s}") for p in range(21) for s in range(2 if p == 0 else 1)]
+    assert [role for (patient, _, _), role in zip(rows, assign(rows), strict=True) if patient == "p0"] == ["train"] * 2
 
 
 def test_probe_share_one_still_leaves_a_patient_whole():

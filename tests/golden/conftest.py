@@ -1,11 +1,16 @@
-"""One whole run on the real engines, on a local S3 server, killed on the way: what the golden tests look at."""
+"""One whole run on the real engines, on a local S3 server: what the golden tests look at.
+
+It starts on a local Ray, is killed twice, and is finished by `ray job submit` on a cluster of its own.
+"""
 
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +18,8 @@ import pytest
 from raydistill.core.store import Store
 
 ROOT = Path(__file__).parents[2]
+RAY = Path(sys.executable).with_name("ray")
+ENVIRONMENT = {"PYTHONPATH": str(ROOT), "PATH": f"{RAY.parent}{os.pathsep}{os.environ['PATH']}"}
 MICRO = Path(__file__).parent / "micro.yaml"
 KILL_DURING = ("teacher", "teacher_samples")
 LIMIT_S = 900
@@ -23,14 +30,57 @@ def command(run_uri, *more):
 
 
 def run_to_end(run_uri, *more):
-    return subprocess.run(
-        command(run_uri, *more), cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S, check=False
-    )
+    return finished(command(run_uri, *more), **ENVIRONMENT)
+
+
+def finished(line, **environment):
+    """Run a command in the project's folder to its end."""
+    how = {"cwd": ROOT, "capture_output": True, "text": True, "timeout": LIMIT_S, "check": False}
+    return subprocess.run(line, env=os.environ | environment, **how)
+
+
+@contextmanager
+def cluster():
+    """A Ray cluster of one node, as `ray start --head` makes it; gives the address that jobs are submitted to."""
+    ports = [free_port() for _ in range(3)]
+    line = [RAY, "start", "--head", "--block", "--num-cpus=4", f"--object-store-memory={200 * 2**20}"]
+    line += ["--node-ip-address=127.0.0.1", f"--port={ports[0]}", "--dashboard-host=127.0.0.1"]
+    line += [f"--dashboard-port={ports[1]}", f"--ray-client-server-port={ports[2]}"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True, "cwd": ROOT}
+    settings = ENVIRONMENT | {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    process = subprocess.Popen(line, env=os.environ | settings, **quiet)
+    try:
+        yield wait_for(f"http://127.0.0.1:{ports[1]}", process)
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def wait_for(address, process):
+    deadline = time.monotonic() + 120
+    while finished([RAY, "job", "list", f"--address={address}"], RAY_AUTH_MODE="disabled").returncode:
+        assert process.poll() is None, "the cluster ended"
+        assert time.monotonic() < deadline, "no cluster answers"
+    return address
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def submit(address, run_uri):
+    """Run the job as the README says, with the project's folder as working directory."""
+    line = [RAY, "job", "submit", f"--address={address}", "--working-dir=.", "--", "python", *command(run_uri)[1:]]
+    line[line.index(str(MICRO))] = str(MICRO.relative_to(ROOT))
+    return finished(line, **ENVIRONMENT, RAY_AUTH_MODE="disabled", RAY_ADDRESS="")
 
 
 def run_and_kill(run_uri, node):
     """Start the job and SIGKILL its driver once a node is running."""
-    process = subprocess.Popen(command(run_uri, "--quiet"), cwd=ROOT, start_new_session=True)
+    settings = {"env": os.environ | ENVIRONMENT, "cwd": ROOT, "start_new_session": True}
+    process = subprocess.Popen(command(run_uri, "--quiet"), **settings)
     store, deadline = Store.open(run_uri), time.monotonic() + LIMIT_S
     try:
         while time.monotonic() < deadline:
@@ -65,7 +115,8 @@ def golden(s3_server):
     uri = "s3://golden/run"
     for node in KILL_DURING:
         run_and_kill(uri, node)
-    done = run_to_end(uri)
-    assert done.returncode == 0, done.stderr[-3000:]
+    with cluster() as address:
+        done = submit(address, uri)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     store = Store.open(uri)
     return {"uri": uri, "store": store, "summary": store.read_json("summary.json"), "said": done}

@@ -48,6 +48,21 @@ def test_summary_keeps_its_contract(golden):
             MetricResult.model_validate(value)
 
 
+def test_the_submitted_job_joined_its_cluster_and_said_the_verdict(golden):
+    said = golden["said"].stdout
+    assert "Ray at 127.0.0.1:" in said
+    assert f"verdict: {golden['summary']['verdict']}" in said
+    assert golden["summary"]["nodes"]["ingest"]["state"] == "cached"
+    assert golden["summary"]["nodes"]["student"]["state"] == "done"
+
+
+def test_somebodys_own_metric_was_measured_on_every_set(golden):
+    for group in ("real", "teacher", "filtered", "student"):
+        result = MetricResult.model_validate(golden["summary"]["metrics"][group]["own.contrast"])
+        assert result.value > 0
+        assert result.control > 0
+
+
 def test_every_count_can_be_recomputed_from_a_table(golden):
     verdicts = artifact(golden, "verdicts").read_table("verdicts/part-00000.parquet").to_pylist()
     counted = Counter(row["reason"] for row in verdicts)
@@ -78,8 +93,11 @@ def test_roles_are_patient_disjoint(golden):
 
 
 def test_the_same_command_again_does_nothing_but_say_so(golden):
+    left = ".work/teacher/of-a-run-that-was-killed/latents.npy"
+    golden["store"].write_bytes(left, b"of real images")
     again = run_to_end(golden["uri"])
     assert again.returncode == 0
+    assert not golden["store"].exists(left)
     assert "nothing to run" in again.stderr
     assert "verdict: " in again.stdout
 

@@ -26,7 +26,7 @@ def brute_force(vectors, queries, k, banned=None):
     return np.take_along_axis(scores, order, axis=1), order
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32 - 1),
     rows=st.integers(1, 200),
@@ -78,7 +78,7 @@ def test_a_query_does_not_depend_on_its_batch(batch):
     assert np.array_equal(whole.indices, np.concatenate([part.indices for part in parts]))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**32 - 1), cuts=st.lists(st.integers(1, 119), unique=True, max_size=5), k=st.integers(1, 9))
 def test_merging_shards_is_the_whole_search(seed, cuts, k):
     rng = np.random.default_rng(seed)

@@ -10,7 +10,7 @@ from raydistill.metrics.bootstrap import Resamples, evaluate, resample, weighted
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 5), st.integers(0, 3)), min_size=4, max_size=40))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_weighted_auc_is_sklearns(rows):
     positive, scores, weights = (np.array(column) for column in zip(*rows, strict=True))
     area = weighted_auc(positive, scores)(weights[None].astype(float))[0]

@@ -46,7 +46,7 @@ def test_frechet_between_known_gaussians():
 
 
 @given(st.integers(3, 40), st.integers(1, 12), st.floats(-5, 5))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_frechet_properties(n, dimensions, shift):
     rng = np.random.default_rng(n)
     x, y = rng.normal(size=(n, dimensions)), rng.normal(size=(n + 2, dimensions))
@@ -109,6 +109,30 @@ def test_prdc_needs_more_images_than_neighbours_and_counts_patients():
     by_image, by_patient = prdc(REAL, OTHER, 5), prdc(REAL, OTHER, 5, patients=np.arange(120) // 6)
     assert by_patient["coverage"].value == by_image["coverage"].value
     assert np.diff(by_patient["coverage"].interval) > np.diff(by_image["coverage"].interval)
+
+
+def test_the_kernel_distance_keeps_a_patient_in_one_block():
+    rng = np.random.default_rng(2)
+    people, alone = rng.normal(size=(30, 4)), rng.normal(size=(200, 4))
+    real = np.repeat(people, 8, axis=0) + 0.1 * rng.normal(size=(240, 4))
+    by_image = kernel_distance(alone, real)
+    by_patient = kernel_distance(alone, real, clusters=(None, np.repeat(np.arange(30), 8)))
+    assert by_patient.value == by_image.value
+    assert np.diff(by_patient.interval) > np.diff(by_image.interval)
+    assert kernel_distance(alone, real, clusters=(None, np.repeat(np.arange(8), 30))).interval is None
+
+
+def test_patients_widen_what_they_are_the_units_of():
+    rng = np.random.default_rng(3)
+    real, judged, floor = (rng.normal(size=(size, 4)) for size in (240, 200, 100))
+    by_image = all_metrics(real, judged, floor)
+    by_patient = all_metrics(real, judged, floor, patients=np.arange(240) // 8)
+    assert {name: m.value for name, m in by_patient.items()} == {name: m.value for name, m in by_image.items()}
+    assert "(30 clusters" in by_patient["recall"].estimator
+    assert "(30 clusters" in by_patient["coverage"].estimator
+    assert "(200 clusters" in by_patient["precision"].estimator
+    real_judged = all_metrics(real, judged, floor, judged_patients=np.arange(200) // 5)
+    assert "(40 clusters" in real_judged["precision"].estimator
 
 
 def test_everything_comes_with_its_floor():

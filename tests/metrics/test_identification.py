@@ -52,7 +52,7 @@ def test_more_samples_of_one_memorised_patient_are_not_more_evidence():
 
 
 @given(st.floats(-1, 1), st.floats(-1, 1))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_higher_threshold_flags_no_more(a, b):
     rng = np.random.default_rng(0)
     scores, controls = rng.uniform(-1, 1, 60), rng.uniform(-1, 1, 40)

@@ -83,7 +83,7 @@ def test_no_record_is_insufficient_and_nonsense_is_refused():
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 8)), min_size=1, max_size=60))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_interval_holds_the_value_and_mirrors(rows):
     hits, clusters = (np.array(column) for column in zip(*rows, strict=True))
     rate, mirror = korn_graubard(hits, clusters), korn_graubard(~hits, clusters)
@@ -93,7 +93,7 @@ def test_interval_holds_the_value_and_mirrors(rows):
 
 
 @given(st.permutations(range(20)))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_order_does_not_matter(order):
     hits, clusters = np.arange(20) % 3 == 0, np.arange(20) // 4
     assert korn_graubard(hits[order], clusters[order]).high == pytest.approx(korn_graubard(hits, clusters).high)

@@ -58,7 +58,7 @@ def test_the_choices_fill_their_ranges():
     assert 0.95 < views.noise.std() < 1.05
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     number=st.integers(1, 12), ends=st.tuples(st.integers(0, 12), st.integers(0, 12)), seed=st.integers(0, 2**63 - 1)
 )
@@ -71,7 +71,7 @@ def test_a_part_of_the_batch_gets_what_the_whole_would_have_given_it(number, end
         torch.testing.assert_close(alone, views.apply(images)[part], atol=1e-6, rtol=0)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(side=st.sampled_from([16, 17, 32]), seed=st.integers(0, 2**63 - 1), kind=st.sampled_from(["random", "flat"]))
 def test_a_view_keeps_shape_and_range(side, seed, kind):
     rng = np.random.default_rng(seed)

@@ -9,7 +9,7 @@ from raydistill.core.errors import InputError
 from raydistill.reid.training import PatientBatches
 
 cohorts = st.lists(st.integers(1, 9), min_size=2, max_size=12)  # images of each patient
-COMMON = settings(max_examples=60, deadline=None)
+COMMON = settings(max_examples=60)
 
 
 def shuffled_ids(counts, seed=0):

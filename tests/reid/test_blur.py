@@ -18,7 +18,7 @@ def test_blurring_is_that_of_scipy(sigma):
     np.testing.assert_allclose(gaussian_blur(torch.from_numpy(images), sigma).numpy(), whole, atol=0.02)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(grey=st.floats(0, 1), sigma=st.floats(0.2, 3), side=st.integers(1, 30))
 def test_blurring_keeps_a_constant_image(grey, sigma, side):
     constant = torch.full((1, side, side), grey)

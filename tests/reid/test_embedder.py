@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from raydistill.core.config import Config, Import, ReidConfig
+from raydistill.core.config import Compute, Config, Import, ReidConfig
 from raydistill.core.errors import ConfigError
 from raydistill.core.loading import validate
 from raydistill.core.store import Store
@@ -58,3 +58,13 @@ def test_filter_and_auditor_may_not_be_the_same_import():
     with pytest.raises(ConfigError, match="graded by its own filter"):
         validate({"eyes": {eye: {"embedder": OWN.model_dump()} for eye in ("filter", "auditor")}})
     validate({"eyes": {"auditor": {"embedder": OWN.model_dump()}}})
+
+
+def test_the_number_of_workers_decides_an_eye_and_is_in_its_key():
+    one, two = (
+        TrainReid("reid_filter", ReidConfig(compute=Compute(num_workers=number)), {}, 0).key_config()
+        for number in (1, 2)
+    )
+    assert one != two
+    moved = ReidConfig(compute=Compute(num_workers=1, num_cpus=3))
+    assert one == TrainReid("reid_filter", moved, {}, 0).key_config()

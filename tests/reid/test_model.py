@@ -124,7 +124,7 @@ def test_no_images_give_no_rows_whatever_their_shape(shape):
     assert embedded.dtype == np.float32
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(gain=st.floats(0.05, 20), offset=st.floats(-100, 100))
 def test_gain_and_offset_of_the_grey_levels_do_not_change_what_is_seen(gain, offset):
     images = torch.from_numpy(pictures()).double()
@@ -141,7 +141,7 @@ def test_a_network_embeds_another_exposure_alike(kind):
         torch.testing.assert_close(network(images / 255), network(images * 0.3 + 40), atol=1e-4, rtol=0)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(grey=st.floats(0, 255), side=st.integers(1, 300))
 def test_a_constant_image_becomes_zeros(grey, side):
     assert standardise(torch.full((2, side, side), grey)).abs().max() == 0

@@ -1,5 +1,6 @@
 """What the student's training reads, and when there is nothing to train on. The training itself: tests/golden."""
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -7,6 +8,7 @@ from raydistill.core.columns import SAMPLES, VERDICTS
 from raydistill.core.config import Config, DiffusionConfig
 from raydistill.core.errors import ConfigError, NothingToDo, RaydistillError
 from raydistill.core.store import Store
+from raydistill.data.images import encode_png
 from raydistill.diffusion import components
 from raydistill.stages.base import Context
 from raydistill.stages.train_diffusion import TrainDiffusion
@@ -58,6 +60,25 @@ def test_what_can_be_known_to_be_wrong_is_said_before_anything_starts(stage, con
     with pytest.raises(RaydistillError, match=message):
         stage.check(Config.model_validate(config))
     node().check(Config())
+
+
+def test_prompts_that_the_model_cannot_read_to_their_end_are_counted(tmp_path):
+    root = Store.open(str(tmp_path))
+    prompts = ["chest x-ray, pa view, effusion", "chest x-ray, " + "xylophonic zigzagging " * 20]
+    rows = [
+        {
+            "sample_id": f"s-{i}",
+            "prompt": prompt,
+            "labels": [],
+            "seed": i,
+            "image": encode_png(np.zeros((16, 16), np.uint8)),
+        }
+        for i, prompt in enumerate(prompts)
+    ]
+    (root / "images").write_table("part-00000.parquet", pa.Table.from_pylist(rows, schema=SAMPLES))
+    counts = node()._encode(Context({"images": root / "images"}, root / "out", root / "work", 0))
+    assert counts == {"rows": 2, "cut": 1, "length": 64}
+    assert node()._encode(Context({}, root / "out", root / "work", 0)) == counts
 
 
 def test_one_error_names_the_stage(tmp_path):
