@@ -196,16 +196,6 @@ class Store:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(self.read_bytes(f"{name}/{path}".lstrip("/")))
 
-    @contextmanager
-    def local(self, name: str = "") -> Iterator[Path]:
-        """Give a local folder with the files of `name`: the folder itself, or a temporary copy of a remote one."""
-        if self.is_local:
-            yield Path(self._at(name))
-            return
-        with tempfile.TemporaryDirectory(prefix="raydistill-") as folder:
-            self.download(folder, name)
-            yield Path(folder)
-
     def fingerprint(self) -> list[FileEntry]:
         """Hash every file below this folder, the manifest excepted."""
         return [self._entry(path) for path in self.files() if path != "manifest.json"]

@@ -1,8 +1,7 @@
 """Where the threshold stands: an operating point at a target FPIR, set on people nobody trained on.
 
-The rates are those of open-set identification (1:N) in ISO/IEC 19795-1 and of NIST's FRVT 1:N (NISTIR 8271): FPIR, the
-share of searches by strangers that return anyone at or above the threshold; TPIR, the share of searches by known people
-that return the right one on top and at or above it.
+The rate is that of open-set identification (1:N) in ISO/IEC 19795-1 and of NIST's FRVT 1:N (NISTIR 8271): FPIR, the
+share of searches by strangers that return anyone at or above the threshold.
 """
 
 from typing import Any
@@ -15,22 +14,6 @@ from scipy.stats import binomtest
 from raydistill.core.errors import InputError
 
 Scores = npt.NDArray[np.floating[Any]]
-
-
-class Rate(BaseModel):
-    """A share with its exact interval.
-
-    Attributes:
-        value: in [0, 1].
-        interval: lower and upper bound.
-        num_images: what it is a share of.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    value: float
-    interval: tuple[float, float]
-    num_images: int
 
 
 class OperatingPoint(BaseModel):
@@ -58,22 +41,6 @@ class OperatingPoint(BaseModel):
     num_images: int
     num_patients: int
     note: str
-
-
-class DetCurve(BaseModel):
-    """Error trade-off over every threshold, ascending.
-
-    Attributes:
-        thresholds: T distinct scores.
-        fpir: T shares of calibration images at or above each.
-        fnir: T shares of probe images that are missed at each (1 - TPIR).
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    thresholds: list[float]
-    fpir: list[float]
-    fnir: list[float]
 
 
 def calibrate(
@@ -104,12 +71,13 @@ def calibrate(
         raise InputError(f"calibration: {len(scores)} scores for {len(calibration_patients)} patient ids")
     supported = 1 / (patients + 1)
     threshold = quantile_threshold(scores, max(target_fpir, supported))
-    flagged = exact_rate(scores >= threshold, confidence)
+    flagged = scores >= threshold
+    interval = binomtest(int(flagged.sum()), len(flagged)).proportion_ci(confidence, method="exact")
     return OperatingPoint(
         threshold=threshold,
         target_fpir=target_fpir,
-        fpir=flagged.value,
-        fpir_interval=flagged.interval,
+        fpir=float(flagged.mean()),
+        fpir_interval=(float(interval.low), float(interval.high)),
         supported_fpir=supported,
         num_images=len(scores),
         num_patients=patients,
@@ -124,47 +92,6 @@ def quantile_threshold(scores: Scores, target: float) -> float:
     if allowed >= len(descending):
         return float(descending[-1])
     return float(np.nextafter(descending[allowed], np.float32(np.inf)))
-
-
-def tpir(probe_scores: Scores, probe_correct: npt.NDArray[np.bool_], threshold: float, confidence: float) -> Rate:
-    """Measure the true positive identification rate at rank 1.
-
-    Args:
-        probe_scores: (N,) best score over the gallery of each probe image.
-        probe_correct: (N,) whether that best match is the right patient.
-        threshold: a score at or above it is a match.
-        confidence: of the exact interval.
-
-    Raises:
-        InputError: when there is no probe image or a score isn't finite.
-    """
-    return exact_rate((_finite(probe_scores, "probe") >= threshold) & probe_correct, confidence)
-
-
-def det_curve(probe_scores: Scores, probe_correct: npt.NDArray[np.bool_], calibration_scores: Scores) -> DetCurve:
-    """Trade false positive against false negative identification over every threshold that changes either.
-
-    Args:
-        probe_scores: (N,) best score of each probe image.
-        probe_correct: (N,) whether that best match is the right patient.
-        calibration_scores: (M,) best score of each calibration image.
-
-    Raises:
-        InputError: when either is empty or a score isn't finite.
-    """
-    probe, strangers = _finite(probe_scores, "probe"), np.sort(_finite(calibration_scores, "calibration"))
-    found = np.sort(probe[probe_correct])
-    thresholds = np.unique(np.concatenate([probe, strangers]))
-    fpir = 1 - np.searchsorted(strangers, thresholds, side="left") / len(strangers)
-    missed = 1 - (len(found) - np.searchsorted(found, thresholds, side="left")) / len(probe)
-    return DetCurve(thresholds=thresholds.tolist(), fpir=fpir.tolist(), fnir=missed.tolist())
-
-
-def exact_rate(hits: npt.NDArray[np.bool_], confidence: float) -> Rate:
-    """Return a share with its interval. Source: Clopper and Pearson, Biometrika 26, 1934."""
-    result = binomtest(int(hits.sum()), len(hits))
-    interval = result.proportion_ci(confidence, method="exact")
-    return Rate(value=float(hits.mean()), interval=(float(interval.low), float(interval.high)), num_images=len(hits))
 
 
 def _finite(scores: Scores, name: str) -> Scores:

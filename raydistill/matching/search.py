@@ -58,8 +58,7 @@ class Gallery:
                 f"gallery: {len(embeddings)} embeddings, {len(self.image_ids)} image ids and "
                 f"{len(self.patient_ids)} patient ids; they must be as many"
             )
-        self.rows = {image_id: row for row, image_id in enumerate(self.image_ids)}
-        if len(self.rows) < len(self.image_ids):
+        if len(set(self.image_ids)) < len(self.image_ids):
             raise InputError("gallery: image ids aren't unique")
         self.index = faiss.IndexFlatIP(self.embeddings.shape[1])
         self.index.add(self.embeddings)
@@ -67,17 +66,15 @@ class Gallery:
     def __len__(self) -> int:
         return len(self.image_ids)
 
-    def search(self, queries: Vectors, k: int, exclude: Sequence[str] | None = None) -> Neighbours:
+    def search(self, queries: Vectors, k: int) -> Neighbours:
         """Find the k most similar gallery images of every query.
 
         Args:
             queries: (N, D) float32 rows of unit length.
             k: neighbours wanted; fewer come back when the gallery holds fewer.
-            exclude: N image ids, each left out of its own query's neighbours (an image doesn't match itself); an id
-                that isn't in the gallery excludes nothing. One gallery row fewer is then available to all queries.
 
         Returns:
-            Neighbours of min(k, G) columns, or min(k, G - 1) with `exclude`.
+            Neighbours of min(k, G) columns.
 
         Raises:
             InputError: when a query isn't finite and of unit length or has another D.
@@ -85,31 +82,25 @@ class Gallery:
         queries = checked(queries, "queries")
         if queries.shape[1] != self.embeddings.shape[1]:
             raise InputError(f"queries have {queries.shape[1]} dimensions, the gallery {self.embeddings.shape[1]}")
-        banned = np.full(len(queries), -1, dtype=np.int64)
-        if exclude is not None:
-            banned[:] = [self.rows.get(image_id, -1) for image_id in exclude]
-        width = max(min(k, len(self) - (exclude is not None)), 0)
+        width = min(k, len(self))
         scores = np.empty((len(queries), width), dtype=np.float32)
         indices = np.empty((len(queries), width), dtype=np.int64)
         for start in range(0, len(queries) if width else 0, ROWS_AT_ONCE):
             part = slice(start, start + ROWS_AT_ONCE)
-            scores[part], indices[part] = self._search(queries[part], width, banned[part], width + SLACK)
+            scores[part], indices[part] = self._search(queries[part], width, width + SLACK)
         return Neighbours(scores, indices)
 
-    def _search(
-        self, queries: Vectors, width: int, banned: npt.NDArray[np.int64], fetch: int
-    ) -> tuple[Vectors, npt.NDArray[np.int64]]:
+    def _search(self, queries: Vectors, width: int, fetch: int) -> tuple[Vectors, npt.NDArray[np.int64]]:
         fetch = min(fetch, len(self))
         rough, candidates = self.index.search(queries, fetch)
         scores = self._score(queries, candidates)
-        scores[candidates == banned[:, None]] = -np.inf
         scores, candidates = _best(scores, candidates, width)
         if fetch == len(self):
             return scores, candidates
         # What wasn't fetched scores roughly rough[:, -1] at most; only past the rounding error is it surely worse.
         doubtful = np.flatnonzero(rough[:, -1] + 2 * self._rounding() >= scores[:, -1])
         if len(doubtful):
-            redone = self._search(queries[doubtful], width, banned[doubtful], 4 * fetch)
+            redone = self._search(queries[doubtful], width, 4 * fetch)
             scores[doubtful], candidates[doubtful] = redone
         return scores, candidates
 
@@ -126,22 +117,6 @@ class Gallery:
         Source: Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed. 2002, section 3.1: n u / (1 - n u).
         """
         return int(self.embeddings.shape[1]) * float(np.finfo(np.float32).eps)
-
-
-def merge(parts: Sequence[Neighbours], offsets: Sequence[int], k: int) -> Neighbours:
-    """Merge the neighbours of the same queries in the shards of one gallery; exact.
-
-    Args:
-        parts: what each shard found, with at least min(k, size of the shard) columns.
-        offsets: the gallery row at which each shard starts.
-        k: neighbours wanted.
-
-    Returns:
-        The neighbours that a search of the unsharded gallery finds.
-    """
-    scores = np.concatenate([part.scores for part in parts], axis=1)
-    indices = np.concatenate([part.indices + offset for part, offset in zip(parts, offsets, strict=True)], axis=1)
-    return Neighbours(*_best(scores, indices, min(k, scores.shape[1])))
 
 
 def checked(vectors: Vectors, name: str) -> Vectors:

@@ -85,7 +85,11 @@ def by_finding(
     bootstrap: int = 500,
     seed: int = 0,
 ) -> pa.Table:
-    """Return the area of every finding by itself, as `result.results_table`; arguments as for `macro_auroc`."""
+    """Return the area of every finding by itself; arguments as for `macro_auroc`.
+
+    Returns:
+        `result.results_table`, and `group_size`: patients with the finding or without it, whichever are fewer.
+    """
     truth, values = np.asarray(labels), np.asarray(scores)
     results = {
         name: macro_auroc(truth[:, [at]], values[:, [at]], patients, confidence, bootstrap, seed, [name])

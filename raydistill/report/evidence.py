@@ -24,10 +24,6 @@ METRIC_NODES = {
 
 MATCH_NODES = {"teacher": "teacher_matches", "filtered": "teacher_matches", "student": "student_matches"}
 
-SMALLEST_PUBLIC_GROUP = 11
-"""Images or patients. Groups of 1 to 10 aren't shown outside the house.
-Source: the cell size suppression policy of the US Centers for Medicare and Medicaid Services."""
-
 AUDIT, AUDITED = "audit.parquet", "auditor/samples"
 TABLES = {
     "reidentification_rate": AUDIT,

@@ -12,6 +12,7 @@ from raydistill import __version__
 from raydistill.report import pictures, sections, tables
 from raydistill.report.evidence import MATCH_NODES, METRIC_NODES, Artifacts, Evidence, may_leave
 from raydistill.report.figures import Figure
+from raydistill.report.outside import outside, summary_outside
 from raydistill.report.patients import patient_key
 from raydistill.report.words import ANYWAY, BANNERS, LIMITS, NO_STUDENT, plain
 
@@ -41,7 +42,10 @@ def render(runner: Artifacts, summary: Mapping[str, Any], *, public: bool) -> st
     Returns:
         HTML that loads nothing from anywhere.
     """
+    if public:
+        summary = summary_outside(runner, summary)
     evidence, metrics = Evidence(runner), summary["metrics"]
+    setting = tables.setting(evidence)
     banner = BANNERS[summary["verdict"]]
     if evidence.is_skipped("student"):
         banner = replace(banner, sentence=NO_STUDENT)
@@ -61,7 +65,7 @@ def render(runner: Artifacts, summary: Mapping[str, Any], *, public: bool) -> st
         metric_tables=tables.metric_tables(evidence, metrics),
         groups=tables.GROUPS,
         filter_rows=tables.filter_rows(evidence, metrics),
-        setting=tables.setting(evidence),
+        setting=outside(setting) if public else setting,
         agreement=tables.agreement(evidence),
         sources=_sources(evidence),
         cohort=tables.cohort(evidence, public=public),
@@ -133,9 +137,9 @@ def _figures(evidence: Evidence, summary: Mapping[str, Any], *, public: bool) ->
     metrics = summary["metrics"]
     return {
         "risk": sections.risk(evidence, metrics),
-        "auditor": sections.scores(evidence, "auditor"),
-        "filter": sections.scores(evidence, "filter"),
-        "structure": sections.scores(evidence, "filter", "structure_score"),
+        "auditor": sections.scores(evidence, "auditor", public=public),
+        "filter": sections.scores(evidence, "filter", public=public),
+        "structure": sections.scores(evidence, "filter", "structure_score", public=public),
         "selftest": sections.selftest(evidence, metrics),
         "frontier": sections.search(evidence),
         "findings": sections.by_finding(evidence, public=public),

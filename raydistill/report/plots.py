@@ -94,7 +94,12 @@ def dots(
 
 
 def ridges(
-    name: str, title: str, caption: str, scores: Mapping[str, NDArray[np.float32]], lines: Mapping[str, float]
+    name: str,
+    title: str,
+    caption: str,
+    scores: Mapping[str, NDArray[np.float32]],
+    lines: Mapping[str, float],
+    least: int = 1,
 ) -> Figure:
     """Draw distributions below one another on one score axis.
 
@@ -104,13 +109,14 @@ def ridges(
         caption: how to read it.
         scores: (N,) each, in [-1, 1]; keys such as `teacher samples` begin with a name of `COLOURS`.
         lines: names and places of vertical lines, thresholds usually; the first splits the table's last column.
+        least: scores a bar may stand for; bars of fewer are drawn level with their neighbours.
     """
     low = min([*(float(values.min()) for values in scores.values()), *lines.values()])
     high = max([1.0, *(float(values.max()) for values in scores.values())])
     edges = np.linspace(low, high + 1e-6, BINS + 1)
     plot, rows = go.Figure(), []
     for rank, (label, values) in enumerate(scores.items()):
-        heights = np.histogram(values, edges)[0] / len(values)
+        heights = _levelled(np.histogram(values, edges)[0], least) / len(values)
         colour, base = COLOURS[label.split()[0]], len(scores) - 1 - rank
         plot.add_scatter(
             x=[low, *edges.round(6).tolist()],
@@ -207,6 +213,25 @@ def bars(name: str, title: str, caption: str, seconds: Mapping[str, float]) -> F
     plot.update_yaxes(autorange="reversed", showgrid=False)
     plot.update_xaxes(title_text="seconds")
     return Figure(name, title, caption, plot, ("node", "seconds"), list(seconds.items()))
+
+
+def _levelled(counts: NDArray[np.int64], least: int) -> NDArray[np.float64]:
+    """Share counts (B,) out evenly among neighbours, so that level bars hold `least` together if all of them do."""
+    cells: list[list[int]] = []
+    held = least
+    for place in np.flatnonzero(counts).tolist():
+        if held >= least:
+            cells.append([place, place])
+            held = 0
+        cells[-1][1] = place + 1
+        held += int(counts[place])
+    if held < least and len(cells) > 1:
+        _, end = cells.pop()
+        cells[-1][1] = end
+    level = counts.astype(float)
+    for start, end in cells:
+        level[start:end] = counts[start:end].mean()
+    return level
 
 
 def _places(labels: Sequence[str], series: Sequence[Series]) -> tuple[dict[tuple[str, str], float], int]:

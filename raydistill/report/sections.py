@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from raydistill.report.evidence import METRIC_NODES, SMALLEST_PUBLIC_GROUP, Evidence
+from raydistill.report.evidence import METRIC_NODES, Evidence
 from raydistill.report.figures import Figure, Point, Series
+from raydistill.report.outside import SMALLEST_PUBLIC_GROUP
 from raydistill.report.plots import TRIAL, bars, dots, frontier, path, ridges
 from raydistill.report.words import plain, treatment
 
@@ -34,8 +35,9 @@ def risk(evidence: Evidence, metrics: Metrics) -> Figure | None:
     ).read_from(*sources)  # fmt: skip
 
 
-def scores(evidence: Evidence, eye: str, column: str = "score") -> Figure | None:
+def scores(evidence: Evidence, eye: str, column: str = "score", *, public: bool) -> Figure | None:
     """Distributions of the auditor's or the filter's scores; with `structure_score` of the near-copy measure."""
+    least = SMALLEST_PUBLIC_GROUP if public else 1
     places = {
         "probe": ("teacher_matches", f"{eye}/probe"),
         "calibration": ("teacher_matches", f"{eye}/calibration"),
@@ -45,14 +47,16 @@ def scores(evidence: Evidence, eye: str, column: str = "score") -> Figure | None
     }
     tables = {label: evidence.table(*place, [column]) for label, place in places.items()}
     values = {
-        label: table[column].to_numpy() for label, table in tables.items() if table is not None and table.num_rows
+        label: table[column].to_numpy()
+        for label, table in tables.items()
+        if table is not None and table.num_rows >= least
     }
     if not values:
         return None
     name, heading, caption = SCORE_WORDS[eye, column]
     threshold, point = _threshold(evidence, eye, column)
     read = [evidence.path(*places[label]) for label in values]
-    return ridges(name, heading, caption, values, threshold).read_from(*read, point)
+    return ridges(name, heading, caption, values, threshold, least).read_from(*read, point)
 
 
 SCORE_WORDS = {
@@ -129,7 +133,7 @@ def search(evidence: Evidence) -> Figure | None:
 def by_finding(evidence: Evidence, *, public: bool) -> Figure | None:
     """Utility of real, teacher, filtered and student images, finding by finding."""
     name, groups = "tables/by_finding.parquet", ("real", *SYNTHETIC)
-    series = _known([Series(group, _rows(evidence, group, name, plain, public)) for group in groups])
+    series = _known([Series(group, _rows(evidence, group, name, plain, "group_size", public)) for group in groups])
     if not series:
         return None
     return dots(
@@ -142,7 +146,7 @@ def by_finding(evidence: Evidence, *, public: bool) -> Figure | None:
 def subgroups(evidence: Evidence, *, public: bool) -> Figure | None:
     """Re-identification rate by what was asked of the model."""
     name = "tables/subgroups.parquet"
-    series = _known([Series(group, _rows(evidence, group, name, _subgroup, public)) for group in MODELS])
+    series = _known([Series(group, _rows(evidence, group, name, _subgroup, "n", public)) for group in MODELS])
     if not series:
         return None
     return dots(
@@ -218,11 +222,14 @@ def _known(series: Sequence[Series]) -> list[Series]:
     return some if any(point.value is not None for one in some for point in one.points) else []
 
 
-def _rows(evidence: Evidence, group: str, name: str, words: Callable[[str], str], public: bool) -> list[Point]:
-    table = evidence.table(METRIC_NODES[group], name, ["name", "value", "low", "high", "n", "note"])
+def _rows(
+    evidence: Evidence, group: str, name: str, words: Callable[[str], str], size: str, public: bool
+) -> list[Point]:
+    """Read a table of results; outside the house only the groups whose column `size` is large enough, or known."""
+    table = evidence.table(METRIC_NODES[group], name, ["name", "value", "low", "high", "n", "note", "group_size"])
     rows = table.to_pylist() if table is not None else []
-    points = [Point(words(r["name"]), r["value"], r["low"], r["high"], r["n"], _why_none(r)) for r in rows]
-    return [p for p in points if not public or (p.n or 0) >= SMALLEST_PUBLIC_GROUP]
+    rows = [r for r in rows if not public or (r.get(size) or 0) >= SMALLEST_PUBLIC_GROUP]
+    return [Point(words(r["name"]), r["value"], r["low"], r["high"], r["n"], _why_none(r)) for r in rows]
 
 
 def _subgroup(name: str) -> str:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from raydistill.metrics.identification import worst_patients
-from raydistill.report.evidence import METRIC_NODES, SMALLEST_PUBLIC_GROUP, Evidence
+from raydistill.report.evidence import METRIC_NODES, Evidence
+from raydistill.report.outside import count_outside
 from raydistill.report.words import FIDELITY, FILTER, OTHER, PRIVACY, UTILITY, is_one_treatment, title
 
 Metrics = Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -141,5 +142,4 @@ def cohort(evidence: Evidence, *, public: bool) -> list[tuple[str, Any, Any]]:
     facts = manifest.facts if manifest else {}
     patients = facts.get("patients", {})
     rows = [(role, images, patients.get(role)) for role, images in facts.get("images", {}).items()]
-    least = SMALLEST_PUBLIC_GROUP if public else 0
-    return [(role, *(f"below {least}" if 0 < (n or 0) < least else n for n in counts)) for role, *counts in rows]
+    return [(role, *map(count_outside, counts)) for role, *counts in rows] if public else rows

@@ -25,7 +25,7 @@ ENCODE_BATCH = 64
 class TrainDiffusion(Stage):
     """Inputs: `images` (records or samples with prompts), optionally `verdicts`. Output: `model/`, `history.json`."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     is_gang: ClassVar[bool] = True
     config: DiffusionConfig
 

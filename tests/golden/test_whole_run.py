@@ -119,8 +119,7 @@ def test_the_student_stage_works_with_the_real_data_unreadable(golden, local_ray
     store = Store.open(str(tmp_path / "only-synthetic"))
     for node in ("teacher_samples", "verdicts"):
         key = golden["summary"]["nodes"][node]["key"]
-        with artifact(golden, node).local() as folder:
-            store.upload(folder, f"{node}/{key}")
+        store.upload(artifact(golden, node).keep_local(), f"{node}/{key}")
     stages = wire(config)
     runner = Runner(store, config, stages)
     for node in ("teacher_samples", "verdicts"):

@@ -3,10 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import beta
-from sklearn.metrics import roc_curve
 
 from raydistill.core.errors import InputError
-from raydistill.matching.calibration import calibrate, det_curve, tpir
+from raydistill.matching.calibration import calibrate
 
 scores_lists = st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=60)
 
@@ -58,25 +57,6 @@ def test_a_threshold_holds_for_the_next_stranger():
         rng.normal() >= calibrate(rng.normal(size=59), list(range(59)), target, 0.95).threshold for _ in range(1000)
     ]
     assert np.mean(passed) < target + 3 * np.sqrt(target / 1000)
-
-
-def test_tpir_needs_score_and_patient():
-    scores, correct = np.array([0.9, 0.8, 0.7, 0.2]), np.array([True, False, True, True])
-    rate = tpir(scores, correct, 0.7, 0.95)
-    assert (rate.value, rate.num_images) == (0.5, 4)
-    assert rate.interval[0] < 0.5 < rate.interval[1]
-    assert tpir(scores, correct, 0.95, 0.95).value == 0
-
-
-def test_det_curve_agrees_with_sklearn_when_every_match_is_right():
-    rng = np.random.default_rng(1)
-    probe, strangers = rng.normal(1, 1, 80), rng.normal(0, 1, 90)
-    curve = det_curve(probe, np.ones(80, bool), strangers)
-    truth = np.r_[np.ones(80), np.zeros(90)]
-    fpr, tpr, thresholds = roc_curve(truth, np.r_[probe, strangers], drop_intermediate=False)
-    np.testing.assert_allclose(curve.thresholds, thresholds[1:][::-1])
-    np.testing.assert_allclose(curve.fpir, fpr[1:][::-1])
-    np.testing.assert_allclose(curve.fnir, 1 - tpr[1:][::-1])
 
 
 def test_refuses_what_cannot_be_measured():
