@@ -1,0 +1,52 @@
+"""What the documents say can be done works as it stands there."""
+
+import re
+import sys
+import types
+from pathlib import Path
+
+import pytest
+import yaml
+
+from raydistill.core.config import FilterConfig, Import
+from raydistill.core.errors import ConfigError
+from raydistill.core.imports import build
+from raydistill.core.loading import validate
+from raydistill.data.sources import open_source
+from raydistill.matching.policy import Policy, make_policy
+from raydistill.metrics.custom import build_metrics
+from raydistill.reid.embedder import OwnEmbedder
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "docs/extending.md").read_text()
+DOCUMENTS = [path.relative_to(ROOT) for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"))]
+THRESHOLDS = Policy(identity_threshold=0.5, near_copy_threshold=0.5, target_fpir=0.1, near_copy_fpir=0.1)
+
+
+@pytest.fixture(autouse=True)
+def _mine(monkeypatch):
+    module = types.ModuleType("mine")
+    for block in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL):
+        exec(block, vars(module))
+    monkeypatch.setitem(sys.modules, "mine", module)
+
+
+def test_the_four_extensions_are_what_they_say_they_are():
+    blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)]
+    config = validate({key: value for block in blocks for key, value in block.items()})
+    source = open_source(config.source)
+    assert next(iter(source.rows())).patient_id == "p1"
+    assert build(config.eyes.auditor.embedder, OwnEmbedder, "embedder", device="cpu").weights == "/models/encoder"
+    assert make_policy(config.filter, THRESHOLDS).most == 3
+    assert set(build_metrics(config.evaluate.metrics)) == {"contrast"}
+
+
+def test_a_part_where_another_belongs_is_refused():
+    with pytest.raises(ConfigError, match="doesn't take thresholds"):
+        make_policy(FilterConfig(policy=Import(factory="mine:Contrast")), THRESHOLDS)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=str)
+def test_links_between_documents_hold(path):
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", (ROOT / path).read_text()):
+        assert "://" in target or (ROOT / path.parent / target).exists(), target
