@@ -23,7 +23,6 @@ def macro_auroc(
     confidence: float = 0.95,
     bootstrap: int = 500,
     seed: int = 0,
-    findings: Sequence[str] | None = None,
 ) -> MetricResult:
     """Return the mean area under the ROC curve over findings, with a patient-resampled interval.
 
@@ -34,17 +33,17 @@ def macro_auroc(
         confidence: two-sided confidence, in (0, 1).
         bootstrap: resamples of patients.
         seed: root of the resamples; equal for everything to be compared.
-        findings: F names for the note; column numbers without.
 
     Returns:
-        The mean over findings with at least `LEAST_CASES` positives and negatives; the others are named in the note.
+        The mean over findings with at least `LEAST_CASES` positives and negatives; the note says how many others there
+        are, not which: a rare finding can point at a person, and results travel far. `by_finding` names them.
 
     Source: Hanley and McNeil 1982, Radiology 143:29; train on synthetic and test on real, Esteban et al. 2017 (arXiv
     1706.02633).
     """
     truth, values = np.asarray(labels, dtype=bool), np.asarray(scores, dtype=float)
     used = _supported(truth)
-    unit, note = "mean area under the ROC curve over findings", _left_out(used, findings)
+    unit, note = "mean area under the ROC curve over findings", _left_out(used)
     if not used.any():
         return insufficient(note or "no findings", n=len(truth), unit=unit, confidence=confidence, reference=REFERENCE)
     areas = _mean_area(truth[:, used], values[:, used])
@@ -90,12 +89,13 @@ def by_finding(
     Returns:
         `result.results_table`, and `group_size`: patients with the finding or without it, whichever are fewer.
     """
-    truth, values = np.asarray(labels), np.asarray(scores)
+    truth, values = np.asarray(labels, dtype=bool), np.asarray(scores)
     results = {
-        name: macro_auroc(truth[:, [at]], values[:, [at]], patients, confidence, bootstrap, seed, [name])
+        name: macro_auroc(truth[:, [at]], values[:, [at]], patients, confidence, bootstrap, seed)
         for at, name in enumerate(findings)
     }
-    return results_table(results)
+    sizes = [int(_units(truth[:, [at]], patients)) for at in range(len(findings))]
+    return results_table(results).append_column("group_size", pa.array(sizes, pa.int64()))
 
 
 def by_group(
@@ -134,7 +134,6 @@ def paired_difference(
     confidence: float = 0.95,
     bootstrap: int = 500,
     seed: int = 0,
-    findings: Sequence[str] | None = None,
 ) -> MetricResult:
     """Return the macro area of one classifier minus that of another on the same images and the same resamples.
 
@@ -146,13 +145,12 @@ def paired_difference(
         confidence: two-sided confidence, in (0, 1).
         bootstrap: resamples of patients.
         seed: root of the resamples.
-        findings: F names for the note; column numbers without.
 
     Source: paired bootstrap, Efron and Tibshirani 1993, chapter 13.
     """
     truth, unit = np.asarray(labels, dtype=bool), "difference of mean areas under the ROC curve"
     used = _supported(truth)
-    note = _left_out(used, findings)
+    note = _left_out(used)
     if not used.any():
         return insufficient(note or "no findings", n=len(truth), unit=unit, confidence=confidence, reference=REFERENCE)
     a, b = (_mean_area(truth[:, used], np.asarray(scores, dtype=float)[:, used]) for scores in (scores_a, scores_b))
@@ -178,9 +176,9 @@ def _supported(truth: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(np.minimum(truth.sum(axis=0), (~truth).sum(axis=0)) >= LEAST_CASES)
 
 
-def _left_out(used: NDArray[np.bool_], findings: Sequence[str] | None) -> str | None:
-    names = [str(name) for name, kept in zip(findings or range(len(used)), used, strict=True) if not kept]
-    return f"fewer than {LEAST_CASES} positives or negatives: {', '.join(names)}" if names else None
+def _left_out(used: NDArray[np.bool_]) -> str | None:
+    rare = f"fewer than {LEAST_CASES} positives or negatives"
+    return None if used.all() else f"{rare} in {int((~used).sum())} of {len(used)} findings"
 
 
 def _mean_area(truth: NDArray[np.bool_], scores: Floats) -> WeightedStatistic:

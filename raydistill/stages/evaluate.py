@@ -47,7 +47,7 @@ class Evaluate(Stage):
     `operating_point.json`.
     """
 
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     config: EvaluateConfig
 
     def check(self, config: Config) -> None:
@@ -170,7 +170,7 @@ class Evaluate(Stage):
         predictions = {"image_id": real["image_id"]} | dict(zip(findings, scores.T, strict=True))
         context.out.write_table("predictions/part-00000.parquet", pa.table(predictions))
         options = (how.confidence, how.bootstrap, context.seed)
-        metrics = {"utility_auroc": utility.macro_auroc(truth, scores, patients, *options, findings)}
+        metrics = {"utility_auroc": utility.macro_auroc(truth, scores, patients, *options)}
         by_finding = utility.by_finding(truth, scores, patients, findings, *options)
         context.out.write_table("tables/by_finding.parquet", by_finding)
         for name in ("sex", "view"):
@@ -179,7 +179,7 @@ class Evaluate(Stage):
         if "reference" in context.inputs:
             reference = context.inputs["reference"].read_table()
             best = np.stack([reference[finding].to_numpy() for finding in findings], axis=1)
-            metrics["utility_loss"] = utility.paired_difference(truth, best, scores, patients, *options, findings)
+            metrics["utility_loss"] = utility.paired_difference(truth, best, scores, patients, *options)
         return metrics
 
 

@@ -19,15 +19,15 @@ def test_macro_is_the_mean_of_sklearns():
     assert "500 resamples of 100 patients" in result.estimator
 
 
-def test_rare_findings_are_left_out_by_name():
+def test_rare_findings_are_left_out_and_counted_not_named():
     labels, scores, patients = predictions(1)
     labels[:, 1] = np.arange(300) < 4
-    result = macro_auroc(labels, scores, patients, findings=["effusion", "nodule", "device"])
+    result = macro_auroc(labels, scores, patients)
     assert result.value == pytest.approx(roc_auc_score(labels[:, [0, 2]], scores[:, [0, 2]], average="macro"))
-    assert result.note.endswith("nodule")
+    assert result.note == "fewer than 5 positives or negatives in 1 of 3 findings"
     nothing = macro_auroc(np.zeros((300, 3)), scores, patients)
     assert nothing.value is None
-    assert "0, 1, 2" in nothing.note
+    assert nothing.note.endswith("3 of 3 findings")
 
 
 def test_interval_widens_when_images_share_patients():
@@ -55,6 +55,15 @@ def test_findings_and_groups_are_tables():
     table = {row["name"]: row for row in by_group(labels, scores, patients, groups).to_pylist()}
     assert set(table) == {"F", "unknown"}
     assert table["F"]["n"] + table["unknown"]["n"] == 300
+
+
+def test_the_size_of_a_finding_is_the_patients_of_its_smaller_side():
+    labels, scores, patients = predictions(4)
+    labels[:] = np.stack([np.arange(300) < 12, np.arange(300) >= 7, np.zeros(300)], axis=1)
+    rows = by_finding(labels, scores, patients, ["a", "b", "c"]).to_pylist()
+    assert [row["group_size"] for row in rows] == [4, 3, 0]
+    assert {row["n"] for row in rows} == {300}
+    assert rows[2]["note"] == "insufficient: fewer than 5 positives or negatives in 1 of 1 findings"
 
 
 def test_paired_difference_is_tighter_than_its_parts():
