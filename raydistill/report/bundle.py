@@ -19,6 +19,7 @@ from raydistill.report.cards import data_card, model_card
 from raydistill.report.dataset import released_samples
 from raydistill.report.evidence import Artifacts, may_leave
 from raydistill.report.html import render
+from raydistill.report.outside import outside
 
 FOLDER, SUMS = "release", "SHA256SUMS"
 
@@ -94,12 +95,11 @@ def _fill(release: Store, contents: Iterable[tuple[str, bytes]]) -> None:
 
 def _documents(artifacts: Artifacts, summary: dict[str, Any]) -> dict[str, bytes]:
     """Make the small files that change whenever anything of the release does."""
-    encoded = _read(artifacts, "decision", "certificate.json")
-    certificate = json.loads(encoded)
+    certificate = outside(json.loads(_read(artifacts, "decision", "certificate.json")))
     return {
         "README.md": data_card(artifacts, summary, certificate).encode(),
         "student/README.md": model_card(artifacts, summary, certificate).encode(),
-        "certificate.json": encoded,
+        "certificate.json": f"{json.dumps(certificate, indent=1, ensure_ascii=False)}\n".encode(),
     }
 
 

@@ -8,6 +8,7 @@ from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard,
 from raydistill import __version__
 from raydistill.report.evidence import Artifacts
 from raydistill.report.html import environment
+from raydistill.report.outside import count_outside, summary_outside
 from raydistill.report.words import BANNERS, LIMITS, is_one_treatment, title
 
 TAGS = ["privacy-distillation", "synthetic", "medical"]
@@ -25,7 +26,7 @@ def model_card(artifacts: Artifacts, summary: Mapping[str, Any], certificate: Ce
         summary: its summary.
         certificate: what was decided, and what the student has touched.
     """
-    name = f"{artifacts.config.name} student"
+    name, summary = f"{artifacts.config.name} student", summary_outside(artifacts, summary)
     front = ModelCardData(
         license=artifacts.config.release.licence,
         library_name="diffusers",
@@ -41,7 +42,7 @@ def model_card(artifacts: Artifacts, summary: Mapping[str, Any], certificate: Ce
 
 def data_card(artifacts: Artifacts, summary: Mapping[str, Any], certificate: Certificate) -> str:
     """Return the synthetic data set's card, which is also the bundle's README; arguments as for `model_card`."""
-    name = f"{artifacts.config.name} synthetic images"
+    name, summary = f"{artifacts.config.name} synthetic images", summary_outside(artifacts, summary)
     front = DatasetCardData(
         license=artifacts.config.release.licence,
         language="en",
@@ -72,7 +73,10 @@ def _render(
         metrics=[(title(key).name, result) for key, result in metrics["student"].items()],
         selftest=[(title(key).name, result) for key, result in overall.items()],
         real=metrics["real"].get("utility_auroc"),
-        counts={node: manifest.counts for node, manifest in manifests.items()},
+        counts={
+            node: {name: count_outside(count) for name, count in manifest.counts.items()}
+            for node, manifest in manifests.items()
+        },
         limits=LIMITS,
     )  # fmt: skip
 

@@ -1,6 +1,7 @@
-"""The rule for small groups: what counts 1 to 10 images or patients isn't shown outside the house, its size least.
+"""The rule for small groups: a group of 1 to 10 images or patients is neither counted nor measured outside the house.
 
-It hides groups, not hits: a share of at least 11 is shown however few it counts, for it is the evidence.
+It hides groups, not hits: how many of 40 strangers are taken for a patient is the evidence, and shown. What follows
+from the difference of two numbers that are shown isn't hidden.
 """
 
 import re
@@ -33,8 +34,8 @@ def outside(value: Any) -> Any:
     """Return a JSON value whose texts count no small group.
 
     Example:
-        >>> outside(["8 evaluation patients are too few.", {"note": "8 patients; set at 1 / 9"}])
-        ['fewer than 11 evaluation patients are too few.', {'note': 'not shown: it counts fewer than 11 images or patients'}]
+        >>> outside(["8 new patients are too few.", {"unit": "3 to 8 patients", "share": 0.5}])
+        ['fewer than 11 new patients are too few.', {'unit': '3 to fewer than 11 patients', 'share': 0.5}]
     """
     if isinstance(value, str):
         return SMALL_COUNT.sub(FEW, value)

@@ -235,7 +235,7 @@ def evaluations(b, t_match, s_match):
             metrics["max_similarity"] = max_similarity(score, control["score"].to_numpy())
             near = rates(*near_copy_arguments(samples, control), NEAR)
             metrics |= {"near_copy_rate": near["reidentification_rate"], "near_copy_excess": near["excess_risk"]}
-            metrics["membership_auc"] = insufficient("8 patients; 30 are needed", n=8, unit="area")
+            metrics["membership_auc"] = insufficient("28 patients; 30 are needed", n=28, unit="area")
             flagged = score >= THRESHOLD
             audit = samples.select(["query_id", "score", "structure_score", "nearest_image_id", "nearest_patient_id"])
             audit = audit.append_column("flagged", pa.array(flagged))
@@ -254,7 +254,8 @@ def evaluations(b, t_match, s_match):
             )  # fmt: skip
         found = dict.fromkeys(FINDINGS, metrics["utility_auroc"])
         found["device"] = insufficient("one positive", n=40, unit="area")
-        tables["tables/by_finding.parquet"] = results_table(found)
+        sizes = pa.array([1 if name == "device" else 11 for name in found])
+        tables["tables/by_finding.parquet"] = results_table(found).append_column("group_size", sizes)
         tables["predictions/part-00000.parquet"] = pa.table({"image_id": b.real["evaluation"]["image_id"]})
         node = f"{group}_evaluation"
         b.artifact(node, tables, files | {"metrics.json": dump(metrics)}, {"images": 47, "evaluation_patients": 20})
@@ -262,7 +263,7 @@ def evaluations(b, t_match, s_match):
 
 REASONS = {
     "pass": "student.excess_risk is 0.021 (95 % interval 0 to 0.043) and keeps the budget of at most 0.05.",
-    "insufficient_evidence": "student.membership_auc has no value (insufficient: 8 patients; 30 are needed); its budget is at most 0.6.",
+    "insufficient_evidence": "student.membership_auc has no value (insufficient: 28 patients; 30 are needed); its budget is at most 0.6.",
     "fail": "selftest.sensitivity is 0.62 (95 % interval 0.55 to 0.69) and breaks the budget of at least 0.8.",
 }
 

@@ -82,7 +82,7 @@ def test_a_number_comes_with_interval_n_and_control_or_the_reason_why_there_is_n
     low, high = (show(edge, risk["unit"]) for edge in risk["interval"])
     cells = [show(risk["value"], risk["unit"]), f"{low} to {high}", str(risk["n"]), show(risk["control"], risk["unit"])]
     assert f"| Re-identification rate | {' | '.join(cells)} | {risk['unit']} |" in lines
-    assert "| Membership AUC | insufficient: 8 patients; 30 are needed | – | 8 | — | area |" in lines
+    assert "| Membership AUC | insufficient: 28 patients; 30 are needed | – | 28 | — | area |" in lines
     assert any(line.startswith("| Sensitivity to the teacher's own copies | ") for line in lines)
     assert not any(line.startswith("| Sensitivity: blur") for line in lines)
     assert all(f"- {limit}" in lines for limit in LIMITS)

@@ -82,8 +82,8 @@ def test_a_metric_without_a_value_says_why(tmp_path):
         "interval": None,
         "note": "insufficient: one copy",
     }
-    page = Page(render(runner, summary, public=True))
-    assert "insufficient8 patients; 30 are needed" in page.text("metrics")
+    page = Page(render(runner, summary, public=False))
+    assert "insufficient28 patients; 30 are needed" in page.text("metrics")
     assert "insufficientone copy" in page.text("filtering")
     assert "insufficient: one positive" in page.text("utility")
 

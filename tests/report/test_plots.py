@@ -6,13 +6,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from raydistill.metrics.result import MetricResult, results_table
 from raydistill.report.evidence import Evidence
 from raydistill.report.figures import Point, Series
-from raydistill.report.plots import bars, dots, frontier, path, ridges
-from raydistill.report.sections import memorisation, regime, search, subgroups
-from raydistill.report.tables import cohort
-from tests.report.builder import ROLES, build
+from raydistill.report.plots import _levelled, bars, dots, frontier, path, ridges
+from raydistill.report.sections import memorisation, regime, search
+from tests.report.builder import build
 
 NAN = float("nan")
 
@@ -117,20 +115,12 @@ def test_the_regime_is_said_from_intervals(teacher, words):
     assert words in regime(teacher, Point("c", 0.05, 0.01, 0.12))
 
 
-def test_groups_of_fewer_than_eleven_stay_inside(tmp_path):
-    runner, _ = build(tmp_path)
-    ten, eleven = (MetricResult(value=0.5, n=n, unit="share", estimator="exact") for n in (10, 11))
-    for group in ("teacher", "student"):
-        folder = runner.artifact(f"{group}_evaluation", "0123456789abcdef")
-        folder.write_table("tables/subgroups.parquet", results_table({"sex=female": ten, "sex=male": eleven}))
-    inside, outside = (subgroups(Evidence(runner), public=public).rows for public in (False, True))
-    assert [row[1] for row in inside] == ["sex: female", "sex: male"] * 2
-    assert [row[1] for row in outside] == ["sex: male"] * 2
-
-
-def test_small_roles_are_not_counted_outside(tmp_path):
-    runner, _ = build(tmp_path)
-    counts = dict(zip(ROLES, ((60, 30), (20, 10), (30, 15), (40, 20)), strict=True))
-    assert cohort(Evidence(runner), public=False) == [(role, *both) for role, both in counts.items()]
-    outside = counts | {"probe": (20, "below 11")}
-    assert cohort(Evidence(runner), public=True) == [(role, *both) for role, both in outside.items()]
+@pytest.mark.parametrize("counts", [[0, 3, 0, 2, 9, 0, 1, 0], [12, 1, 0, 30, 0], [0, 4, 0], [40]])
+def test_a_bar_of_few_scores_is_drawn_level_with_its_neighbours(counts):
+    level, counts = _levelled(np.array(counts), 11), np.array(counts)
+    assert math.isclose(level.sum(), counts.sum())
+    assert not level[: np.flatnonzero(counts)[0]].any()
+    assert not level[np.flatnonzero(counts)[-1] + 1 :].any()
+    runs = [level[level == height].sum() for height in set(level[level > 0])]
+    assert min(runs) >= min(11, counts.sum()) - 1e-9
+    assert _levelled(counts, 1).tolist() == counts.tolist()

@@ -1,0 +1,196 @@
+"""Groups of 1 to 10 images or patients stay inside: in no file of a release is their size, or what tells it."""
+
+import json
+import math
+import re
+from itertools import groupby
+
+import numpy as np
+import pytest
+
+from raydistill.core.config import Config
+from raydistill.metrics.identification import max_similarity, rates
+from raydistill.metrics.membership import membership_attack
+from raydistill.metrics.result import MetricResult, results_table
+from raydistill.metrics.utility import macro_auroc
+from raydistill.report.bundle import publish
+from raydistill.report.evidence import Evidence
+from raydistill.report.html import render
+from raydistill.report.outside import FEW, WITHHELD, outside, summary_outside
+from raydistill.report.sections import by_finding, scores, subgroups
+from raydistill.report.tables import cohort
+from tests.report import builder
+from tests.report.builder import ROLES, build, dump
+from tests.report.page import Page
+
+pytestmark = pytest.mark.usefixtures("without_plotly")
+KEY = "0123456789abcdef"
+ANYWAY = Config(name="phantom", release={"release_anyway": True})
+RESULT = MetricResult(value=0.5, n=40, unit="share", estimator="exact")
+
+
+def drawings(page):
+    return [json.loads(text) for text in page.scripts if text.startswith("{")]
+
+
+def write(runner, group, name, table):
+    runner.artifact(f"{group}_evaluation", KEY).write_table(name, table)
+
+
+def test_subgroups_of_fewer_than_eleven_stay_inside(tmp_path):
+    runner, _ = build(tmp_path)
+    ten, eleven = (RESULT.model_copy(update={"n": n}) for n in (10, 11))
+    for group in ("teacher", "student"):
+        write(runner, group, "tables/subgroups.parquet", results_table({"sex=female": ten, "sex=male": eleven}))
+    inside, public = (subgroups(Evidence(runner), public=public).rows for public in (False, True))
+    assert [row[1] for row in inside] == ["sex: female", "sex: male"] * 2
+    assert [row[1] for row in public] == ["sex: male"] * 2
+
+
+@pytest.mark.parametrize("sized", [True, False])
+def test_a_rare_finding_isn_t_named_outside(tmp_path, sized):
+    runner, summary = build(tmp_path)
+    found = results_table(dict.fromkeys(["situs inversus", "pacemaker", "nodule"], RESULT))
+    if sized:
+        found = found.append_column("group_size", [[0, 10, 11]])
+    for group in ("real", "teacher", "filtered", "student"):
+        write(runner, group, "tables/by_finding.parquet", found)
+    inside, public = (by_finding(Evidence(runner), public=public) for public in (False, True))
+    assert [row[1] for row in inside.rows] == ["situs inversus", "pacemaker", "nodule"] * 4
+    assert [row[1] for row in public.rows] == ["nodule"] * 4 if sized else public is None
+    html = render(runner, summary, public=True)
+    assert "situs" not in html
+    assert "pacemaker" not in html
+
+
+def test_the_note_of_a_metric_names_no_rare_finding():
+    rng = np.random.default_rng(0)
+    labels = np.stack([np.arange(60) < 3, np.arange(60) % 2 == 0], axis=1)
+    note = macro_auroc(labels, rng.normal(size=(60, 2)), np.arange(60)).note
+    assert not re.search("[:,]", note)
+
+
+def test_small_roles_are_not_counted_outside(tmp_path):
+    runner, _ = build(tmp_path)
+    counts = dict(zip(ROLES, ((60, 30), (20, 10), (30, 15), (40, 20)), strict=True))
+    assert cohort(Evidence(runner), public=False) == [(role, *both) for role, both in counts.items()]
+    public = counts | {"probe": (20, FEW)}
+    assert cohort(Evidence(runner), public=True) == [(role, *both) for role, both in public.items()]
+
+
+def test_the_nodes_counts_stay_inside(tmp_path):
+    runner, summary = build(tmp_path)
+    counts = {"rows": 157, "records": 149, "quarantined": 8, "probe": 7}
+    runner.manifests["ingest"] = runner.manifests["ingest"].model_copy(update={"counts": counts})
+    summary["nodes"]["ingest"]["rows"] = 157
+    inside, public = (Page(render(runner, summary, public=public)) for public in (False, True))
+    assert any("quarantined: 8, probe: 7" in attributes.get("title", "") for _, attributes in inside.elements)
+    assert "157" in inside.text("run")
+    titles = [attributes["title"] for tag, attributes in public.elements if "title" in attributes and tag != "img"]
+    assert titles == []
+    # With the sum of all rows the one role that isn't counted could be.
+    assert "157" not in public.text("run")
+
+
+@pytest.mark.parametrize(("probes", "shown"), [(10, False), (11, True)])
+def test_the_scores_of_few_images_are_not_drawn_outside(tmp_path, monkeypatch, probes, shown):
+    monkeypatch.setitem(builder.ROLES, "probe", probes)
+    runner, _ = build(tmp_path)
+    inside, public = (scores(Evidence(runner), "filter", public=public) for public in (False, True))
+    assert [row[0] for row in inside.rows if row[1] == probes] == ["probe"]
+    assert ("probe" in [row[0] for row in public.rows]) is shown
+    assert any("probe" in path for path in inside.sources)
+    assert any("probe" in path for path in public.sources) is shown
+
+
+def test_no_bar_of_a_public_distribution_is_of_few_images(tmp_path):
+    page = Page(render(*build(tmp_path), public=True))
+    bars = [trace for drawn in drawings(page) for trace in drawn["data"] if trace.get("fill")]
+    assert {trace["name"] for trace in bars} > {"probe", "calibration", "evaluation", "student samples"}
+    for trace in bars:
+        images = ROLES.get(trace["name"], 47)
+        levels = [sum(level) * images for height, level in groupby(trace["customdata"]) if height]
+        assert min(levels) > 10.9, trace["name"]
+        assert math.isclose(sum(levels), images, abs_tol=0.1)
+
+
+def few_results():
+    """What the metrics themselves say of so few, so that new words are seen here."""
+    rng = np.random.default_rng(1)
+    few, many, patients = rng.random(8), rng.random(40), np.arange(8) // 2
+    losses, hit = rng.random((8, 3)), rng.random((40, 1)) < 0.5
+    return [
+        *rates(many, np.arange(40) // 8, few, patients, 0.5).items(),
+        *rates(few, patients, few, patients, 2.0).items(),
+        ("max_similarity", max_similarity(many, few)),
+        *membership_attack(losses, losses[:6] + 0.1, patients, patients[:6], bootstrap=20).items(),
+        ("utility_auroc", macro_auroc(hit, rng.random((40, 1)), np.arange(40) // 5, bootstrap=20)),
+    ]
+
+
+@pytest.mark.parametrize(("name", "result"), few_results())
+def test_no_text_of_a_metric_counts_few(name, result):
+    said, told = f"{result.estimator} {result.note}", outside(dump({name: result})[name])
+    assert re.search(r"(?<![\d.])[2-8](?![\d.])", said) or name == "membership_control_auc"
+    assert not re.search(r"(?<![\d.])[2-8](?![\d.])", f"{told['estimator']} {told['note']}")
+
+
+def test_a_share_of_few_is_hidden_with_its_size(tmp_path, monkeypatch):
+    monkeypatch.setitem(builder.ROLES, "evaluation", 10)
+    runner, summary = build(tmp_path)
+    told = summary_outside(runner, summary)["metrics"]
+    for group in ("teacher", "filtered", "student"):
+        hidden = told[group]["control_rate"]
+        assert [hidden[name] for name in ("value", "interval", "control", "n")] == [None] * 4
+        assert hidden["note"] == WITHHELD
+        assert told[group]["reidentification_rate"]["value"] is not None
+    assert {result["control"] for results in told.values() for result in results.values()} == {None}
+    assert summary["metrics"]["student"]["control_rate"]["n"] == 10
+
+
+SMALL_ROLES = {"train": 60, "probe": 7, "calibration": 9, "evaluation": 6}
+FEW_COUNTED = r"(?<![\d.,])(?:[1-9]|10) (?:\w+ )?(?:calibration|evaluation|real|images|patients|records|clusters)"
+
+
+def small_release(tmp_path, monkeypatch):
+    for role, count in SMALL_ROLES.items():
+        monkeypatch.setitem(builder.ROLES, role, count)
+    reason = "3 evaluation patients are too few for any claim; 30 are needed."
+    monkeypatch.setitem(builder.REASONS, "insufficient_evidence", reason)
+    runner, summary = build(tmp_path / "run", ANYWAY, verdict="insufficient_evidence")
+    policy = runner.artifact("tune", KEY)
+    note = "5 calibration patients can't support an FPIR of 0.05; set at 0.167 instead"
+    policy.write_json("policy/policy.json", policy.read_json("policy/policy.json") | {"note": note})
+    runner.manifests["teacher"] = runner.manifests["teacher"].model_copy(update={"counts": {"images": 4}})
+    publish(runner, summary)
+    return summary, tmp_path / "run" / "release"
+
+
+def test_no_file_of_a_release_counts_few(tmp_path, monkeypatch):
+    summary, folder = small_release(tmp_path, monkeypatch)
+    texts = {name: (folder / name).read_text() for name in ("README.md", "student/README.md", "certificate.json")}
+    page = Page((folder / "report.html").read_text())
+    texts["report.html"] = " ".join(map(page.text, page.texts))
+    for name, text in texts.items():
+        assert f"{FEW} evaluation patients are too few for any claim; 30 are needed." in text, name
+        assert not re.findall(FEW_COUNTED, text.replace("if at least 5 patients", "if at least k")), name
+    assert "0.167" not in texts["report.html"]
+    assert all(f"trained on {FEW} real images" in " ".join(text.split()) for text in list(texts.values())[:2])
+    assert summary["reasons"][0].startswith("3 evaluation patients")
+
+
+def test_no_number_of_a_small_role_is_in_a_public_page(tmp_path, monkeypatch):
+    _, folder = small_release(tmp_path, monkeypatch)
+    page = Page((folder / "report.html").read_text())
+    told = {attributes["value"] for tag, attributes in page.elements if tag == "data"}
+    assert told.isdisjoint(set("345679"))
+    traces = [trace for drawn in drawings(page) for trace in drawn["data"]]
+    assert not {trace.get("name") for trace in traces} & {"probe", "calibration", "evaluation", "control"}
+    assert not re.search(r'n = \d"', json.dumps(traces))
+
+
+def test_the_certificate_of_large_groups_leaves_as_it_was_judged(tmp_path):
+    runner, summary = build(tmp_path)
+    publish(runner, summary)
+    judged = runner.artifact("decision", KEY).read_bytes("certificate.json")
+    assert (tmp_path / "release" / "certificate.json").read_bytes() == judged
