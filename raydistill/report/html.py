@@ -45,7 +45,7 @@ def render(runner: Artifacts, summary: Mapping[str, Any], *, public: bool) -> st
     if public:
         summary = summary_outside(runner, summary)
     evidence, metrics = Evidence(runner), summary["metrics"]
-    setting = tables.setting(evidence)
+    setting, nodes = tables.setting(evidence), tables.node_rows(evidence, summary)
     banner = BANNERS[summary["verdict"]]
     if evidence.is_skipped("student"):
         banner = replace(banner, sentence=NO_STUDENT)
@@ -69,7 +69,7 @@ def render(runner: Artifacts, summary: Mapping[str, Any], *, public: bool) -> st
         agreement=tables.agreement(evidence),
         sources=_sources(evidence),
         cohort=tables.cohort(evidence, public=public),
-        nodes=tables.node_rows(evidence, summary),
+        nodes=outside(nodes) if public else nodes,
         software=_software(runner),
         limits=LIMITS,
         plotly=Markup(get_plotlyjs().replace("</script", "<\\/script")),

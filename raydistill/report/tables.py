@@ -110,13 +110,15 @@ def worst(evidence: Evidence, group: str, key: bytes) -> list[dict[str, Any]]:
 
 
 def node_rows(evidence: Evidence, summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """List every node with state, key, seconds, rows and the views it read."""
+    """List every node with state, key, seconds, rows, the views it read and what it had to note."""
     rows = []
     for name, node in summary["nodes"].items():
         manifest = evidence.artifacts.manifests.get(name)
         inputs = sorted({f"{i.node}/{i.folder}".rstrip("/") for i in manifest.inputs.values()}) if manifest else []
-        counts, skipped = (manifest.counts, manifest.skipped) if manifest else ({}, None)
-        rows.append({"node": name, **node, "counts": counts, "inputs": inputs, "skipped": skipped})
+        counts, notes = (manifest.counts, list(manifest.facts.get("notes", ()))) if manifest else ({}, [])
+        if manifest and manifest.skipped:
+            notes.append(f"skipped: {manifest.skipped}")
+        rows.append({"node": name, **node, "counts": counts, "inputs": inputs, "notes": notes})
     return rows
 
 

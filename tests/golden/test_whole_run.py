@@ -50,7 +50,7 @@ def test_summary_keeps_its_contract(golden):
 
 def test_the_submitted_job_joined_its_cluster_and_said_the_verdict(golden):
     said = golden["said"].stdout
-    assert "Ray at 127.0.0.1:" in said
+    assert "Ray at " in said
     assert f"verdict: {golden['summary']['verdict']}" in said
     assert golden["summary"]["nodes"]["ingest"]["state"] == "cached"
     assert golden["summary"]["nodes"]["student"]["state"] == "done"

@@ -4,7 +4,7 @@ import pytest
 
 from raydistill.core.config import Config
 from raydistill.report.html import render
-from tests.report.builder import NODES, build
+from tests.report.builder import NODES, NOTES, build
 from tests.report.page import Page
 from tests.report.runs import NOTHING_KEPT, SKIPPED, unfinished, without_student
 
@@ -93,3 +93,9 @@ def test_nothing_or_everything_flagged_renders(tmp_path, scores, flagged):
     assert ("None." in public.text("pictures")) is bool(flagged)
     assert ("Patients most often matched by student samples" in internal.text("pictures")) is bool(flagged)
     assert internal.text("pictures").count("auditor: flagged") == (32 if flagged else 0)
+
+
+def test_what_a_node_noted_stands_beside_it(whole):
+    inside, outside = (render(*unfinished(whole, 19), public=public) for public in (False, True))
+    assert NOTES[0] in inside
+    assert "fewer than 11 images of 9 are longer" in outside
