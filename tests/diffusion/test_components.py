@@ -51,7 +51,7 @@ def test_special_tokens_agree_with_the_text_encoder(parts):
     text = parts.text_encoder.config
     ids = components.tokenize(parts.tokenizer, ["chest x-ray", ""])
     assert ids.dtype == np.int64
-    assert ids.shape == (2, 32)
+    assert ids.shape == (2, parts.tokenizer.model_max_length)
     assert text.vocab_size == len(parts.tokenizer) == ids.max() + 1
     assert (text.bos_token_id, text.eos_token_id) == (parts.tokenizer.bos_token_id, parts.tokenizer.eos_token_id)
     assert ids[0, 0] == text.bos_token_id

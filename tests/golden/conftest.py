@@ -74,7 +74,13 @@ def submit(address, run_uri):
     """Run the job as the README says, with the project's folder as working directory."""
     line = [RAY, "job", "submit", f"--address={address}", "--working-dir=.", "--", "python", *command(run_uri)[1:]]
     line[line.index(str(MICRO))] = str(MICRO.relative_to(ROOT))
-    return finished(line, **ENVIRONMENT, RAY_AUTH_MODE="disabled", RAY_ADDRESS="")
+    deadline = time.monotonic() + 120
+    while True:
+        done = finished(line, **ENVIRONMENT, RAY_AUTH_MODE="disabled", RAY_ADDRESS="")
+        # A cluster lists jobs before it has an agent that takes one.
+        if "No available agent" not in done.stderr or time.monotonic() > deadline:
+            return done
+        time.sleep(1)
 
 
 def run_and_kill(run_uri, node):
