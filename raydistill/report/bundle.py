@@ -19,7 +19,7 @@ from raydistill.report.cards import data_card, model_card
 from raydistill.report.dataset import released_samples
 from raydistill.report.evidence import Artifacts, may_leave
 from raydistill.report.html import render
-from raydistill.report.outside import outside
+from raydistill.report.outside import certificate_outside
 
 FOLDER, SUMS = "release", "SHA256SUMS"
 
@@ -95,7 +95,7 @@ def _fill(release: Store, contents: Iterable[tuple[str, bytes]]) -> None:
 
 def _documents(artifacts: Artifacts, summary: dict[str, Any]) -> dict[str, bytes]:
     """Make the small files that change whenever anything of the release does."""
-    certificate = outside(json.loads(_read(artifacts, "decision", "certificate.json")))
+    certificate = certificate_outside(artifacts, json.loads(_read(artifacts, "decision", "certificate.json")))
     return {
         "README.md": data_card(artifacts, summary, certificate).encode(),
         "student/README.md": model_card(artifacts, summary, certificate).encode(),

@@ -12,7 +12,7 @@ from raydistill import __version__
 from raydistill.report import pictures, sections, tables
 from raydistill.report.evidence import MATCH_NODES, METRIC_NODES, Artifacts, Evidence, may_leave
 from raydistill.report.figures import Figure
-from raydistill.report.outside import outside, summary_outside
+from raydistill.report.outside import policy_outside, summary_outside
 from raydistill.report.patients import patient_key
 from raydistill.report.words import ANYWAY, BANNERS, LIMITS, NO_STUDENT, plain
 
@@ -45,7 +45,7 @@ def render(runner: Artifacts, summary: Mapping[str, Any], *, public: bool) -> st
     if public:
         summary = summary_outside(runner, summary)
     evidence, metrics = Evidence(runner), summary["metrics"]
-    setting, nodes = tables.setting(evidence), tables.node_rows(evidence, summary)
+    setting = tables.setting(evidence)
     banner = BANNERS[summary["verdict"]]
     if evidence.is_skipped("student"):
         banner = replace(banner, sentence=NO_STUDENT)
@@ -65,11 +65,11 @@ def render(runner: Artifacts, summary: Mapping[str, Any], *, public: bool) -> st
         metric_tables=tables.metric_tables(evidence, metrics),
         groups=tables.GROUPS,
         filter_rows=tables.filter_rows(evidence, metrics),
-        setting=outside(setting) if public else setting,
+        setting=policy_outside(runner, setting) if public else setting,
         agreement=tables.agreement(evidence),
         sources=_sources(evidence),
         cohort=tables.cohort(evidence, public=public),
-        nodes=outside(nodes) if public else nodes,
+        nodes=tables.node_rows(evidence, summary, public=public),
         software=_software(runner),
         limits=LIMITS,
         plotly=Markup(get_plotlyjs().replace("</script", "<\\/script")),

@@ -1,10 +1,9 @@
-"""The rule for small groups: a group of 1 to 10 images or patients is neither counted nor measured outside the house.
+"""The rule for small groups: what is of 1 to 10 real images or patients isn't shown outside the house.
 
-It hides groups, not hits: how many of 40 strangers are taken for a patient is the evidence, and shown. What follows
-from the difference of two numbers that are shown isn't hidden.
+It is decided by the sizes of the roles and groups, which are known, and never by the words of a text: while a role is
+small, what was measured on it is withheld, and so is every sentence that might count it.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,9 +14,9 @@ SMALLEST_PUBLIC_GROUP = 11
 Source: the cell size suppression policy of the US Centers for Medicare and Medicaid Services."""
 
 FEW = f"fewer than {SMALLEST_PUBLIC_GROUP}"
-WITHHELD = f"not shown: it counts {FEW} images or patients"
-COUNTED = "images?|patients?|records?|clusters?|members?|non-members?|others?"
-SMALL_COUNT = re.compile(rf"(?<![\w.,])(?:[1-9]|10)(?= (?:and \d+ )?(?:[a-z-]+ ){{0,2}}(?:{COUNTED})\b)")
+WITHHELD = f"not shown: a group of {FEW} images or patients stands behind it"
+ON_PROBES = ("tpir", "auditor_tpir")
+"""Metrics of withheld images of train patients; all others are of train, calibration or evaluation patients."""
 
 
 def is_small(count: int | None) -> bool:
@@ -30,43 +29,45 @@ def count_outside(count: int | None) -> int | str | None:
     return FEW if is_small(count) else count
 
 
-def outside(value: Any) -> Any:
-    """Return a JSON value whose texts count no small group.
-
-    Example:
-        >>> outside(["8 new patients are too few.", {"unit": "3 to 8 patients", "share": 0.5}])
-        ['fewer than 11 new patients are too few.', {'unit': '3 to fewer than 11 patients', 'share': 0.5}]
-    """
-    if isinstance(value, str):
-        return SMALL_COUNT.sub(FEW, value)
-    if isinstance(value, list):
-        return [outside(part) for part in value]
-    if not isinstance(value, Mapping):
-        return value
-    told = {name: outside(part) for name, part in value.items()}
-    # A note may also hold what follows from its count.
-    return told | ({"note": WITHHELD} if told.get("note") != value.get("note") else {})
+def small_roles(artifacts: Artifacts) -> set[str]:
+    """Return the roles that have too few images or too few patients to be told of."""
+    ingest = artifacts.manifests.get("ingest")
+    counted = [ingest.facts.get(unit, {}) for unit in ("images", "patients")] if ingest else []
+    return {role for counts in counted for role, count in counts.items() if is_small(count)}
 
 
 def summary_outside(artifacts: Artifacts, summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a summary whose metrics and texts tell nothing of small groups.
+    """Return a summary that tells nothing of small roles.
 
     Args:
-        artifacts: the run; the sizes of its roles say whether a control is a share of a small group.
+        artifacts: the run.
         summary: the content of summary.json.
     """
-    ingest = artifacts.manifests.get("ingest")
-    images = ingest.facts.get("images", {}) if ingest else {}
-    no_control = any(is_small(images.get(role)) for role in ("calibration", "evaluation"))
+    small = small_roles(artifacts)
     metrics = {
-        group: {name: _result(result, no_control) for name, result in results.items()}
+        group: {name: _hidden(result) if small & _read_by(name) else result for name, result in results.items()}
         for group, results in summary["metrics"].items()
     }
-    return {**outside(summary), "metrics": metrics}
+    return {**summary, "metrics": metrics, "reasons": [WITHHELD] if small else summary["reasons"]}
 
 
-def _result(result: Mapping[str, Any], no_control: bool) -> dict[str, Any]:
-    """Hide the result of a small group: its share would tell its size."""
-    told = {**outside(result), **({"control": None} if no_control else {})}
-    hidden = {"value": None, "interval": None, "control": None, "n": None, "note": WITHHELD}
-    return told | hidden if is_small(result["n"]) else told
+def certificate_outside(artifacts: Artifacts, certificate: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a certificate without the sentences that might count a small role; the same where there is none."""
+    if not small_roles(artifacts):
+        return dict(certificate)
+    return {**certificate, "reasons": [WITHHELD], "filter": policy_outside(artifacts, certificate.get("filter") or {})}
+
+
+def policy_outside(artifacts: Artifacts, policy: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the filter's policy without its note while a role is small."""
+    return {**policy, "note": ""} if policy and small_roles(artifacts) else dict(policy)
+
+
+def _read_by(metric: str) -> set[str]:
+    return {"probe"} if metric in ON_PROBES else {"train", "calibration", "evaluation"}
+
+
+def _hidden(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Hide a result: its share would tell its size, and its estimator and note name it."""
+    nothing = {"value": None, "interval": None, "control": None, "n": None}
+    return {**result, **nothing, "estimator": "", "note": WITHHELD}

@@ -5,7 +5,7 @@ from typing import Any
 
 from raydistill.report.evidence import METRIC_NODES, Evidence
 from raydistill.report.figures import Figure, Point, Series
-from raydistill.report.outside import SMALLEST_PUBLIC_GROUP
+from raydistill.report.outside import SMALLEST_PUBLIC_GROUP, small_roles
 from raydistill.report.plots import TRIAL, bars, dots, frontier, path, ridges
 from raydistill.report.words import plain, treatment
 
@@ -45,12 +45,9 @@ def scores(evidence: Evidence, eye: str, column: str = "score", *, public: bool)
         "teacher samples": ("teacher_matches", f"{eye}/samples"),
         "student samples": ("student_matches", f"{eye}/samples"),
     }
-    tables = {label: evidence.table(*place, [column]) for label, place in places.items()}
-    values = {
-        label: table[column].to_numpy()
-        for label, table in tables.items()
-        if table is not None and table.num_rows >= least
-    }
+    hidden = small_roles(evidence.artifacts) if public else set()
+    tables = {label: evidence.table(*place, [column]) for label, place in places.items() if label not in hidden}
+    values = {label: table[column].to_numpy() for label, table in tables.items() if table is not None and len(table)}
     if not values:
         return None
     name, heading, caption = SCORE_WORDS[eye, column]
@@ -133,7 +130,7 @@ def search(evidence: Evidence) -> Figure | None:
 def by_finding(evidence: Evidence, *, public: bool) -> Figure | None:
     """Utility of real, teacher, filtered and student images, finding by finding."""
     name, groups = "tables/by_finding.parquet", ("real", *SYNTHETIC)
-    series = _known([Series(group, _rows(evidence, group, name, plain, "group_size", public)) for group in groups])
+    series = _known([Series(group, _rows(evidence, group, name, plain, public)) for group in groups])
     if not series:
         return None
     return dots(
@@ -146,7 +143,7 @@ def by_finding(evidence: Evidence, *, public: bool) -> Figure | None:
 def subgroups(evidence: Evidence, *, public: bool) -> Figure | None:
     """Re-identification rate by what was asked of the model."""
     name = "tables/subgroups.parquet"
-    series = _known([Series(group, _rows(evidence, group, name, _subgroup, "n", public)) for group in MODELS])
+    series = _known([Series(group, _rows(evidence, group, name, _subgroup, public)) for group in MODELS])
     if not series:
         return None
     return dots(
@@ -222,13 +219,11 @@ def _known(series: Sequence[Series]) -> list[Series]:
     return some if any(point.value is not None for one in some for point in one.points) else []
 
 
-def _rows(
-    evidence: Evidence, group: str, name: str, words: Callable[[str], str], size: str, public: bool
-) -> list[Point]:
-    """Read a table of results; outside the house only the groups whose column `size` is large enough, or known."""
+def _rows(evidence: Evidence, group: str, name: str, words: Callable[[str], str], public: bool) -> list[Point]:
+    """Read a table of results; outside the house only the groups that are large enough."""
     table = evidence.table(METRIC_NODES[group], name, ["name", "value", "low", "high", "n", "note", "group_size"])
     rows = table.to_pylist() if table is not None else []
-    rows = [r for r in rows if not public or (r.get(size) or 0) >= SMALLEST_PUBLIC_GROUP]
+    rows = [r for r in rows if not public or r.get("group_size", r["n"]) >= SMALLEST_PUBLIC_GROUP]
     return [Point(words(r["name"]), r["value"], r["low"], r["high"], r["n"], _why_none(r)) for r in rows]
 
 

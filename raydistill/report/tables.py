@@ -109,13 +109,14 @@ def worst(evidence: Evidence, group: str, key: bytes) -> list[dict[str, Any]]:
     return list(worst_patients(table["nearest_patient_id"].to_numpy(), table["flagged"].to_numpy(), key).to_pylist())
 
 
-def node_rows(evidence: Evidence, summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """List every node with state, key, seconds, rows, the views it read and what it had to note."""
+def node_rows(evidence: Evidence, summary: Mapping[str, Any], *, public: bool) -> list[dict[str, Any]]:
+    """List every node with state, key, seconds, rows and the views it read; what it had to note stays inside."""
     rows = []
     for name, node in summary["nodes"].items():
         manifest = evidence.artifacts.manifests.get(name)
         inputs = sorted({f"{i.node}/{i.folder}".rstrip("/") for i in manifest.inputs.values()}) if manifest else []
-        counts, notes = (manifest.counts, list(manifest.facts.get("notes", ()))) if manifest else ({}, [])
+        counts = manifest.counts if manifest else {}
+        notes = list(manifest.facts.get("notes", ())) if manifest and not public else []
         if manifest and manifest.skipped:
             notes.append(f"skipped: {manifest.skipped}")
         rows.append({"node": name, **node, "counts": counts, "inputs": inputs, "notes": notes})

@@ -21,7 +21,7 @@ SECRET = "PATIENT-ZQX"
 FINDINGS = ("cardiomegaly", "effusion", "nodule", "pneumothorax")
 THRESHOLD, NEAR = 0.82, 0.9
 TREATMENTS = ("blur", "contrast", "crop", "jpeg", "shift", "noise_0.2", "noise_0.35", "noise_0.5")
-ROLES = {"train": 60, "probe": 20, "calibration": 30, "evaluation": 40}
+ROLES = {"train": 60, "probe": 22, "calibration": 30, "evaluation": 40}
 NODES = (
     "ingest", "reid_filter", "reid_judge", "reid_auditor", "teacher", "teacher_samples", "teacher_matches", "selftest",
     "tune", "verdicts", "student", "student_samples", "student_matches", "student_verdicts", "real_evaluation",

@@ -9,18 +9,16 @@ import numpy as np
 import pytest
 
 from raydistill.core.config import Config
-from raydistill.metrics.identification import max_similarity, rates
-from raydistill.metrics.membership import membership_attack
 from raydistill.metrics.result import MetricResult, results_table
 from raydistill.metrics.utility import macro_auroc
 from raydistill.report.bundle import publish
 from raydistill.report.evidence import Evidence
 from raydistill.report.html import render
-from raydistill.report.outside import FEW, WITHHELD, outside, summary_outside
+from raydistill.report.outside import FEW, WITHHELD, summary_outside
 from raydistill.report.sections import by_finding, scores, subgroups
 from raydistill.report.tables import cohort
 from tests.report import builder
-from tests.report.builder import ROLES, build, dump
+from tests.report.builder import ROLES, build
 from tests.report.page import Page
 
 pytestmark = pytest.mark.usefixtures("without_plotly")
@@ -47,17 +45,15 @@ def test_subgroups_of_fewer_than_eleven_stay_inside(tmp_path):
     assert [row[1] for row in public] == ["sex: male"] * 2
 
 
-@pytest.mark.parametrize("sized", [True, False])
-def test_a_rare_finding_isn_t_named_outside(tmp_path, sized):
+def test_a_rare_finding_isn_t_named_outside(tmp_path):
     runner, summary = build(tmp_path)
     found = results_table(dict.fromkeys(["situs inversus", "pacemaker", "nodule"], RESULT))
-    if sized:
-        found = found.append_column("group_size", [[0, 10, 11]])
+    found = found.append_column("group_size", [[0, 10, 11]])
     for group in ("real", "teacher", "filtered", "student"):
         write(runner, group, "tables/by_finding.parquet", found)
     inside, public = (by_finding(Evidence(runner), public=public) for public in (False, True))
     assert [row[1] for row in inside.rows] == ["situs inversus", "pacemaker", "nodule"] * 4
-    assert [row[1] for row in public.rows] == ["nodule"] * 4 if sized else public is None
+    assert [row[1] for row in public.rows] == ["nodule"] * 4
     html = render(runner, summary, public=True)
     assert "situs" not in html
     assert "pacemaker" not in html
@@ -71,10 +67,10 @@ def test_the_note_of_a_metric_names_no_rare_finding():
 
 
 def test_small_roles_are_not_counted_outside(tmp_path):
-    runner, _ = build(tmp_path)
-    counts = dict(zip(ROLES, ((60, 30), (20, 10), (30, 15), (40, 20)), strict=True))
+    runner, _ = sized(*build(tmp_path), probe=10)
+    counts = dict(zip(ROLES, ((60, 30), (22, 10), (30, 15), (40, 20)), strict=True))
     assert cohort(Evidence(runner), public=False) == [(role, *both) for role, both in counts.items()]
-    public = counts | {"probe": (20, FEW)}
+    public = counts | {"probe": (22, FEW)}
     assert cohort(Evidence(runner), public=True) == [(role, *both) for role, both in public.items()]
 
 
@@ -92,15 +88,23 @@ def test_the_nodes_counts_stay_inside(tmp_path):
     assert "157" not in public.text("run")
 
 
-@pytest.mark.parametrize(("probes", "shown"), [(10, False), (11, True)])
-def test_the_scores_of_few_images_are_not_drawn_outside(tmp_path, monkeypatch, probes, shown):
-    monkeypatch.setitem(builder.ROLES, "probe", probes)
-    runner, _ = build(tmp_path)
+@pytest.mark.parametrize(("images", "patients", "shown"), [(10, 10, False), (22, 10, False), (22, 11, True)])
+def test_the_scores_of_few_images_or_patients_are_not_drawn_outside(tmp_path, monkeypatch, images, patients, shown):
+    monkeypatch.setitem(builder.ROLES, "probe", images)
+    runner, _ = sized(*build(tmp_path), probe=patients)
     inside, public = (scores(Evidence(runner), "filter", public=public) for public in (False, True))
-    assert [row[0] for row in inside.rows if row[1] == probes] == ["probe"]
+    assert [row[0] for row in inside.rows if row[1] == images] == ["probe"]
     assert ("probe" in [row[0] for row in public.rows]) is shown
     assert any("probe" in path for path in inside.sources)
     assert any("probe" in path for path in public.sources) is shown
+
+
+def sized(runner, summary, **patients):
+    """Let the run's roles have other numbers of patients."""
+    facts = runner.manifests["ingest"].facts
+    facts = facts | {"patients": facts["patients"] | patients}
+    runner.manifests["ingest"] = runner.manifests["ingest"].model_copy(update={"facts": facts})
+    return runner, summary
 
 
 def test_no_bar_of_a_public_distribution_is_of_few_images(tmp_path):
@@ -114,38 +118,26 @@ def test_no_bar_of_a_public_distribution_is_of_few_images(tmp_path):
         assert math.isclose(sum(levels), images, abs_tol=0.1)
 
 
-def few_results():
-    """What the metrics themselves say of so few, so that new words are seen here."""
-    rng = np.random.default_rng(1)
-    few, many, patients = rng.random(8), rng.random(40), np.arange(8) // 2
-    losses, hit = rng.random((8, 3)), rng.random((40, 1)) < 0.5
-    return [
-        *rates(many, np.arange(40) // 8, few, patients, 0.5).items(),
-        *rates(few, patients, few, patients, 2.0).items(),
-        ("max_similarity", max_similarity(many, few)),
-        *membership_attack(losses, losses[:6] + 0.1, patients, patients[:6], bootstrap=20).items(),
-        ("utility_auroc", macro_auroc(hit, rng.random((40, 1)), np.arange(40) // 5, bootstrap=20)),
-    ]
+@pytest.mark.parametrize("role", ["train", "calibration", "evaluation"])
+def test_what_was_measured_on_a_small_role_is_hidden_with_its_size(tmp_path, role):
+    runner, summary = sized(*build(tmp_path), **{role: 10})
+    told = summary_outside(runner, summary)
+    hidden = [result for group in told["metrics"].values() for name, result in group.items() if "tpir" not in name]
+    assert {result["note"] for result in hidden} == {told["reasons"][0]} == {WITHHELD}
+    assert {result[name] for result in hidden for name in ("value", "interval", "control", "n")} == {None}
+    assert told["metrics"]["filter"]["tpir"] == summary["metrics"]["filter"]["tpir"]
 
 
-@pytest.mark.parametrize(("name", "result"), few_results())
-def test_no_text_of_a_metric_counts_few(name, result):
-    said, told = f"{result.estimator} {result.note}", outside(dump({name: result})[name])
-    assert re.search(r"(?<![\d.])[2-8](?![\d.])", said) or name == "membership_control_auc"
-    assert not re.search(r"(?<![\d.])[2-8](?![\d.])", f"{told['estimator']} {told['note']}")
-
-
-def test_a_share_of_few_is_hidden_with_its_size(tmp_path, monkeypatch):
-    monkeypatch.setitem(builder.ROLES, "evaluation", 10)
-    runner, summary = build(tmp_path)
+def test_few_probes_hide_what_was_measured_on_them(tmp_path):
+    runner, summary = sized(*build(tmp_path), probe=10)
     told = summary_outside(runner, summary)["metrics"]
-    for group in ("teacher", "filtered", "student"):
-        hidden = told[group]["control_rate"]
-        assert [hidden[name] for name in ("value", "interval", "control", "n")] == [None] * 4
-        assert hidden["note"] == WITHHELD
-        assert told[group]["reidentification_rate"]["value"] is not None
-    assert {result["control"] for results in told.values() for result in results.values()} == {None}
-    assert summary["metrics"]["student"]["control_rate"]["n"] == 10
+    assert told["filter"]["tpir"]["value"] is None
+    assert told["filter"]["fpir"] == summary["metrics"]["filter"]["fpir"]
+
+
+def test_of_large_roles_everything_is_told_as_it_is(tmp_path):
+    runner, summary = build(tmp_path)
+    assert summary_outside(runner, summary) == summary
 
 
 SMALL_ROLES = {"train": 60, "probe": 7, "calibration": 9, "evaluation": 6}
@@ -172,7 +164,7 @@ def test_no_file_of_a_release_counts_few(tmp_path, monkeypatch):
     page = Page((folder / "report.html").read_text())
     texts["report.html"] = " ".join(map(page.text, page.texts))
     for name, text in texts.items():
-        assert f"{FEW} evaluation patients are too few for any claim; 30 are needed." in text, name
+        assert WITHHELD in text, name
         assert not re.findall(FEW_COUNTED, text.replace("if at least 5 patients", "if at least k")), name
     assert "0.167" not in texts["report.html"]
     assert all(f"trained on {FEW} real images" in " ".join(text.split()) for text in list(texts.values())[:2])
