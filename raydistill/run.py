@@ -56,10 +56,10 @@ def _short(stages: Sequence[Any], has: Mapping[str, float]) -> list[str]:
 
 
 def _refuse_short(stages: Sequence[Any], has: Mapping[str, float]) -> None:
-    for said in _short(stages, has)[:1]:
+    if short := _short(stages, has):
         raise ConfigError(
-            f"{said}: lower its compute.num_workers, num_cpus or num_gpus, raise cluster.num_cpus, or join a cluster "
-            "through RAY_ADDRESS"
+            f"{short[0]}: lower its compute.num_workers, num_cpus or num_gpus, raise cluster.num_cpus, or join a "
+            "cluster through RAY_ADDRESS"
         )
 
 
@@ -126,6 +126,7 @@ def _connect(stack: ExitStack, runner: Any, display: Display) -> None:
     display.line(f"Ray at {cluster['address']}: {cluster['nodes']} nodes, {cluster['cpus']:g} CPUs")
     if cluster["is_local"]:
         _refuse_short(runner.stages, cluster)
+        return
     # A joined cluster may grow, so nothing is refused; but nobody should wait without knowing what for.
     for said in _short(runner.stages, cluster):
         display.line(f"{said}: it waits until the cluster has grown")

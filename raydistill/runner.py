@@ -206,16 +206,17 @@ def check_folder(run: Store) -> None:
     with readable(run.uri):
         if run.is_file():
             raise InputError(f"{run.uri} is a file: choose another --run-dir")
-        settings = run.read_bytes("config.yaml") if run.exists("config.yaml") else None
-        is_strange = settings is None and bool(run.files())
-    if settings is not None:
-        schema = parse(settings, f"{run.uri}/config.yaml").get("schema")
-        if schema != SCHEMA_VERSION:
-            raise InputError(
-                f"{run.uri} belongs to a run of schema {schema}, this is {SCHEMA_VERSION}: choose another --run-dir"
-            )
-    if is_strange:
-        raise InputError(f"{run.uri} isn't empty and isn't a run folder (no config.yaml): choose another --run-dir")
+        if not run.exists("config.yaml"):
+            if run.files():
+                raise InputError(
+                    f"{run.uri} isn't empty and isn't a run folder (no config.yaml): choose another --run-dir"
+                )
+            return
+        schema = parse(run.read_bytes("config.yaml"), f"{run.uri}/config.yaml").get("schema")
+    if schema != SCHEMA_VERSION:
+        raise InputError(
+            f"{run.uri} belongs to a run of schema {schema}, this is {SCHEMA_VERSION}: choose another --run-dir"
+        )
 
 
 def software() -> dict[str, str]:

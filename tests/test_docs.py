@@ -5,21 +5,26 @@ import sys
 import types
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 import yaml
 
+from raydistill.core.columns import JUDGED
 from raydistill.core.config import FilterConfig, Import
 from raydistill.core.errors import ConfigError
 from raydistill.core.imports import build
 from raydistill.core.loading import validate
 from raydistill.data.sources import open_source
-from raydistill.matching.policy import Policy, make_policy
-from raydistill.metrics.custom import build_metrics
+from raydistill.matching.policy import Policy, judged, make_policy
+from raydistill.matching.search import checked
+from raydistill.metrics.custom import build_metrics, measure
 from raydistill.reid.embedder import OwnEmbedder
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs/extending.md").read_text()
 DOCUMENTS = [path.relative_to(ROOT) for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"))]
+GREY = np.random.default_rng(0).integers(0, 256, (3, 4, 4), np.uint8)
 THRESHOLDS = Policy(identity_threshold=0.5, near_copy_threshold=0.5, target_fpir=0.1, near_copy_fpir=0.1)
 
 
@@ -36,9 +41,13 @@ def test_the_four_extensions_are_what_they_say_they_are():
     config = validate({key: value for block in blocks for key, value in block.items()})
     source = open_source(config.source)
     assert next(iter(source.rows())).patient_id == "p1"
-    assert build(config.eyes.auditor.embedder, OwnEmbedder, "embedder", device="cpu").weights == "/models/encoder"
-    assert make_policy(config.filter, THRESHOLDS).most == 3
-    assert set(build_metrics(config.evaluate.metrics)) == {"contrast"}
+    eye = build(config.eyes.auditor.embedder, OwnEmbedder, "embedder", device="cpu")
+    checked(eye.embed(GREY, 2), "embeddings")
+    matches = pa.table({name: ["a", "b", "c"] if "id" in name else [0.1, 0.47, 0.9] for name in JUDGED})
+    matches = matches.set_column(JUDGED.index("structure_score"), "structure_score", pa.array([0.0] * 3))
+    reasons = judged(make_policy(config.filter, THRESHOLDS), matches)["reason"].to_pylist()
+    assert reasons == ["kept", "margin", "identity"]
+    assert set(measure(build_metrics(config.evaluate.metrics), GREY, GREY, GREY)) == {"own.contrast"}
 
 
 def test_a_part_where_another_belongs_is_refused():

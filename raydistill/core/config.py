@@ -169,6 +169,9 @@ class Eyes(Section):
     def _distinct(self) -> "Eyes":
         if (self.auditor.embedder or self.auditor.backbone) == (self.filter.embedder or self.filter.backbone):
             raise ValueError("auditor and filter have the same backbone: a student would be graded by its own filter")
+        own = [eye.embedder.factory for eye in (self.filter, self.judge, self.auditor) if eye.embedder]
+        if len(set(own)) < len(own):
+            raise ValueError("two eyes are the same embedder: what one can't see the other can't find")
         if len({self.filter.seed, self.judge.seed, self.auditor.seed}) < 3:
             raise ValueError("filter, judge and auditor need three different seeds")
         return self

@@ -1,6 +1,8 @@
 """Building somebody's own part from its import string."""
 
 import importlib
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from raydistill.core.config import Import
@@ -30,10 +32,23 @@ def build(wanted: Import, kind: type[Part], where: str, **given: Any) -> Part:
         raise ConfigError(f"{where}.factory: can't import {wanted.factory}: {error}; is it on PYTHONPATH?") from error
     taken = {**wanted.options, **given}
     try:
-        part = factory(**taken)
+        _bind(factory, taken)
     except TypeError as error:
         raise ConfigError(f"{where}.options: {wanted.factory} doesn't take {', '.join(taken)}: {error}") from error
+    try:
+        part = factory(**taken)
+    except OSError as error:
+        raise ConfigError(f"{where}: {wanted.factory} can't be made: {error}") from error
     if not isinstance(part, kind):
         made = type(part).__name__
         raise ConfigError(f"{where}.factory: {wanted.factory} makes a {made}, which isn't a {kind.__name__}")
     return part
+
+
+def _bind(factory: Callable[..., Any], taken: Mapping[str, Any]) -> None:
+    """Raise TypeError where a call would, without calling: an error from inside the factory is another thing."""
+    try:
+        signature = inspect.signature(factory)
+    except ValueError:  # some builtins have none
+        return
+    signature.bind(**taken)

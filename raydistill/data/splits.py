@@ -119,9 +119,11 @@ def _evenly(walk: Sequence[str], count: int) -> set[str]:
 
 def _probe_patients(several: Mapping[str, int], share: float, seed: int) -> list[str]:
     """Choose who gives a probe, of patients with several images; someone keeps two, or nothing could be learned."""
+    if not share or list(several.values()) == [2]:
+        return []
     shuffled = sorted(several, key=lambda patient: (derive_seed(seed, "probe", patient), patient))
-    most = len(shuffled) - 1 or int(several[shuffled[0]] > 2)
-    return shuffled[: min(most, max(1, round(len(shuffled) * share)))] if share else []
+    most = max(1, len(shuffled) - 1)
+    return shuffled[: min(most, max(1, round(len(shuffled) * share)))]
 
 
 def _check_given(patient_ids: Sequence[str], roles: Sequence[str]) -> None:

@@ -8,11 +8,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
-from raydistill.core.columns import VERDICTS
+from raydistill.core.columns import JUDGED, VERDICTS
 from raydistill.core.config import FilterConfig
 from raydistill.core.errors import InputError
 from raydistill.core.imports import build
 from raydistill.matching.calibration import calibrate
+
+REASONS = ("kept", "identity", "near_copy", "identity+near_copy", "failed")
+"""Every reason of a `ThresholdPolicy`'s verdicts; only `kept` keeps."""
 
 
 class Policy(BaseModel):
@@ -42,15 +45,14 @@ class MatchPolicy(Protocol):
     """Decides which samples may be kept. An extension point; the factory is called with `thresholds`, a `Policy`.
 
     The same policy is asked about real queries and planted near-copies: what it would drop of those is the filter's
-    FPIR, TPIR, sensitivity and false flag rate.
+    FPIR, TPIR, sensitivity and false flag rate. So a row's verdict depends on that row alone.
     """
 
     def judge(self, matches: pa.Table) -> pa.Table:
-        """Give every row of `matches` (columns.JUDGED) one row of columns.VERDICTS, in the same order."""
+        """Give every row of `matches` (columns.JUDGED) one row of columns.VERDICTS, in the same order.
 
-
-REASONS = ("kept", "identity", "near_copy", "identity+near_copy", "failed")
-"""Every reason of a `ThresholdPolicy`'s verdicts; only `kept` keeps."""
+        `keep` is true where `reason` is `kept`, and nowhere else.
+        """
 
 
 class ThresholdPolicy:
@@ -129,15 +131,24 @@ def make_policy(config: FilterConfig, thresholds: Policy) -> MatchPolicy:
 
 
 def judged(policy: MatchPolicy, matches: pa.Table) -> pa.Table:
-    """Ask a policy and make sure that it answered: columns.VERDICTS, a row a row, and nothing kept that failed.
+    """Ask a policy and make sure that it answered.
+
+    Args:
+        policy: who judges.
+        matches: columns.JUDGED, among others; a null score is a sample that failed.
+
+    Returns:
+        columns.VERDICTS, a row a row, and nothing kept that failed.
 
     Raises:
-        InputError: when it didn't.
+        InputError: when the policy gave something else.
     """
-    verdicts = policy.judge(matches)
+    verdicts = policy.judge(matches.select(JUDGED))
     name = type(policy).__name__
     if not verdicts.schema.equals(VERDICTS) or verdicts["sample_id"] != matches["query_id"]:
         raise InputError(f"filter.policy: the verdicts of {name} aren't one row of columns.VERDICTS a sample, in order")
+    if not verdicts["keep"].equals(pc.equal(verdicts["reason"], "kept")):
+        raise InputError(f"filter.policy: {name} must keep the rows whose reason is `kept`, and no other")
     if pc.any(pc.and_(verdicts["keep"], pc.is_null(matches["score"]))).as_py():
         raise InputError(f"filter.policy: {name} keeps a sample that failed and has no image")
     return verdicts

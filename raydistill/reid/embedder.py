@@ -14,7 +14,7 @@ from raydistill.core.imports import build
 from raydistill.reid.model import ReidNetwork
 
 OWN = "embedder.json"
-"""In the place of weights where an eye is somebody's own: what to import."""
+"""In the place of weights where an eye is somebody's own: what to import, and its fingerprint."""
 
 
 @runtime_checkable
@@ -77,18 +77,18 @@ class ReidEmbedder:
         return rows
 
 
-def own_embedder(wanted: Import, device: str) -> OwnEmbedder:
-    """Build somebody's own embedder.
+def own_embedder(wanted: Import, device: str, where: str = "embedder") -> OwnEmbedder:
+    """Build somebody's own embedder; `where` is the configuration's key, for messages.
 
     Raises:
         ConfigError: when it can't be imported or isn't one.
     """
-    return build(wanted, OwnEmbedder, "embedder", device=device)
+    return build(wanted, OwnEmbedder, where, device=device)
 
 
 def load_embedder(folder: str | Path, device: str) -> Embedder:
     """Read an eye: a folder that `ReidNetwork.save` wrote, or one with `OWN`."""
     own = Path(folder) / OWN
     if own.exists():
-        return own_embedder(Import(**json.loads(own.read_text())), device)
+        return own_embedder(Import(**json.loads(own.read_text())["embedder"]), device)
     return ReidEmbedder.load(folder, device)

@@ -86,7 +86,9 @@ class Evaluate(Stage):
             "patients": real["patient_id"].to_numpy(),
             "judged_patients": None if synthetic else judged["patient_id"].to_numpy(),
         }
-        metrics |= _fidelity(images, real_images, train_images, **whose, seed=context.seed)
+        metrics |= _fidelity(
+            images, real_images, train_images, **whose, confidence=self.config.confidence, seed=context.seed
+        )
         metrics |= measure(build_metrics(self.config.metrics), images, real_images, train_images)
         progress(4, steps, "parts")
         dumped = {name: result.model_dump(mode="json") for name, result in metrics.items()}

@@ -15,6 +15,9 @@ from raydistill.matching.policy import MatchPolicy, Policy, judged, make_policy
 from raydistill.metrics.filtering import filter_metrics, selftest_metrics
 from raydistill.stages.base import Context, Outcome, Stage
 
+ANY_THRESHOLDS = Policy(identity_threshold=0.0, near_copy_threshold=0.0, target_fpir=0.05, near_copy_fpir=0.05)
+"""Stand in while nothing is calibrated yet, to see whether a policy can be made."""
+
 
 class FilterNodeConfig(Section):
     """What judges, and the confidence of the intervals that say how well."""
@@ -49,7 +52,7 @@ class Filter(Stage):
         metrics = {"filter": filter_metrics(verdicts, probe, calibration, **flags, confidence=confidence)}
         if "selftest" in context.inputs:
             planted = (context.inputs["selftest"] / "planted").read_table()
-            of_planted = judged(policy, planted.select(JUDGED))
+            of_planted = judged(policy, planted)
             context.out.write_table("planted/part-00000.parquet", of_planted)
             agreement = (context.inputs["selftest"] / "agreement").read_json("agreement.json")
             metrics["selftest"] = selftest_metrics(planted, _drops(of_planted), agreement, confidence)
@@ -59,16 +62,12 @@ class Filter(Stage):
         return Outcome(counts={"rows": verdicts.num_rows, "kept": kept}, facts={"policy": thresholds.model_dump()})
 
 
-ANY_THRESHOLDS = Policy(identity_threshold=0.0, near_copy_threshold=0.0, target_fpir=0.05, near_copy_fpir=0.05)
-"""Stand in while nothing is calibrated yet, to see whether a policy can be made."""
-
-
 def _drops(verdicts: pa.Table) -> NDArray[np.bool_]:
     return np.asarray(~verdicts["keep"].to_numpy(zero_copy_only=False))
 
 
 def _dropped(policy: MatchPolicy, matches: pa.Table) -> NDArray[np.bool_]:
-    return _drops(judged(policy, matches.select(JUDGED)))
+    return _drops(judged(policy, matches))
 
 
 def _with_failures(inputs: Mapping[str, Store]) -> pa.Table:

@@ -35,7 +35,7 @@ class IngestNodeConfig(Section):
 class Ingest(Stage):
     """No inputs. Output: one folder a role, `quarantine/`, `prompts/`, `findings/`, `cohort/cohort.json`."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     needs_ray: ClassVar[bool] = False
     config: IngestNodeConfig
 

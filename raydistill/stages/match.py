@@ -67,7 +67,8 @@ class Match(Stage):
             progress=context.progress,
         )
         rows = (context.out / eyes[-1] / "samples").read_table(columns=["query_id"]).num_rows
-        return Outcome(counts={"samples": rows, "gallery": context.manifests["gallery"].counts["train"]})
+        gallery = context.inputs["gallery"].read_table(columns=["image_id"]).num_rows
+        return Outcome(counts={"samples": rows, "gallery": gallery})
 
 
 class MatchShard:

@@ -12,7 +12,6 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from raydistill.core.columns import JUDGED
 from raydistill.core.config import FilterConfig, Section, TuneConfig
 from raydistill.core.errors import NothingToDo
 from raydistill.core.store import Store
@@ -132,7 +131,7 @@ def evaluate_setting(setting: dict[str, float], evidence: Evidence, config: Tune
     """
     limits, confidence = config.tune, config.confidence
     thresholds = policy_at(evidence.strangers, setting["target_fpir"], setting["near_copy_fpir"], confidence)
-    verdicts = judged(make_policy(config.filter, thresholds), evidence.matches.select(JUDGED))
+    verdicts = judged(make_policy(config.filter, thresholds), evidence.matches)
     keep = verdicts["keep"].to_numpy(zero_copy_only=False)
     kept_share = float(keep.mean())
     risk, risk_high = _risk(evidence, keep, config)

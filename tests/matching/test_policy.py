@@ -1,12 +1,10 @@
-from collections import Counter
-
 import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raydistill.core.columns import VERDICTS
+from raydistill.core.columns import JUDGED, VERDICTS
 from raydistill.core.config import FilterConfig, Import
 from raydistill.core.errors import ConfigError, InputError
 from raydistill.matching.policy import REASONS, Policy, ThresholdPolicy, judged, make_policy, policy_at
@@ -17,13 +15,12 @@ thresholds = st.floats(-1, 1, width=32)
 
 
 def matches(pairs):
-    return pa.table(
-        {
-            "query_id": [f"s{i}" for i in range(len(pairs))],
-            "score": pa.array([a for a, _ in pairs], pa.float32()),
-            "structure_score": pa.array([b for _, b in pairs], pa.float32()),
-        }
-    )
+    columns = dict.fromkeys(JUDGED, ["x"] * len(pairs)) | {
+        "query_id": [f"s{i}" for i in range(len(pairs))],
+        "score": pa.array([a for a, _ in pairs], pa.float32()),
+        "structure_score": pa.array([b for _, b in pairs], pa.float32()),
+    }
+    return pa.table(columns)
 
 
 def judge(pairs, identity, near_copy):
@@ -79,28 +76,27 @@ def test_policy_at_flags_the_target_share_of_strangers():
 POLICY = Policy(identity_threshold=0.5, near_copy_threshold=0.8, target_fpir=0.05, near_copy_fpir=0.05)
 
 
-class Quota:
-    """Somebody's own policy: the thresholds, and at most `most` samples a nearest patient."""
+class Margin:
+    """Somebody's own policy: the thresholds, and a margin below that of identity."""
 
-    def __init__(self, thresholds, most=1):
-        self.inner, self.most = ThresholdPolicy(thresholds), most
+    def __init__(self, thresholds, margin):
+        self.inner, self.least = ThresholdPolicy(thresholds), thresholds.identity_threshold - margin
 
     def judge(self, matches):
-        verdicts, seen = self.inner.judge(matches).to_pylist(), Counter()
-        for row, patient in zip(verdicts, matches["nearest_patient_id"].to_pylist(), strict=True):
-            seen[patient] += row["keep"]
-            if row["keep"] and seen[patient] > self.most:
-                row |= {"keep": False, "reason": "quota"}
-        return pa.Table.from_pylist(verdicts, schema=VERDICTS)
+        rows = self.inner.judge(matches).to_pylist()
+        for row in rows:
+            if row["keep"] and row["score"] >= self.least:
+                row |= {"keep": False, "reason": "margin"}
+        return pa.Table.from_pylist(rows, schema=VERDICTS)
 
 
 class KeepsAll:
-    def __init__(self, thresholds, short=False):
-        self.short = short
+    def __init__(self, thresholds, short=False, reason="kept"):
+        self.short, self.reason = short, reason
 
     def judge(self, matches):
         n = matches.num_rows - self.short
-        columns = {"sample_id": matches["query_id"][:n], "keep": [True] * n, "reason": ["kept"] * n}
+        columns = {"sample_id": matches["query_id"][:n], "keep": [True] * n, "reason": [self.reason] * n}
         columns |= {name: matches[name][:n] for name in ("score", "structure_score")}
         return pa.table(columns, schema=VERDICTS)
 
@@ -110,15 +106,21 @@ def own(name, **options):
 
 
 def test_somebodys_own_policy_judges_with_the_thresholds_and_its_options():
-    table = matches([(0.1, 0.1)] * 3 + [(0.9, 0.1)]).append_column("nearest_patient_id", pa.array(list("aaba")))
-    assert judged(own("Quota", most=1), table)["reason"].to_pylist() == ["kept", "quota", "kept", "identity"]
+    table = matches([(0.1, 0.1), (0.45, 0.1), (0.9, 0.1), (None, None)])
+    assert judged(own("Margin", margin=0.1), table)["reason"].to_pylist() == ["kept", "margin", "identity", "failed"]
 
 
-def test_a_policy_that_loses_a_row_or_keeps_a_failed_sample_is_an_error():
-    with pytest.raises(InputError, match="one row"):
-        judged(own("KeepsAll", short=True), matches([(0.1, 0.1)] * 2))
-    with pytest.raises(InputError, match="failed"):
-        judged(own("KeepsAll"), matches([(0.1, 0.1), (None, None)]))
+@pytest.mark.parametrize(
+    ("options", "pairs", "message"),
+    [
+        ({"short": True}, [(0.1, 0.1)] * 2, "one row"),
+        ({"reason": "fine"}, [(0.1, 0.1)], "whose reason is `kept`"),
+        ({}, [(0.1, 0.1), (None, None)], "failed"),
+    ],
+)
+def test_an_answer_that_is_none_is_an_error(options, pairs, message):
+    with pytest.raises(InputError, match=message):
+        judged(own("KeepsAll", **options), matches(pairs))
 
 
 def test_what_is_no_policy_is_an_error_of_the_configuration():

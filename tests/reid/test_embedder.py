@@ -42,6 +42,16 @@ def test_somebodys_own_eye_is_taken_and_not_trained(tmp_path):
     assert eye.embed(np.ones((2, 4, 4), np.uint8), 8).shape == (2, 9)
 
 
+def test_what_others_read_changes_with_its_fingerprint(tmp_path, monkeypatch):
+    digests = []
+    for version in ("v1", "v2"):
+        monkeypatch.setattr(Flat, "fingerprint", lambda self, version=version: version)
+        out = Store.open(str(tmp_path / version))
+        stage().run(Context(inputs={}, out=out, work=out, seed=0))
+        digests.append(out.fingerprint())
+    assert digests[0] != digests[1]
+
+
 def test_its_key_is_made_of_what_to_import_and_of_its_fingerprint(monkeypatch):
     before = json.dumps(stage().key_config())
     assert before == json.dumps(stage().key_config())
@@ -50,17 +60,19 @@ def test_its_key_is_made_of_what_to_import_and_of_its_fingerprint(monkeypatch):
 
 
 def test_what_is_no_embedder_is_refused_before_anything_starts():
-    with pytest.raises(ConfigError, match="can't import"):
+    with pytest.raises(ConfigError, match=r"eyes\.filter\.embedder\.factory: can't import"):
         stage(Import(factory="no_such_module_9:Eye")).check(Config())
 
 
-def test_filter_and_auditor_may_not_be_the_same_import():
-    with pytest.raises(ConfigError, match="graded by its own filter"):
-        validate({"eyes": {eye: {"embedder": OWN.model_dump()} for eye in ("filter", "auditor")}})
+@pytest.mark.parametrize("eyes", [("filter", "auditor"), ("filter", "judge"), ("judge", "auditor")])
+def test_no_two_eyes_may_be_the_same_embedder(eyes):
+    same = [{"embedder": {"factory": OWN.factory, "options": {"side": side}}} for side in (2, 3)]
+    with pytest.raises(ConfigError, match=r"same embedder|graded by its own filter"):
+        validate({"eyes": dict(zip(eyes, same, strict=True))})
     validate({"eyes": {"auditor": {"embedder": OWN.model_dump()}}})
 
 
-def test_the_number_of_workers_decides_an_eye_and_is_in_its_key():
+def test_a_workers_share_of_a_batch_decides_an_eye_and_is_in_its_key():
     one, two = (
         TrainReid("reid_filter", ReidConfig(compute=Compute(num_workers=number)), {}, 0).key_config()
         for number in (1, 2)

@@ -11,7 +11,7 @@ from raydistill.stages.base import Context
 from raydistill.stages.filter import Filter, FilterNodeConfig
 from raydistill.stages.selftest import PLANTED
 
-OWN = FilterConfig(policy=Import(factory="tests.matching.test_policy:Quota", options={"most": 1}))
+OWN = FilterConfig(policy=Import(factory="tests.matching.test_policy:Margin", options={"margin": 0.35}))
 
 
 def rows(schema, count, **columns):
@@ -64,9 +64,9 @@ def test_the_thresholds_judge_by_default(context):
 
 def test_somebodys_own_policy_judges_everything_in_their_place(context):
     reasons, metrics = run(context, OWN)
-    assert reasons == ["kept", "quota", "identity", "failed"]
-    assert metrics["filter"]["dropped.quota"]["value"] == 1
-    assert metrics["filter"]["fpir"]["value"] == pytest.approx(1 / 3)
+    assert reasons == ["kept", "margin", "identity", "failed"]
+    assert metrics["filter"]["dropped.margin"]["value"] == 1
+    assert metrics["filter"]["fpir"]["value"] == pytest.approx(2 / 3)
     assert context.out.read_table("planted")["keep"].to_pylist() == [False, True]
 
 

@@ -76,7 +76,7 @@ def test_a_shard_is_matched_with_somebodys_own_embedder(tmp_path):
     for role, images in pictures.items():
         store.write_table(f"{role}/part-0.parquet", records(role, images))
     own = Import(factory="tests.reid.test_embedder:Flat", options={"side": 16})
-    store.write_json(f"eye/{OWN}", own.model_dump())
+    store.write_json(f"eye/{OWN}", {"embedder": own.model_dump()})
     config = MatchConfig(top_k=2, compute=Compute(num_workers=1))
     inputs = {"gallery": store / "train", "eye_filter": store / "eye"}
     shard = MatchShard(inputs, ["filter"], {"probe": store / "probe"}, store / "out", config, seed=0)
