@@ -30,8 +30,8 @@ RunArgument = Annotated[str, typer.Argument(help="A run folder: path or URI.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
 
-def readable(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn the errors raydistill raises on purpose into one line and their exit code."""
+def in_one_line(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn the errors raydistill raises on purpose, and those of disks and networks, into one line and an exit code."""
 
     @wraps(command)
     def guarded(*arguments: Any, **options: Any) -> Any:
@@ -40,6 +40,10 @@ def readable(command: Callable[..., Any]) -> Callable[..., Any]:
         except RaydistillError as error:
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(error.exit_code) from None
+        except OSError as error:
+            said = " ".join(str(error).split())
+            typer.echo(f"error: {said}; the same command continues once that is mended", err=True)
+            raise typer.Exit(RaydistillError.exit_code) from None
         except KeyboardInterrupt:
             typer.echo("interrupted; the same command continues", err=True)
             raise typer.Exit(INTERRUPTED) from None
@@ -56,7 +60,7 @@ def main(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 
 @app.command()
-@readable
+@in_one_line
 def run(
     config: ConfigOption = None,
     run_dir: RunDirOption = None,
@@ -79,7 +83,7 @@ def run(
 
 
 @app.command()
-@readable
+@in_one_line
 def plan(
     config: ConfigOption = None, run_dir: RunDirOption = None, overrides: SetOption = None, as_json: JsonOption = False
 ) -> None:
@@ -100,7 +104,7 @@ def plan(
 
 
 @app.command()
-@readable
+@in_one_line
 def status(
     run_dir: RunArgument,
     as_json: JsonOption = False,
@@ -123,7 +127,7 @@ def status(
 
 
 @app.command()
-@readable
+@in_one_line
 def verify(run_dir: RunArgument) -> None:
     """Re-hash every artifact of a run and name the first broken link."""
     from raydistill.report.bundle import verify_release
@@ -138,7 +142,7 @@ def verify(run_dir: RunArgument) -> None:
 
 
 @app.command()
-@readable
+@in_one_line
 def report(run_dir: RunArgument) -> None:
     """Render report.html of a run again."""
     from raydistill.report.html import write_report
@@ -150,7 +154,7 @@ def report(run_dir: RunArgument) -> None:
 
 
 @app.command()
-@readable
+@in_one_line
 def config(config: ConfigOption = None, overrides: SetOption = None) -> None:
     """Print the resolved configuration."""
     import yaml

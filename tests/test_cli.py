@@ -1,5 +1,6 @@
 """The command line: a user's mistake is one line and exit code 2, never a traceback."""
 
+import errno
 import socket
 
 import pytest
@@ -54,8 +55,13 @@ def test_an_address_that_nobody_answers_is_one_line(monkeypatch, tmp_path):
         assert "Traceback" not in result.output
 
 
-def test_another_exit_of_the_file_system_in_the_way(tmp_path):
-    (tmp_path / "file").write_text("")
-    result = said("run", "--run-dir", str(tmp_path / "file" / "run"))
-    assert result.exit_code == 2
-    assert "can't be" in result.output
+def test_a_full_disk_is_one_line(monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", "/data/run/x")
+
+    monkeypatch.setattr("raydistill.run.run", full)
+    result = said("run")
+    assert result.exit_code == 1
+    assert result.output == (
+        "error: [Errno 28] No space left on device: '/data/run/x'; the same command continues once that is mended\n"
+    )
