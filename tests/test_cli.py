@@ -48,7 +48,7 @@ def test_an_address_that_nobody_answers_is_one_line(monkeypatch, tmp_path):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "x")
     source = ("--set", "source.path=s3://bucket/cohort.parquet", "--run-dir", str(tmp_path / "run"))
-    for arguments in (("run", *source), ("run", "--run-dir", "s3://bucket/run"), ("status", "s3://bucket/run")):
+    for arguments in (("run", *source), ("status", "s3://bucket/run")):
         result = said(*arguments)
         assert result.exit_code == 2, result.output
         assert "s3://bucket/" in result.output

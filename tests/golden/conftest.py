@@ -42,10 +42,12 @@ def finished(line, **environment):
 @contextmanager
 def cluster():
     """A Ray cluster of one node, as `ray start --head` makes it; gives the address that jobs are submitted to."""
-    ports = [free_port() for _ in range(3)]
+    ports = [free_port() for _ in range(4)]
     line = [RAY, "start", "--head", "--block", "--num-cpus=4", f"--object-store-memory={200 * 2**20}"]
     line += ["--node-ip-address=127.0.0.1", f"--port={ports[0]}", "--dashboard-host=127.0.0.1"]
+    # The agent's port too: where another Ray of this machine has the usual one, no agent takes a job.
     line += [f"--dashboard-port={ports[1]}", f"--ray-client-server-port={ports[2]}"]
+    line += [f"--dashboard-agent-listen-port={ports[3]}"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True, "cwd": ROOT}
     settings = ENVIRONMENT | {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
     process = subprocess.Popen(line, env=os.environ | settings, **quiet)

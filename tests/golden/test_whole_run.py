@@ -56,7 +56,9 @@ def test_the_submitted_job_joined_its_cluster_and_said_the_verdict(golden):
     assert golden["summary"]["nodes"]["student"]["state"] == "done"
 
 
-def test_somebodys_own_metric_was_measured_on_every_set(golden):
+def test_somebodys_own_embedder_judged_and_own_metric_was_measured_on_every_set(golden):
+    assert artifact(golden, "reid_judge").files() == ["manifest.json", "network/embedder.json"]
+    assert "judge/samples/part-00000.parquet" in artifact(golden, "teacher_matches").files()
     for group in ("real", "teacher", "filtered", "student"):
         result = MetricResult.model_validate(golden["summary"]["metrics"][group]["own.contrast"])
         assert result.value > 0
