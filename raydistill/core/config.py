@@ -68,7 +68,7 @@ class PhantomSource(Section):
     kind: Literal["phantom"]
     num_patients: PositiveInt = 400
     max_visits: PositiveInt = Field(6, description="Visits a patient has: 1 to this many, few having many.")
-    resolution: PositiveInt = 64
+    resolution: PositiveInt = Field(64, le=2048)
     seed: int = 0
 
 
@@ -95,7 +95,7 @@ class PromptConfig(Section):
 class IngestConfig(Section):
     """How records become images of one size with patient-disjoint roles."""
 
-    resolution: PositiveInt = Field(32, description="Side of the square 8-bit grey images, in pixels.")
+    resolution: PositiveInt = Field(32, le=2048, description="Side of the square 8-bit grey images, in pixels.")
     calibration_share: OpenShare = Field(0.2, description="Share of patients for thresholds and tuning.")
     evaluation_share: OpenShare = Field(0.25, description="Share of patients nothing is trained or tuned on.")
     probe_share: Share = Field(0.5, description="Share of train patients with several images who give one as probe.")

@@ -34,7 +34,8 @@ def build(wanted: Import, kind: type[Part], where: str, **given: Any) -> Part:
     try:
         _bind(factory, taken)
     except TypeError as error:
-        raise ConfigError(f"{where}.options: {wanted.factory} doesn't take {', '.join(taken)}: {error}") from error
+        named = ", ".join(taken) or "nothing"
+        raise ConfigError(f"{where}.options: {wanted.factory} doesn't take {named} alone: {error}") from error
     try:
         part = factory(**taken)
     except OSError as error:

@@ -194,7 +194,10 @@ def board(progress: Callable[[int, int, str], None]) -> Iterator[Any]:
     def poll() -> None:
         seen = None
         while not stop.wait(POLL_S):
-            last = ray.get(actor.read.remote())
+            try:
+                last = ray.get(actor.read.remote())
+            except ray.exceptions.RayError:  # the job has its own way of saying that its cluster is gone
+                return
             if last and last != seen:
                 seen = last
                 progress(*last)

@@ -85,6 +85,7 @@ def train(job: TrainJob, cluster: ClusterConfig, progress: Progress) -> dict[str
         ConfigError: when the batch doesn't divide by the workers.
         TrainingError: when the loss isn't finite, or the workers failed too often.
     """
+    from ray import exceptions
     from ray import train as ray_train
     from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -110,7 +111,7 @@ def train(job: TrainJob, cluster: ClusterConfig, progress: Progress) -> dict[str
         )
         try:
             trainer.fit()
-        except ray_train.TrainingFailedError as error:
+        except (ray_train.TrainingFailedError, exceptions.RayError) as error:
             raise TrainingError(f"training failed: {root_cause(error)}") from error
     history: dict[str, Any] = job.out.read_json("history.json")
     return history

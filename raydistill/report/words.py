@@ -24,8 +24,7 @@ BANNERS = {
     "fail": Banner(
         "Fail",
         "✕",
-        "At least one measurement breaks its budget with its whole interval, or the student has touched real data: "
-        "neither this student nor its images should leave the house.",
+        "The first reason below decided: neither this student nor its images should leave the house.",
     ),
     "insufficient_evidence": Banner(
         "Insufficient evidence",

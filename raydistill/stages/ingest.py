@@ -77,7 +77,7 @@ class Ingest(Stage):
         findings = _findings(cleaned, train, config.prompts.k)
         context.out.write_json("findings/findings.json", findings)
         facts = {**_cohort(cleaned, roles), "prompts": _prompt_facts(table, config), "scrubbed": scrubbed}
-        facts["notes"] = _notes(cleaned, findings["findings"], config.prompts.policy)
+        facts["notes"] = _notes(cleaned, roles, findings["findings"], config.prompts.policy)
         context.out.write_json("cohort/cohort.json", facts)
         return Outcome(counts=_counts(cleaned, roles), facts=facts)
 
@@ -94,7 +94,7 @@ def _counted(rows: Iterator[RawRow], progress: Progress) -> Iterator[RawRow]:
 def _roles(cleaned: Cleaned, config: IngestConfig, seed: int) -> list[str]:
     records = cleaned.records
     if not records:
-        raise InputError(f"none of the source's {cleaned.rows} rows can be used: {cleaned.reasons() or 'it is empty'}")
+        raise InputError(_nothing_usable(cleaned))
     return assign_roles(
         [record.patient_id for record in records],
         [record.study_index for record in records],
@@ -102,6 +102,17 @@ def _roles(cleaned: Cleaned, config: IngestConfig, seed: int) -> list[str]:
         [record.role for record in records],
         config,
         seed,
+    )
+
+
+def _nothing_usable(cleaned: Cleaned) -> str:
+    if not cleaned.rows:
+        return "the source has no rows: check source.path"
+    reasons = ", ".join(f"{count} {reason}" for reason, count in cleaned.reasons().items())
+    first = cleaned.quarantine.slice(0, 1).to_pylist()[0]
+    return (
+        f"none of the source's {cleaned.rows} rows can be used: {reasons}. "
+        f"First: row {first['row']}: {first['reason']} ({first['detail']}). Mend the source"
     )
 
 
@@ -120,7 +131,7 @@ def _describe(records: Sequence[Record], config: IngestConfig) -> tuple[list[Des
     return descriptions, dict(sorted(removed.items()))
 
 
-def _notes(cleaned: Cleaned, findings: Sequence[str], policy: str) -> list[str]:
+def _notes(cleaned: Cleaned, roles: Sequence[str], findings: Sequence[str], policy: str) -> list[str]:
     """Say what a user may not expect."""
     said = [bool(r.labels is not None or r.view or r.sex or r.age is not None) for r in cleaned.records]
     notes = []
@@ -128,6 +139,13 @@ def _notes(cleaned: Cleaned, findings: Sequence[str], policy: str) -> list[str]:
         notes.append(
             "the source has text alone, which ingest.prompts.policy=template leaves unread: every prompt is the base "
             "prompt; free_text would use it, scrubbed and k-anonymous"
+        )
+    if policy == "free_text" and not any(record.text for record in cleaned.records):
+        notes.append("ingest.prompts.policy=free_text, and no row has text: prompts are made from the other fields")
+    if "probe" not in roles:
+        notes.append(
+            "no probe: whether the auditor sees can't be shown, so the verdict won't be pass; give withheld images of "
+            "train patients the role probe"
         )
     if not findings:
         notes.append("no finding is shared by enough train patients: utility can't be measured")

@@ -16,7 +16,7 @@ class Release(Stage):
     Output: `verdict.json` and `certificate.json`. Whether RUN/release is filled follows from the verdict.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     needs_ray: ClassVar[bool] = False
     accepts_skipped: ClassVar[bool] = True
     config: ReleaseConfig
@@ -36,7 +36,9 @@ class Release(Stage):
             reasons.insert(0, f"The student has touched real data: {'; '.join(touched)}.")
         if not skipped:
             short = self._short_of_evidence(context)
-            reasons = [*short, *reasons]
+            # What broke a budget decided; what is short of evidence comes before what is merely uncertain.
+            broken = len(reasons) - len(checks) + sum(check.outcome == "fail" for check in checks)
+            reasons = [*reasons[:broken], *short, *reasons[broken:]]
             verdict = "insufficient_evidence" if short and verdict == "pass" else verdict
         context.out.write_json("verdict.json", {"verdict": verdict, "reasons": reasons})
         context.out.write_json("certificate.json", self._certificate(context, verdict, reasons, touched))

@@ -5,6 +5,9 @@ for (const element of plots) {
   if (narrow.matches) figure.layout.font.size = 11;
   Plotly.newPlot(element, figure.data, figure.layout, { responsive: true, displayModeBar: false });
 }
+// A scroll bar, a late font or a turned phone changes a plot's width without resizing the window.
+const observer = new ResizeObserver((seen) => seen.forEach((one) => Plotly.Plots.resize(one.target)));
+plots.forEach((element) => observer.observe(element));
 const closed = [];
 addEventListener("beforeprint", () => {
   for (const one of document.querySelectorAll("details:not([open])")) { one.open = true; closed.push(one); }
