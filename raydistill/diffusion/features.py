@@ -3,7 +3,6 @@
 They serve where a number must not depend on private data: the linear probe inside the search, and fidelity.
 """
 
-import hashlib
 from functools import cache
 
 import numpy as np
@@ -12,6 +11,7 @@ from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 
 from raydistill.diffusion.components import encode_images
+from raydistill.diffusion.folder import WEIGHTS, sha256
 from raydistill.diffusion.tiny import PUBLIC
 
 VAE = PUBLIC / "vae"
@@ -39,4 +39,4 @@ def public_features(images: NDArray[np.uint8], *, pooled: bool = False) -> NDArr
 @cache
 def public_digest() -> str:
     """Hash the weights that `public_features` looks through, once a process."""
-    return hashlib.sha256((VAE / "diffusion_pytorch_model.safetensors").read_bytes()).hexdigest()
+    return sha256(VAE / WEIGHTS["vae"])

@@ -1,9 +1,9 @@
 """Train one re-identification network, an eye, on the train patients; or take somebody's own."""
 
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, ClassVar
 
-from raydistill.core.config import Compute, Config, Import, ReidConfig
+from raydistill.core.config import Compute, Config, ReidConfig
 from raydistill.core.store import Store
 from raydistill.distributed.train import TrainJob, share_of_batch, train
 from raydistill.reid.embedder import OWN, own_embedder
@@ -22,8 +22,7 @@ class TrainReid(Stage):
 
     def check(self, config: Config) -> None:
         """Refuse a batch that cuts patients, and a backbone that can't take the images; or an import that fails."""
-        if self.config.embedder:
-            self._own(self.config.embedder)
+        if self.own:
             return
         share = share_of_batch(self.config.optimizer, self.config.compute)
         check_whole_patients(share, self.config.images_per_patient, "a worker's share of the batch,")
@@ -31,8 +30,8 @@ class TrainReid(Stage):
 
     def key_config(self) -> dict[str, Any]:
         """Put the content of pretrained weights, or of somebody's own embedder, into the key, beside their name."""
-        if self.config.embedder:
-            return self._own(self.config.embedder)
+        if self.own:
+            return self.own
         start = weights_digest(self.config.backbone)
         # Pairs are formed within a worker's share of a batch: here, and only here, it decides the result.
         share = share_of_batch(self.config.optimizer, self.config.compute)
@@ -43,16 +42,19 @@ class TrainReid(Stage):
         """What the stage asks of the cluster: nothing where there is nothing to train."""
         return None if self.config.embedder else self.config.compute
 
-    def _own(self, embedder: Import) -> dict[str, Any]:
-        """Say what to import, and what it is now: both must be in what other stages read."""
-        found = own_embedder(embedder, "cpu", f"eyes.{self.node.removeprefix('reid_')}.embedder")
-        return {"embedder": embedder.model_dump(mode="json"), "fingerprint": found.fingerprint()}
+    @cached_property
+    def own(self) -> dict[str, Any] | None:
+        """Somebody's own embedder: what to import and what it is now, built once; None where a network is trained."""
+        if self.config.embedder is None:
+            return None
+        found = own_embedder(self.config.embedder, "cpu", f"eyes.{self.node.removeprefix('reid_')}.embedder")
+        return {"embedder": self.config.embedder.model_dump(mode="json"), "fingerprint": found.fingerprint()}
 
     def run(self, context: Context) -> Outcome:
         """Train through the one training loop and export safetensors; of somebody's own, write what to import."""
-        if self.config.embedder:
-            context.out.write_json(f"network/{OWN}", self._own(self.config.embedder))
-            return Outcome(counts={"images": 0}, facts={"embedder": self.config.embedder.factory})
+        if self.own:
+            context.out.write_json(f"network/{OWN}", self.own)
+            return Outcome(counts={"images": 0}, facts={"embedder": self.own["embedder"]["factory"]})
         records = context.inputs["images"].read_table(columns=["patient_id"])
         job = TrainJob(
             make_objective=partial(_objective, context.inputs["images"], self.config, context.seed),
