@@ -2,6 +2,7 @@
 
 from raydistill.core.config import Config
 from raydistill.stages.base import Stage, View
+from raydistill.stages.encode import Encode
 from raydistill.stages.evaluate import Evaluate
 from raydistill.stages.filter import Filter, FilterNodeConfig
 from raydistill.stages.ingest import Ingest, IngestNodeConfig
@@ -32,7 +33,11 @@ def wire(c: Config) -> list[Stage]:
     judge = TrainReid("reid_judge", c.eyes.judge, {"images": train}, s)
     auditor = TrainReid("reid_auditor", c.eyes.auditor, {"images": train}, s)
 
-    teacher = TrainDiffusion("teacher", c.teacher, {"images": train}, s)
+    t_latents = Encode("teacher_latents", c.teacher, {"images": train, "calibration": calibration}, s)
+    learnt, t_start = {"rows": t_latents["train"]}, {"initial": t_latents["initial"]}
+    # The guard: training stops when calibration images fare worse than train images, if the configuration says so.
+    guard = {"calibration": t_latents["calibration"]}
+    teacher = TrainDiffusion("teacher", c.teacher, {**learnt, **t_start, **guard}, s)
     prompts = {"prompts": data["prompts"]}
     t_samples = Sample("teacher_samples", c.teacher_samples, {"model": teacher["model"], **prompts}, s)
 
@@ -68,7 +73,9 @@ def wire(c: Config) -> list[Stage]:
     verdicts = Filter("verdicts", filtering, {**t_images, **t_filter, **chosen, "selftest": selftest[""]}, s)
 
     kept = {"images": t_samples["samples"], "verdicts": verdicts["verdicts"]}
-    student = TrainDiffusion("student", c.student, kept, s)
+    s_latents = Encode("student_latents", c.student, kept, s)
+    s_start = {"rows": s_latents["train"], "initial": s_latents["initial"]}
+    student = TrainDiffusion("student", c.student, s_start, s)
     s_samples = Sample("student_samples", c.student_samples, {"model": student["model"], **prompts}, s)
     s_eyes = {"eye_filter": reid["network"], "eye_auditor": auditor["network"]}
     s_matches = Match("student_matches", c.match, {"images": s_samples["samples"], **real, **unseen, **s_eyes}, s)
@@ -95,11 +102,12 @@ def wire(c: Config) -> list[Stage]:
     release = Release(
         "decision",
         c.release,
-        {"student": student[""], "filter": verdicts[""], "student_filter": s_verdicts[""]}
+        {"student": student[""], "student_latents": s_latents[""], "teacher": teacher[""]}
+        | {"filter": verdicts[""], "student_filter": s_verdicts[""]}
         | {"real_evaluation": r_eval[""], "teacher_evaluation": t_eval[""], "student_evaluation": s_eval[""]},
         s,
     )
     return [
-        *(data, reid, judge, auditor, teacher, t_samples, t_matches, selftest, policy, verdicts),
-        *(student, s_samples, s_matches, s_verdicts, r_eval, t_eval, f_eval, s_eval, release),
+        *(data, reid, judge, auditor, t_latents, teacher, t_samples, t_matches, selftest, policy, verdicts),
+        *(s_latents, student, s_samples, s_matches, s_verdicts, r_eval, t_eval, f_eval, s_eval, release),
     ]

@@ -29,6 +29,9 @@ SOFTWARE = ("torch", "ray", "deepspeed", "diffusers", "transformers", "faiss-cpu
 WORK = ".work"
 """Folder of a run with the scratch of nodes that aren't finished; it may hold latents of real images."""
 
+LOGS = "logs"
+"""Folder of a run with what people watch: TensorBoard's files, sample grids. No part of any artifact."""
+
 State = Literal["cached", "to run", "waiting"]
 
 
@@ -118,6 +121,8 @@ class Runner:
             work=work,
             seed=stage.seed,
             manifests={name: self.manifests[view.node.node] for name, view in stage.inputs.items()},
+            logs=self.run / LOGS / stage.node / key,
+            tracking=self.config.tracking,
             cluster=self.config.cluster,
             progress=progress,
         )  # fmt: skip

@@ -11,10 +11,11 @@ import pytest
 import yaml
 
 from raydistill.core.columns import JUDGED
-from raydistill.core.config import FilterConfig, Import
+from raydistill.core.config import FilterConfig
 from raydistill.core.errors import ConfigError
 from raydistill.core.imports import build
 from raydistill.core.loading import validate
+from raydistill.core.section import Import
 from raydistill.data.sources import open_source
 from raydistill.matching.policy import Policy, judged, make_policy
 from raydistill.matching.search import checked

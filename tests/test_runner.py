@@ -3,8 +3,9 @@
 import pytest
 import yaml
 
-from raydistill.core.config import Config, Section
+from raydistill.core.config import Config
 from raydistill.core.errors import InputError, LineageError, NothingToDo
+from raydistill.core.section import Section
 from raydistill.core.store import Store
 from raydistill.runner import Runner
 from raydistill.stages.base import Outcome, Stage

@@ -1,51 +1,15 @@
 """The configuration: typed, frozen, strict about names, resolved once and written into the run folder.
 
 Every default that changes a privacy number stands here with its reason. Hardware is data: nothing looks at the
-driver's devices. Fields of `Compute` say where and how fast a stage runs, never what it computes; they are not part
-of an artifact's key.
+driver's devices. What only says where a stage runs (`section.NOT_IN_KEY`) isn't part of an artifact's key.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-OpenShare = Annotated[float, Field(gt=0.0, lt=1.0)]
-
-
-def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
-    if bounds[0] >= bounds[1]:
-        raise ValueError("a range goes from a smaller to a larger number")
-    return bounds
-
-
-Range = Annotated[tuple[OpenShare, OpenShare], AfterValidator(_ascending)]
-
-
-class Section(BaseModel):
-    """Base of every section: unknown keys are errors, values can't change after validation."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Compute(Section):
-    """Where a stage runs. No part of a key, as the result doesn't depend on it; an eye's number of workers excepted."""
-
-    num_workers: PositiveInt = 2
-    num_cpus: PositiveFloat = Field(1.0, description="CPUs a worker claims.")
-    num_gpus: float = Field(0.0, ge=0.0, description="GPUs a worker claims; 0 computes on the CPU.")
-
-    @property
-    def device(self) -> str:
-        """The torch device of a worker, by configuration and not by looking."""
-        return "cuda" if self.num_gpus else "cpu"
-
-
-class Import(Section):
-    """Somebody's own part at one of the four extension points, by an import string."""
-
-    factory: str = Field(description="`package.module:Class`, called with `options` as keywords.")
-    options: dict[str, Any] = Field(default_factory=dict)
+from raydistill.core.section import Compute, Import, OpenShare, Range, Section, Share
+from raydistill.core.training import DiffusionConfig, Eyes, TrackingConfig
 
 
 class ParquetSource(Section):
@@ -99,7 +63,12 @@ class IngestConfig(Section):
     calibration_share: OpenShare = Field(0.2, description="Share of patients for thresholds and tuning.")
     evaluation_share: OpenShare = Field(0.25, description="Share of patients nothing is trained or tuned on.")
     probe_share: Share = Field(0.5, description="Share of train patients with several images who give one as probe.")
-    max_bad_rows: int = Field(100, ge=0, description="More quarantined rows than this stop the run.")
+    max_bad_rows: int = Field(100, ge=0, description="More bad rows than this stop the run; duplicates aren't bad.")
+    near_duplicate_similarity: OpenShare | None = Field(
+        0.997,
+        description="An image this similar to an earlier one is quarantined; null: none is. At 0.997 nearly all copies of "
+        "NIH radiographs are found, and no other visit is taken for one (docs/results.md).",
+    )
     max_image_pixels: PositiveInt = Field(64_000_000, description="Larger images are quarantined, undecoded.")
     prompts: PromptConfig = PromptConfig()
 
@@ -108,93 +77,6 @@ class IngestConfig(Section):
         if self.calibration_share + self.evaluation_share >= 1:
             raise ValueError("calibration_share and evaluation_share leave no patient for train")
         return self
-
-
-class DeepSpeedConfig(Section):
-    """What of DeepSpeed the training loop uses."""
-
-    zero_stage: Literal[0, 1, 2] = 1
-    precision: Literal["fp32", "bf16"] = "fp32"
-    gradient_clipping: PositiveFloat = 1.0
-
-
-class OptimizerConfig(Section):
-    """AdamW with a warm-up and a schedule from diffusers' `get_scheduler`."""
-
-    steps: PositiveInt
-    batch_size: PositiveInt = Field(description="Global batch: the sum over the workers.")
-    lr: PositiveFloat
-    weight_decay: float = Field(0.01, ge=0.0)
-    warmup_steps: int = Field(50, ge=0)
-    schedule: Literal["constant_with_warmup", "cosine", "linear"] = "cosine"
-    checkpoint_every: PositiveInt = Field(200, description="Steps between two checkpoints.")
-
-
-class BackboneConfig(Section):
-    """A transformers backbone: built small from scratch, or read from a local folder or a hub id."""
-
-    kind: Literal["resnet", "convnext", "vit"] = "resnet"
-    width: PositiveInt = Field(24, description="Channels of the first stage when built from scratch.")
-    pretrained: str | None = Field(None, description="Folder or hub id with safetensors weights; public weights only.")
-    local_files_only: bool = True
-
-
-class ReidConfig(Section):
-    """One re-identification network: an eye."""
-
-    embedder: Import | None = Field(
-        None, description="Somebody's own `raydistill.reid.embedder.Embedder`; nothing is trained then."
-    )
-    backbone: BackboneConfig = BackboneConfig()
-    embedding_dim: PositiveInt = 128
-    images_per_patient: PositiveInt = Field(4, ge=2, description="Images of one patient in a batch.")
-    optimizer: OptimizerConfig = OptimizerConfig(steps=500, batch_size=64, lr=1e-3)
-    deepspeed: DeepSpeedConfig = DeepSpeedConfig(zero_stage=0)
-    compute: Compute = Compute(num_workers=1)
-    seed: int = 0
-
-
-class Eyes(Section):
-    """Three pairs of eyes, never shared: the filter's, the tuning judge's and the final auditor's."""
-
-    filter: ReidConfig = ReidConfig(seed=1)
-    judge: ReidConfig = ReidConfig(backbone=BackboneConfig(kind="vit", width=64), seed=2)
-    auditor: ReidConfig = ReidConfig(
-        backbone=BackboneConfig(kind="convnext"),
-        optimizer=OptimizerConfig(steps=500, batch_size=64, lr=3e-3),
-        seed=3,
-    )
-
-    @model_validator(mode="after")
-    def _distinct(self) -> "Eyes":
-        if (self.auditor.embedder or self.auditor.backbone) == (self.filter.embedder or self.filter.backbone):
-            raise ValueError("auditor and filter have the same backbone: a student would be graded by its own filter")
-        own = [eye.embedder.factory for eye in (self.filter, self.judge, self.auditor) if eye.embedder]
-        if len(set(own)) < len(own):
-            raise ValueError("two eyes are the same embedder: what one can't see the other can't find")
-        if len({self.filter.seed, self.judge.seed, self.auditor.seed}) < 3:
-            raise ValueError("filter, judge and auditor need three different seeds")
-        return self
-
-
-class DiffusionConfig(Section):
-    """A Stable Diffusion folder to start from and how to train it. The student's and the teacher's are of this kind."""
-
-    pretrained: str | None = Field(
-        None, description="Folder or hub id of public weights; none builds the tiny model on the packaged public VAE."
-    )
-    local_files_only: bool = True
-    block_out_channels: tuple[PositiveInt, ...] = Field((64, 128), min_length=2)
-    layers_per_block: PositiveInt = 1
-    text_hidden_size: PositiveInt = 64
-    prediction_type: Literal["epsilon", "v_prediction"] = "v_prediction"
-    prompt_dropout: Share = Field(0.1, description="Share of prompts left empty in training, for guidance.")
-    horizontal_flip: bool = Field(False, description="Anatomy has sides; off by default.")
-    ema_decay: OpenShare = 0.995
-    train_text_encoder: bool = True
-    optimizer: OptimizerConfig = OptimizerConfig(steps=1200, batch_size=32, lr=1e-3)
-    deepspeed: DeepSpeedConfig = DeepSpeedConfig()
-    compute: Compute = Compute()
 
 
 class SampleConfig(Section):
@@ -324,4 +206,5 @@ class Config(Section):
     filter: FilterConfig = FilterConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     release: ReleaseConfig = ReleaseConfig()
+    tracking: TrackingConfig = TrackingConfig()
     cluster: ClusterConfig = ClusterConfig()

@@ -5,8 +5,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from raydistill.core.config import Import
 from raydistill.core.errors import ConfigError
+from raydistill.core.section import Import
 
 Part = TypeVar("Part")
 

@@ -3,8 +3,8 @@
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,14 @@ from raydistill.data.rows import RawRow
 from raydistill.data.vocabulary import MAX_AGE, SEXES, VIEWS, findings, plain_words
 
 REASONS = (
-    "missing_image", "undecodable", "too_large", "missing_patient", "duplicate_id", "duplicate_image", "empty_text",
-    "bad_field", "path_outside",
+    "missing_image", "undecodable", "too_large", "missing_patient", "duplicate_id", "duplicate_image", "near_duplicate",
+    "empty_text", "bad_field", "path_outside",
 )  # fmt: skip
 """Why a row is quarantined."""
 SHOWN_EXAMPLES = 3
+
+Entry = dict[str, Any]
+"""A row of the quarantine."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +70,24 @@ class Cleaned:
         records: in the order of the source.
         quarantine: schema `columns.QUARANTINE`, sorted by row.
         rows: rows that were read.
+        shared: quarantined rows with a picture that several patients have.
     """
 
     records: list[Record]
     quarantine: pa.Table
     rows: int
+    shared: int = 0
+
+    def without(self, details: Mapping[int, str], reason: str) -> "Cleaned":
+        """Quarantine further records.
+
+        Args:
+            details: by place in `records`, for a person.
+            reason: one of `REASONS`.
+        """
+        thrown = [_entry(self.records[i].row, self.records[i].image_id, reason, why) for i, why in details.items()]
+        kept = [record for i, record in enumerate(self.records) if i not in details]
+        return replace(self, records=kept, quarantine=_table([*self.quarantine.to_pylist(), *thrown]))
 
     def reasons(self) -> dict[str, int]:
         """Count the quarantined rows by reason, the most frequent first."""
@@ -93,6 +109,10 @@ class Unusable(Exception):
         self.detail = detail
 
 
+class Repeated(Unusable):
+    """A row that repeats a kept one of the same patient: nothing is wrong with it, and it is no bad row."""
+
+
 def clean(rows: Iterable[RawRow], ingest: IngestConfig) -> Cleaned:
     """Check and convert every row; originals are dropped one by one, the small squares are kept.
 
@@ -104,7 +124,7 @@ def clean(rows: Iterable[RawRow], ingest: IngestConfig) -> Cleaned:
         Records and quarantine.
 
     Raises:
-        InputError: past `max_bad_rows`, with the most frequent reasons and the first examples.
+        InputError: past `max_bad_rows`, to which repeated rows don't count, with reasons and the first examples.
     """
     cleaner = _Cleaner(ingest)
     for raw in rows:
@@ -122,35 +142,40 @@ class _Cleaner:
     ingest: IngestConfig
     rows: int = 0
     records: dict[int, Record] = field(default_factory=dict)
-    bad: dict[int, dict[str, Any]] = field(default_factory=dict)
+    bad: dict[int, Entry] = field(default_factory=dict)
+    repeated: dict[int, Entry] = field(default_factory=dict)
     ids: set[str] = field(default_factory=set)
     by_content: dict[str, Record] = field(default_factory=dict)
     studies: Counter[str] = field(default_factory=Counter)
 
     def accept(self, raw: RawRow) -> None:
-        record = self._record(raw)
-        self.ids.add(record.image_id)
-        self.by_content[record.sha256] = record
-        self.studies[record.patient_id] += 1
-        self.records[raw.row] = record
-
-    def reject(self, row: int, image_id: str | None, error: Unusable) -> None:
-        self.bad[row] = {"row": row, "image_id": image_id, "reason": error.reason, "detail": error.detail}
-
-    def _record(self, raw: RawRow) -> Record:
         patient, image = _required(raw)
         _check_fields(raw)
         sha256 = content_hash(image)
         image_id = raw.image_id or f"{sha256[:16]}-{raw.row}"
         if image_id in self.ids:
             raise Unusable("duplicate_id", f"an earlier row has the image_id {image_id!r} too")
-        self._refuse_duplicate(sha256, patient)
+        self._refuse_duplicate(sha256, patient, "bytes")
+        pixels = _pixels(image, self.ingest)
+        drawn = content_hash(pixels)
+        self._refuse_duplicate(drawn, patient, "pixels")
+        record = self._record(raw, patient, image_id, pixels, sha256)
+        self.ids.add(image_id)
+        self.by_content |= {sha256: record, drawn: record}
+        self.studies[patient] += 1
+        self.records[raw.row] = record
+
+    def reject(self, row: int, image_id: str | None, error: Unusable) -> None:
+        entries = self.repeated if isinstance(error, Repeated) else self.bad
+        entries[row] = _entry(row, image_id, error.reason, error.detail)
+
+    def _record(self, raw: RawRow, patient: str, image_id: str, pixels: NDArray[np.uint8], sha256: str) -> Record:
         return Record(
             row=raw.row,
             image_id=image_id,
             patient_id=patient,
             study_index=self.studies[patient] if raw.study_index is None else raw.study_index,
-            image=_square_png(image, self.ingest),
+            image=encode_png(fit_square(pixels, self.ingest.resolution)),
             labels=None if raw.labels is None else findings(raw.labels),
             view=_word(raw.view, VIEWS),
             sex=_word(raw.sex, SEXES),
@@ -160,14 +185,14 @@ class _Cleaner:
             sha256=sha256,
         )
 
-    def _refuse_duplicate(self, sha256: str, patient: str) -> None:
+    def _refuse_duplicate(self, content: str, patient: str, what: str) -> None:
         """Keep the first of one patient's equal images; of two patients' nobody knows whose it is, so keep none."""
-        first = self.by_content.get(sha256)
+        first = self.by_content.get(content)
         if first is None:
             return
-        if first.patient_id == patient:
-            raise Unusable("duplicate_image", f"the same bytes as row {first.row}")
-        shared = Unusable("duplicate_image", f"rows of several patients have these bytes, such as row {first.row}")
+        if first.patient_id == patient and first.row in self.records:
+            raise Repeated("duplicate_image", f"the same {what} as row {first.row}")
+        shared = Unusable("duplicate_image", f"rows of several patients have these {what}, such as row {first.row}")
         if self.records.pop(first.row, None):
             self.reject(first.row, first.image_id, shared)
         raise shared
@@ -186,8 +211,17 @@ class _Cleaner:
         )
 
     def cleaned(self) -> Cleaned:
-        quarantine = [self.bad[row] for row in sorted(self.bad)]
-        return Cleaned(list(self.records.values()), pa.Table.from_pylist(quarantine, schema=QUARANTINE), self.rows)
+        quarantine = _table([*self.bad.values(), *self.repeated.values()])
+        shared = sum(entry["reason"] == "duplicate_image" for entry in self.bad.values())
+        return Cleaned(list(self.records.values()), quarantine, self.rows, shared)
+
+
+def _entry(row: int, image_id: str | None, reason: str, detail: str) -> Entry:
+    return {"row": row, "image_id": image_id, "reason": reason, "detail": detail}
+
+
+def _table(entries: Sequence[Entry]) -> pa.Table:
+    return pa.Table.from_pylist(sorted(entries, key=lambda entry: entry["row"]), schema=QUARANTINE)
 
 
 def content_hash(image: bytes | NDArray[np.uint8]) -> str:
@@ -219,12 +253,12 @@ def _word(value: str | None, words: Mapping[str, str]) -> str | None:
     return words.get(plain_words(value), value.lower()) if value else None
 
 
-def _square_png(image: bytes | NDArray[np.uint8], ingest: IngestConfig) -> bytes:
+def _pixels(image: bytes | NDArray[np.uint8], ingest: IngestConfig) -> NDArray[np.uint8]:
     if isinstance(image, bytes):
         try:
-            image = decode(image, ingest.max_image_pixels)
+            return decode(image, ingest.max_image_pixels)
         except BadImage as error:
             raise Unusable("too_large" if error.reason == "too_large" else "undecodable", str(error)) from error
-    elif image.ndim != 2 or image.dtype != np.uint8 or not image.size:
+    if image.ndim != 2 or image.dtype != np.uint8 or not image.size:
         raise Unusable("undecodable", f"an array {image.dtype} {image.shape} isn't 8-bit grey (H, W)")
-    return encode_png(fit_square(image, ingest.resolution))
+    return image

@@ -15,8 +15,8 @@ from diffusers import AutoencoderKL, SchedulerMixin, UNet2DConditionModel
 from numpy.typing import NDArray
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from raydistill.core.config import DiffusionConfig
 from raydistill.core.errors import InputError
+from raydistill.core.training import DiffusionConfig
 from raydistill.diffusion.folder import CONTENT, MARKER, WEIGHTS, check_layout, find, load_pipeline, save, sha256
 from raydistill.diffusion.tiny import PUBLIC, PUBLIC_NAME, build_tiny, check_tiny
 
@@ -98,24 +98,36 @@ def load(folder: Path, device: str = "cpu") -> Components:
     return Components(parts.tokenizer, parts.text_encoder, parts.vae, parts.unet, parts.scheduler)
 
 
-@cache
 def weights_provenance(config: DiffusionConfig) -> dict[str, object]:
     """Say what a model starts from: a name, and the SHA-256 of each file that decides it. Read once a process."""
-    if config.pretrained is None:
+    return _provenance(config.pretrained, config.local_files_only)
+
+
+@cache
+def _provenance(pretrained: str | None, local_files_only: bool) -> dict[str, object]:
+    if pretrained is None:
         root, name = PUBLIC, PUBLIC_NAME
         files = [PUBLIC / "vae" / WEIGHTS["vae"], PUBLIC / "tokenizer" / "vocab.json"]
     else:
-        root, name = find(config.pretrained, config.local_files_only), config.pretrained
+        root, name = find(pretrained, local_files_only), pretrained
         files = sorted(file for file in root.rglob("*") if file.is_file() and file.suffix in CONTENT)
     return {"name": name, "sha256": {str(file.relative_to(root)): sha256(file) for file in files}}
 
 
-def trained_on(config: DiffusionConfig) -> list[str]:
-    """Say what a starting point of raydistill's own making was trained on; empty for public weights."""
+def private_parts(config: DiffusionConfig) -> dict[str, list[str]]:
+    """Say which parts of a starting point have seen real data, and what: empty for public weights.
+
+    Known are folders and parts of folders that raydistill trained, which carry a marker, and what is configured.
+    """
     if config.pretrained is None:
-        return []
-    marker = find(config.pretrained, config.local_files_only) / MARKER
-    return list(json.loads(marker.read_text())["trained_on"]) if marker.exists() else []
+        return {}
+    folder = find(config.pretrained, config.local_files_only)
+    found: dict[str, list[str]] = {part: ["real data, as private_parts says"] for part in config.private_parts}
+    for part in ("", *WEIGHTS):
+        marker = folder / part / MARKER
+        if marker.exists():
+            found[part or "model"] = list(json.loads(marker.read_text())["trained_on"])
+    return found
 
 
 @torch.inference_mode()
@@ -171,10 +183,15 @@ def tokenize(tokenizer: CLIPTokenizer, prompts: Sequence[str]) -> NDArray[np.int
     return np.asarray(encoded.input_ids, dtype=np.int64).reshape(len(prompts), length)
 
 
-def count_cut(tokenizer: CLIPTokenizer, prompts: Sequence[str]) -> int:
-    """Count the prompts of which `tokenize` loses the end."""
+def load_tokenizer(folder: Path) -> CLIPTokenizer:
+    """Load the tokenizer alone."""
+    return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def too_long(tokenizer: CLIPTokenizer, prompts: Sequence[str]) -> list[str]:
+    """Return the prompts of which `tokenize` loses the end."""
     lengths = [len(ids) for ids in tokenizer(list(prompts)).input_ids]
-    return sum(length > tokenizer.model_max_length for length in lengths)
+    return [p for p, length in zip(prompts, lengths, strict=True) if length > tokenizer.model_max_length]
 
 
 def reconstruction_error(vae: AutoencoderKL, images: NDArray[np.uint8], batch_size: int = 64) -> dict[str, float]:

@@ -66,7 +66,13 @@ def find(name: str, local_files_only: bool) -> Path:
     """
     if Path(name).is_dir():
         return Path(name)
-    patterns = [MARKER, *DESCRIPTIONS, "tokenizer/*", *(f"{part}/{file}" for part, file in WEIGHTS.items())]
+    patterns = [
+        MARKER,
+        f"*/{MARKER}",
+        *DESCRIPTIONS,
+        "tokenizer/*",
+        *(f"{part}/{file}" for part, file in WEIGHTS.items()),
+    ]
     try:
         return Path(snapshot_download(name, local_files_only=local_files_only, allow_patterns=patterns))
     except (LocalEntryNotFoundError, HFValidationError, HfHubHTTPError) as error:

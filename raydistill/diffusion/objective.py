@@ -1,25 +1,29 @@
 """What a diffusion model learns: to take noise out of latents, told by a prompt.
 
-A step's rows, noise, timesteps and dropped prompts are drawn for the whole global batch from (seed, step) on the CPU,
-then cut into the workers' parts: the sum of the parts doesn't depend on how many workers there are.
+Noise, timestep and dropped prompt of a row are drawn from (seed, step, position in the global batch) on the CPU, so
+the sum over the workers' parts doesn't depend on how many workers there are, or on what device.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DDPMScheduler
+from diffusers import DDPMScheduler, StableDiffusionPipeline
+from diffusers.training_utils import compute_snr
+from diffusers.utils import convert_state_dict_to_diffusers
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
-from raydistill.core.seeds import derive_seed, generator
+from raydistill.core.seeds import derive_seed
+from raydistill.core.training import DiffusionConfig, LoraConfig
 from raydistill.diffusion.components import load, tokenize
 from raydistill.diffusion.folder import load_pipeline, save
 
-Latents = NDArray[np.float32]
+LORA = "lora"
+"""Folder of an exported model with the adaptation by itself; the UNet beside it has it merged in."""
 
 
 class Denoiser(nn.Module):
@@ -36,31 +40,30 @@ class Denoiser(nn.Module):
         self.unet = unet
         self.text_encoder = text_encoder
 
-    def forward(self, noisy: Tensor, timesteps: Tensor, prompts: Tensor) -> Tensor:
+    def forward(self, noisy: Tensor, timesteps: Tensor, words: Tensor) -> Tensor:
         """Predict noise or velocity.
 
         Args:
             noisy: float (B, C, h, w).
             timesteps: int64 (B,).
-            prompts: int64 (B, L) token ids, or float (B, L, D) embeddings when there is no text encoder.
+            words: int64 (B, L) token ids, or float (B, L, D) embeddings when there is no text encoder.
 
         Returns:
             float (B, C, h, w).
         """
-        embeddings = self.text_encoder(prompts).last_hidden_state if self.text_encoder is not None else prompts
+        embeddings = self.text_encoder(words).last_hidden_state if self.text_encoder is not None else words
         predicted: Tensor = self.unet(noisy, timesteps, embeddings).sample
         return predicted
 
 
 @dataclass(frozen=True)
-class Batch:
-    """The random choices of one global batch of B rows: row numbers, flips, dropped prompts, noise, timesteps."""
+class Draws:
+    """The random choices for n rows: noise (n, C, h, w), timesteps (n,), and who is mirrored or has no prompt (n,)."""
 
-    rows: NDArray[np.int64]
-    flipped: NDArray[np.bool_]
-    dropped: NDArray[np.bool_]
     noise: Tensor
     timesteps: Tensor
+    flipped: NDArray[np.bool_]
+    dropped: NDArray[np.bool_]
 
 
 class DiffusionObjective:
@@ -68,114 +71,126 @@ class DiffusionObjective:
 
     Args:
         initial: the Stable Diffusion folder that training starts from.
-        latents: float32 (N, C, h, w), scaled; may be memory-mapped.
-        flipped_latents: the same of the mirrored images, of which half the batch then is; or None.
-        input_ids: int64 (N, L).
-        batch_size: rows of the global batch.
-        prompt_dropout: share of prompts left empty.
-        train_text_encoder: otherwise the prompts are embedded once and the encoder stays as it is.
+        config: what of it is trained, and how the loss is made.
         seed: of everything random.
     """
 
-    def __init__(
-        self,
-        initial: Path,
-        latents: Latents,
-        flipped_latents: Latents | None,
-        input_ids: NDArray[np.int64],
-        *,
-        batch_size: int,
-        prompt_dropout: float,
-        train_text_encoder: bool,
-        seed: int,
-    ) -> None:
-        """Keep the data; models are loaded by `build`."""
-        self.initial, self.latents, self.flipped_latents, self.input_ids = initial, latents, flipped_latents, input_ids
-        self.batch_size, self.prompt_dropout, self.seed = batch_size, prompt_dropout, seed
-        self.train_text_encoder = train_text_encoder
+    def __init__(self, initial: Path, config: DiffusionConfig, seed: int) -> None:
+        """Keep what decides; models are loaded by `build`."""
+        self.initial, self.config, self.seed = initial, config, seed
 
     def build(self) -> Denoiser:
         """Load the initial weights; the same on every worker."""
         parts = load(self.initial)
         self.scheduler = DDPMScheduler.from_config(parts.scheduler.config)
-        self.empty_ids = tokenize(parts.tokenizer, [""])[0]
-        if not self.train_text_encoder:
-            self._embed(parts.text_encoder)
-        return Denoiser(parts.unet, parts.text_encoder if self.train_text_encoder else None).train()
-
-    def _embed(self, text_encoder: nn.Module) -> None:
-        distinct, numbers = np.unique(np.vstack([self.empty_ids, self.input_ids]), axis=0, return_inverse=True)
-        self.prompt_numbers = torch.from_numpy(numbers.reshape(-1))
+        ids = torch.from_numpy(tokenize(parts.tokenizer, [""]))
         with torch.no_grad():
-            chunks = [text_encoder(ids).last_hidden_state for ids in torch.split(torch.from_numpy(distinct), 256)]
-        self.embeddings = torch.cat(chunks)
+            empty = ids if self.config.train_text_encoder else parts.text_encoder(ids).last_hidden_state
+        self.empty = empty[0].numpy()
+        if self.config.lora:
+            _adapt(parts.unet, self.config.lora, self.seed)
+        if self.config.deepspeed.gradient_checkpointing:
+            parts.unet.enable_gradient_checkpointing()
+        return Denoiser(parts.unet, parts.text_encoder if self.config.train_text_encoder else None).train()
 
-    def batch(self, step: int) -> Batch:
-        """Draw the random choices of a step's whole global batch."""
-        places = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
-        epochs, offsets = np.divmod(places, len(self.latents))
-        orders = (_order(self.seed, int(epoch), len(self.latents)) for epoch in epochs)
-        rows = np.array([order[offset] for order, offset in zip(orders, offsets, strict=True)])
-        random = torch.Generator().manual_seed(derive_seed(self.seed, "batch", step))
-        coins = torch.rand((2, self.batch_size), generator=random).numpy()
-        return Batch(
-            rows=rows,
-            flipped=(coins[0] < 0.5) & (self.flipped_latents is not None),
-            dropped=coins[1] < self.prompt_dropout,
-            noise=torch.randn((self.batch_size, *self.latents.shape[1:]), generator=random),
-            timesteps=torch.randint(self.scheduler.config.num_train_timesteps, (self.batch_size,), generator=random),
+    def draws(self, step: int, part: slice, shape: tuple[int, ...]) -> Draws:
+        """Draw the random choices of some positions of a step's global batch; a row's latent has `shape`."""
+        rows = range(part.start, part.stop)
+        sources = [torch.Generator().manual_seed(derive_seed(self.seed, "row", step, row)) for row in rows]
+        coins = np.array([torch.rand(2, generator=source).numpy() for source in sources]).reshape(-1, 2)
+        last = self.scheduler.config.num_train_timesteps
+        return Draws(
+            noise=torch.stack([torch.randn(shape, generator=source) for source in sources]),
+            timesteps=torch.cat([torch.randint(last, (1,), generator=source) for source in sources]),
+            flipped=coins[:, 0] < 0.5,
+            dropped=coins[:, 1] < self.config.prompt_dropout,
         )
 
-    def loss(self, model: nn.Module, step: int, part: slice) -> Tensor:
+    def loss(self, model: nn.Module, step: int, part: slice, rows: Mapping[str, NDArray[Any]]) -> Tensor:
         """Return the mean squared error of the prediction over one worker's part of a step's batch.
 
         Args:
             model: the built module, possibly wrapped.
             step: number of the global batch.
             part: positions in the global batch.
+            rows: `latents`, `words` and perhaps `flipped` of these positions, as `latents.LatentRows` reads them.
 
         Returns:
             A scalar. The prediction is of the noise (Ho et al., arXiv 2006.11239, eq. 14) or of the velocity
             (Salimans and Ho, arXiv 2202.00512, section 4), as the folder's scheduler says.
         """
-        batch, like = self.batch(step), next(model.parameters())
-        clean, noise, timesteps = self._latents(batch, part), batch.noise[part], batch.timesteps[part]
+        draws, like = self.draws(step, part, rows["latents"].shape[1:]), next(model.parameters())
+        clean, noise, timesteps = _chosen(rows, draws), draws.noise, draws.timesteps
         noisy = self.scheduler.add_noise(clean, noise, timesteps)
         velocity = self.scheduler.config.prediction_type == "v_prediction"
         target = self.scheduler.get_velocity(clean, noise, timesteps) if velocity else noise
-        prompts = self._prompts(batch, part).to(like.device)
-        prompts = prompts.to(like.dtype) if prompts.is_floating_point() else prompts
-        prediction = model(noisy.to(like), timesteps.to(like.device), prompts)
-        return functional.mse_loss(prediction.float(), target.to(like.device))
+        words = torch.from_numpy(self._words(rows["words"], draws.dropped)).to(like.device)
+        words = words.to(like.dtype) if words.is_floating_point() else words
+        predicted = model(noisy.to(like), timesteps.to(like.device), words)
+        errors = ((predicted.float() - target.to(like.device)) ** 2).mean(dim=(1, 2, 3))
+        loss: Tensor = (errors * self._weights(timesteps).to(errors)).mean()
+        return loss
 
-    def _latents(self, batch: Batch, part: slice) -> Tensor:
-        chosen = np.array(self.latents[batch.rows[part]])
-        if self.flipped_latents is not None:
-            flipped = batch.flipped[part]
-            chosen[flipped] = self.flipped_latents[batch.rows[part][flipped]]
-        return torch.from_numpy(chosen)
+    def _words(self, words: NDArray[Any], dropped: NDArray[np.bool_]) -> NDArray[Any]:
+        shape = (-1,) + (1,) * self.empty.ndim
+        return np.where(dropped.reshape(shape), self.empty, words)
 
-    def _prompts(self, batch: Batch, part: slice) -> Tensor:
-        rows, dropped = batch.rows[part], batch.dropped[part]
-        if not self.train_text_encoder:
-            return self.embeddings[self.prompt_numbers[torch.from_numpy(np.where(dropped, 0, rows + 1))]]
-        return torch.from_numpy(np.where(dropped[:, None], self.empty_ids, self.input_ids[rows]))
+    def _weights(self, timesteps: Tensor) -> Tensor:
+        """Min-SNR weights (Hang et al., arXiv 2303.09556, section 3.4): min(SNR, gamma) over SNR, or over SNR + 1."""
+        if self.config.snr_gamma is None:
+            return torch.ones(len(timesteps))
+        snr = compute_snr(self.scheduler, timesteps)
+        velocity = self.scheduler.config.prediction_type == "v_prediction"
+        # A schedule that ends in pure noise has an SNR of 0 there; its noise is as easy as it gets: weight 1.
+        below = snr + 1 if velocity else snr.clamp(min=1e-8)
+        return torch.where(snr > 0, snr.clamp(max=self.config.snr_gamma) / below, torch.as_tensor(float(not velocity)))
 
     def export(self, model: nn.Module, folder: Path) -> None:
         """Write the trained module as a whole Stable Diffusion folder with safetensors.
 
         Args:
             model: the plain module that `build` returned, trained.
-            folder: where to write.
+            folder: where to write; an adaptation is merged into the UNet, and written by itself below `lora`.
         """
         pipeline = load_pipeline(self.initial)
+        unet: Any = model.unet
+        if self.config.lora:
+            _save_adaptation(unet, folder / LORA)
+            unet.fuse_lora()
+            unet.unload_lora()
         for name in ("unet", "text_encoder"):
-            trained = getattr(model, name)
+            trained: Any = getattr(model, name)
             if trained is not None:
                 getattr(pipeline, name).load_state_dict(trained.state_dict())
         save(pipeline, folder)
 
 
-@lru_cache(maxsize=4)
-def _order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
-    return generator(seed, "epoch", epoch).permutation(count)
+def _chosen(rows: Mapping[str, NDArray[Any]], draws: Draws) -> Tensor:
+    latents = rows["latents"]
+    if "flipped" in rows:
+        latents = np.where(draws.flipped[:, None, None, None], rows["flipped"], latents)
+    return torch.from_numpy(latents.astype(np.float32))
+
+
+def _adapt(unet: Any, config: LoraConfig, seed: int) -> None:
+    from peft import LoraConfig as Adaptation
+
+    unet.requires_grad_(False)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "adaptation"))
+        unet.add_adapter(
+            Adaptation(
+                r=config.rank,
+                lora_alpha=config.alpha,
+                lora_dropout=config.dropout,
+                target_modules=list(config.target_modules),
+                init_lora_weights="gaussian",
+            )
+        )
+
+
+def _save_adaptation(unet: Any, folder: Path) -> None:
+    from peft import get_peft_model_state_dict
+
+    layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(unet))
+    StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=layers, safe_serialization=True)

@@ -6,9 +6,9 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from raydistill.core.config import DiffusionConfig
 from raydistill.core.errors import ConfigError
 from raydistill.core.seeds import derive_seed
+from raydistill.core.training import DiffusionConfig
 from raydistill.diffusion.folder import save
 
 PUBLIC = Path(__file__).parent / "public"

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from raydistill.core.config import Compute
 from raydistill.core.errors import NothingToDo, RaydistillError
 from raydistill.core.progress import Progress
+from raydistill.core.section import Compute
 from raydistill.core.store import Store
 from raydistill.distributed.session import board, root_cause
 
@@ -68,7 +68,7 @@ def map_shards(
             _Worker,
             fn_constructor_args=(make, arguments, max(1, int(compute.num_cpus))),
             batch_size=1,
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(compute.num_workers, len(missing))),
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(compute.max_workers, len(missing))),
             num_cpus=compute.num_cpus,
             num_gpus=compute.num_gpus or None,
         )

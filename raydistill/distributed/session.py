@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from raydistill.core.config import ClusterConfig, Compute
+from raydistill.core.config import ClusterConfig
 from raydistill.core.errors import ConfigError, RaydistillError
+from raydistill.core.section import Compute
 
 CONNECT_TIMEOUT_S = 5.0
 POLL_S = 0.5
@@ -151,7 +152,7 @@ def shortfall(node: str, compute: Compute, is_gang: bool, has: Mapping[str, floa
     Returns:
         What is asked for and what there is; None when there is enough.
     """
-    workers = compute.num_workers if is_gang else 1
+    workers = compute.min_workers if is_gang else 1
     for name, wanted in (("cpus", compute.num_cpus * workers), ("gpus", compute.num_gpus * workers)):
         if wanted > has.get(name, wanted):
             return f"{node} asks for {wanted:g} {name[:-1].upper()}s at once and Ray has {has[name]:g}"

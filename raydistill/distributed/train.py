@@ -4,131 +4,114 @@ A batch is a function of (seed, step) and of nothing else. That makes the positi
 counter: a resumed run sees the batches an unbroken one would have seen, whatever the number of workers.
 """
 
-import json
-import math
 import os
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from io import BytesIO
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
+from torch._C._distributed_c10d import HashStore
 
-from raydistill.core.config import ClusterConfig, Compute, DeepSpeedConfig, OptimizerConfig
-from raydistill.core.errors import ConfigError, TrainingError
-from raydistill.core.progress import Progress
-from raydistill.core.store import Store
+from raydistill.core.errors import TrainingError
+from raydistill.core.progress import Progress, silent
+from raydistill.core.section import Compute
+from raydistill.core.seeds import derive_seed
+from raydistill.distributed.engine import Engine, facts
+from raydistill.distributed.history import History
+from raydistill.distributed.job import TrainJob, check_training
 from raydistill.distributed.session import board, root_cause
+from raydistill.distributed.stream import Parts, Rows
 
-POST_EVERY_S = 1.0
-HISTORY_POINTS = 200
-
-
-class Objective(Protocol):
-    """What to learn. Built on every worker; all its randomness comes from its seed and the step."""
-
-    def build(self) -> torch.nn.Module:
-        """Return the module to train, with the same weights on every worker."""
-
-    def loss(self, model: torch.nn.Module, step: int, part: slice) -> torch.Tensor:
-        """Return the mean loss over this worker's part of the global batch of a step.
-
-        Args:
-            model: what `build` returned, possibly wrapped; call it, don't reach inside.
-            step: which global batch.
-            part: positions of the global batch that are this worker's.
-        """
-
-    def export(self, model: torch.nn.Module, folder: Path) -> None:
-        """Write the trained module as the files that other stages and people read."""
+POST_EVERY_S, REPORT_EVERY_S = 1.0, 5.0
+RUN, STOPPED = "train", "stopped.json"
+"""In a job's `work`: Ray Train's folder of checkpoints; why a training ended that must not be tried again."""
 
 
-@dataclass(frozen=True)
-class TrainJob:
-    """One training, resumable by running it again.
-
-    Args:
-        make_objective: picklable; called on each worker.
-        optimizer: steps, batch, schedule, checkpoints.
-        deepspeed: ZeRO stage, precision, clipping.
-        compute: how many workers of what size.
-        ema_decay: keep and export an exponential moving average of the weights; None exports the weights.
-        out: where `export`'s files go, with `history.json` beside them.
-        weights: the folder in `out` for `export`'s files.
-        work: where checkpoints live until the artifact is complete.
-    """
-
-    make_objective: Callable[[], Objective]
-    optimizer: OptimizerConfig
-    deepspeed: DeepSpeedConfig
-    compute: Compute
-    ema_decay: float | None
-    out: Store
-    weights: str
-    work: Store
-
-
-def train(job: TrainJob, cluster: ClusterConfig, progress: Progress) -> dict[str, Any]:
+def train(job: TrainJob, max_failures: int, progress: Progress = silent) -> dict[str, Any]:
     """Run a training to its end, from its last checkpoint if there is one.
 
     Args:
         job: what to train and where.
-        cluster: how many failures of the worker group to survive.
+        max_failures: losses of workers to survive; preemptions that were announced don't count.
         progress: told the steps done.
 
     Returns:
-        The content of `history.json`.
+        The content of `history.json`: `loss`, (step, mean loss) points; `gap`, (step, train, calibration) losses;
+        `stopped`, why it ended before its last step, or null.
 
     Raises:
-        ConfigError: when the batch doesn't divide by the workers.
-        TrainingError: when the loss isn't finite, or the workers failed too often.
+        ConfigError: when the batch has fewer rows than workers.
+        TrainingError: when the loss isn't finite or explodes, or the workers failed too often.
     """
     from ray import exceptions
     from ray import train as ray_train
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    workers = job.compute.num_workers
-    share_of_batch(job.optimizer, job.compute)
+    from raydistill.distributed.split import NAME, Split, placeholder
+    from raydistill.distributed.tracking import Tracking
+
+    check_training(job.optimizer, job.deepspeed, job.compute)
     job.work.make()
+    job.work.delete(STOPPED)
+    fewest, most = job.compute.workers
+    streamed = job.stream and Split(
+        job.stream, job.optimizer.steps, job.deepspeed.gradient_accumulation_steps, job.work
+    )
     with board(progress) as news:
         trainer = TorchTrainer(
             _loop,
             train_loop_config={"job": job, "board": news},
             torch_config=TorchConfig(backend="nccl" if job.compute.num_gpus else "gloo"),
             scaling_config=ray_train.ScalingConfig(
-                num_workers=workers, use_gpu=job.compute.num_gpus > 0, resources_per_worker=resources(job.compute)
+                num_workers=most if fewest == most else (fewest, most),
+                use_gpu=job.compute.num_gpus > 0,
+                resources_per_worker=resources(job.compute),
             ),
             run_config=ray_train.RunConfig(
-                # ZeRO checkpoints belong to a world size: another one starts anew rather than fail to load.
-                name=f"train-{workers}",
+                name=RUN,
                 storage_path=job.work.path,
                 storage_filesystem=job.work.filesystem,
                 checkpoint_config=ray_train.CheckpointConfig(num_to_keep=1),
-                failure_config=ray_train.FailureConfig(max_failures=cluster.max_failures),
+                failure_config=ray_train.FailureConfig(max_failures=max_failures),
+                callbacks=[Tracking(job.tracking, job.logs, job.weights)] if job.logs else None,
             ),
+            datasets={NAME: placeholder} if streamed else None,
+            dataset_config=streamed or None,
         )
         try:
             trainer.fit()
         except (ray_train.TrainingFailedError, exceptions.RayError) as error:
             raise TrainingError(f"training failed: {root_cause(error)}") from error
+    return _outcome(job)
+
+
+def train_here(job: TrainJob) -> dict[str, Any]:
+    """Run the same loop in this process, for what takes seconds: one worker, no checkpoint, nothing to watch.
+
+    Returns, raises:
+        As `train`.
+    """
+    from ray import train as ray_train
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+    os.environ.setdefault("LOCAL_RANK", "0")
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
+    alone = ray_train.ScalingConfig(num_workers=0)
+    # Not TorchTrainer: it would end the process group, which DeepSpeed holds on to.
+    DataParallelTrainer(_loop, train_loop_config={"job": job, "board": None}, scaling_config=alone).fit()
+    return _outcome(job)
+
+
+def _outcome(job: TrainJob) -> dict[str, Any]:
+    if job.work.exists(STOPPED):
+        raise TrainingError(job.work.read_json(STOPPED)["why"])
     history: dict[str, Any] = job.out.read_json("history.json")
     return history
-
-
-def share_of_batch(optimizer: OptimizerConfig, compute: Compute) -> int:
-    """Return how many rows of a global batch are one worker's.
-
-    Raises:
-        ConfigError: when the batch doesn't divide by the workers.
-    """
-    share, rest = divmod(optimizer.batch_size, compute.num_workers)
-    if rest:
-        raise ConfigError(
-            f"optimizer.batch_size {optimizer.batch_size} isn't divisible by compute.num_workers {compute.num_workers}"
-        )
-    return share
 
 
 def resources(compute: Compute) -> dict[str, float]:
@@ -137,110 +120,188 @@ def resources(compute: Compute) -> dict[str, float]:
 
 
 def _loop(config: dict[str, Any]) -> None:
-    from ray import train as ray_train
-
     job: TrainJob = config["job"]
-    context = ray_train.get_context()
-    rank = context.get_world_rank()
-    torch.set_num_threads(max(1, int(job.compute.num_cpus)))
-    objective = job.make_objective()
-    engine, ema = _prepare(objective, job)
-    start, history = _restore(engine, ema)
-    share = share_of_batch(job.optimizer, job.compute)
-    part = slice(rank * share, (rank + 1) * share)
-    recorded, posted = [], 0.0
-    for step in range(start, job.optimizer.steps):
-        loss = objective.loss(engine, step, part)
-        engine.backward(loss)
-        engine.step()
-        if ema is not None:
-            ema.step(engine.module.parameters())
-        recorded.append(float(loss.detach()))
-        if not math.isfinite(recorded[-1]):
-            raise TrainingError(f"the loss was {recorded[-1]} at step {step}: lower the learning rate")
-        if rank == 0 and time.monotonic() - posted > POST_EVERY_S:
-            posted = time.monotonic()
-            config["board"].post.remote(step + 1, job.optimizer.steps, "steps")
-        if (step + 1) % job.optimizer.checkpoint_every == 0 and step + 1 < job.optimizer.steps:
-            history, recorded = history + _condense(step, recorded, job.optimizer.steps), []
-            _checkpoint(engine, ema, step + 1, history, rank)
-    if rank == 0:
-        history += _condense(job.optimizer.steps - 1, recorded, job.optimizer.steps)
-        _export(objective, engine.module, ema, job, history)
-    ray_train.report({})
-
-
-def _prepare(objective: Objective, job: TrainJob) -> tuple[Any, Any]:
-    """Wrap the objective's module in a DeepSpeed engine, with its optimizer, schedule and moving average."""
     os.environ["DS_ACCELERATOR"] = job.compute.device
-    import deepspeed
-    from diffusers.optimization import get_scheduler
-    from diffusers.training_utils import EMAModel
-
-    # Only tensor-parallel inference uses this op, and building it needs a C++ compiler.
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    deepspeed.utils.logger.setLevel("ERROR")
-    module, options = objective.build(), job.optimizer
-    ema = EMAModel(module.parameters(), decay=job.ema_decay, use_ema_warmup=True) if job.ema_decay else None
-    optimizer = torch.optim.AdamW(module.parameters(), lr=options.lr, weight_decay=options.weight_decay)
-    schedule = get_scheduler(
-        options.schedule, optimizer, num_warmup_steps=options.warmup_steps, num_training_steps=options.steps
-    )
-    engine, *_ = deepspeed.initialize(
-        model=module,
-        optimizer=optimizer,
-        lr_scheduler=schedule,
-        dist_init_required=False,
-        config={
-            "train_micro_batch_size_per_gpu": share_of_batch(options, job.compute),
-            "gradient_clipping": job.deepspeed.gradient_clipping,
-            "zero_optimization": {"stage": job.deepspeed.zero_stage},
-            "zero_allow_untested_optimizer": True,
-            "bf16": {"enabled": job.deepspeed.precision == "bf16"},
-        },
-    )
-    if ema is not None:
-        ema.to(engine.device)
-    return engine, ema
+    torch.set_num_threads(max(1, int(job.compute.num_cpus)))
+    _Worker(job, config["board"]).run()
 
 
-def _checkpoint(engine: Any, ema: Any, step: int, history: list[Any], rank: int) -> None:
-    from ray import train as ray_train
+class _Worker:
+    """One worker of a training. What one decides all decide: every decision is made of numbers that all have."""
 
-    with tempfile.TemporaryDirectory(prefix="raydistill-") as folder:
-        engine.save_checkpoint(folder, tag="zero")
-        if rank == 0:
-            torch.save(ema.state_dict() if ema is not None else {}, f"{folder}/ema.pt")
-            Path(folder, "progress.json").write_text(json.dumps({"step": step, "history": history}))
-        ray_train.report({"step": step}, checkpoint=ray_train.Checkpoint.from_directory(folder))
+    def __init__(self, job: TrainJob, news: Any) -> None:
+        from ray import train as ray_train
+
+        context = ray_train.get_context()
+        self.job, self.news, self.ray = job, news, ray_train
+        self.rank, self.workers = context.get_world_rank(), context.get_world_size()
+        self.parts = Parts(job.optimizer.batch_size, self.workers, job.deepspeed.gradient_accumulation_steps)
+        self.objective = job.make_objective()
+        with _last_checkpoint() as folder:
+            options = (job.optimizer, job.deepspeed, self.parts.width, job.ema_decay)
+            self.engine = Engine(self.objective.build(), *options, folder)
+            known: dict[str, Any] = facts(folder) if folder else {"step": 0, "history": {}}
+        self.step: int = known["step"]
+        self.history = History(job.optimizer, **known["history"])
+        self.guarded = job.guard.rows() if job.guard else {}
+        self.losses: list[torch.Tensor] = []
+        self.points: list[dict[str, Any]] = []
+        self.posted = self.reported = self.looked = self.saved = time.monotonic()
+        self.looked_at, self.is_leaving = self.step, False
+
+    def run(self) -> None:
+        """Learn until the last step, or until the history says that it is over."""
+        steps, rows = self.job.optimizer.steps, self._rows()
+        while self.step < steps and not self.history.stopped:
+            torch.manual_seed(derive_seed(self.job.seed, "module", self.step, self.rank))
+            self.losses.append(self.engine.learn(self._losses(rows)))
+            self.step += 1
+            self._post()
+            if self._is_due(self.job.optimizer.log_every) or self._is_due(self.job.optimizer.checkpoint_every):
+                self._look()
+            if self.job.guard and self._is_due(self.job.guard.config.every):
+                self._measure_gap()
+            if self.job.preview and self.job.preview.every and self._is_due(self.job.preview.every):
+                self._draw()
+        if self.losses:
+            self._look()
+        self._finish()
+
+    def _is_due(self, every: int) -> bool:
+        return self.step % every == 0 and self.step < self.job.optimizer.steps
+
+    def _rows(self) -> Iterator[Rows]:
+        from raydistill.distributed.split import received
+
+        if self.job.stream:
+            yield from received(self.step, self.rank, self.parts, self.job.work)
+        while True:
+            yield {}
+
+    def _losses(self, rows: Iterator[Rows]) -> Iterator[torch.Tensor]:
+        for part in self.parts.of(self.rank):
+            yield self.objective.loss(self.engine.wrapped, self.step, part, next(rows)) * self.parts.weight(part)
+
+    def _agree(self, *values: Any) -> list[float]:
+        """Average numbers over the workers."""
+        numbers = torch.stack([torch.as_tensor(value, dtype=torch.float64).cpu() for value in values])
+        numbers = numbers.to(self.engine.device)
+        if self.workers > 1:
+            torch.distributed.all_reduce(numbers)
+        return [float(number) / self.workers for number in numbers]
+
+    def _look(self) -> None:
+        """Learn what the losses were, whether all is well, and whether it is time to save or to report."""
+        now, first = time.monotonic(), self.rank == 0
+        save = first and now - self.saved > 60 * self.job.optimizer.checkpoint_minutes
+        report = first and now - self.reported > REPORT_EVERY_S
+        *losses, saving, reporting = self._agree(*self.losses, save, report)
+        self.losses = []
+        self.history.add(self.step, losses)
+        self.points.append(self._point(self.history.last, now))
+        if self.history.has_diverged:
+            return
+        leaving = self._is_preempted()
+        if self._is_due(self.job.optimizer.checkpoint_every) or saving or leaving:
+            self._checkpoint()
+        elif reporting:
+            self._report()
+
+    def _is_preempted(self) -> bool:
+        """Whether a node is about to be taken away, said once."""
+        if self.is_leaving or self.ray.get_preemption_info() is None:
+            return False
+        self.is_leaving = True
+        return True
+
+    def _point(self, loss: float, now: float) -> dict[str, Any]:
+        rows = (self.step - self.looked_at) * self.job.optimizer.batch_size
+        pace = rows / max(now - self.looked, 1e-9)
+        self.looked, self.looked_at = now, self.step
+        state = {"lr": self.engine.lr(), "gradient_norm": self.engine.gradient_norm()}
+        return {"step": self.step, "loss": loss, **state, "images_per_s": pace, "memory_gib": self.engine.memory_gib()}
+
+    @torch.no_grad()
+    def _measure_gap(self) -> None:
+        """Compare the loss of train images with that of calibration images, under the same noise."""
+        assert self.job.guard
+        config, means = self.job.guard.config, []
+        self.engine.module.eval()
+        for name in ("train", "calibration"):
+            rows = self.guarded[name]
+            parts = Parts(len(next(iter(rows.values()))), self.workers, 1)
+            inside = parts.part(self.rank)
+            mine = {column: values[inside] for column, values in rows.items()}
+            draws = [self.objective.loss(self.engine.wrapped, -1 - draw, inside, mine) for draw in range(config.draws)]
+            means.append(torch.stack(draws).mean() * parts.weight(inside))
+        self.engine.module.train()
+        train, calibration = self._agree(*means)
+        gap = self.history.add_gap(self.step, train, calibration, config)
+        self.points.append({"step": self.step, "train_loss": train, "calibration_loss": calibration, "gap": gap})
+
+    def _draw(self) -> None:
+        """Let the objective's folder, as it would be exported now, draw a picture."""
+        assert self.job.preview
+        trained = self.engine.trained()
+        if self.rank == 0 and self.job.logs:
+            from PIL import Image
+
+            name, stream = f"previews/step-{self.step:06d}.png", BytesIO()
+            with self._exported(trained) as folder:
+                Image.fromarray(self.job.preview.draw(folder)).save(stream, "PNG")
+            self.job.logs.write_bytes(name, stream.getvalue())
+            self.points.append({"step": self.step, "preview": name})
+
+    def _post(self) -> None:
+        now = time.monotonic()
+        if self.rank == 0 and self.news is not None and now - self.posted > POST_EVERY_S:
+            self.posted = now
+            self.news.post.remote(self.step, self.job.optimizer.steps, "steps")
+
+    def _report(self, checkpoint: Any = None) -> None:
+        self.ray.report({"step": self.step, "points": self.points}, checkpoint=checkpoint)
+        self.points, self.reported = [], time.monotonic()
+
+    def _checkpoint(self) -> None:
+        with tempfile.TemporaryDirectory(prefix="raydistill-") as folder:
+            self.engine.save(Path(folder), {"step": self.step, "history": self.history.state()})
+            self._report(self.ray.Checkpoint.from_directory(folder))
+        self.saved = time.monotonic()
+
+    def _finish(self) -> None:
+        """Export what was learned; of a training that diverged, say where the last good checkpoint is."""
+        if self.history.has_diverged:
+            if self.rank == 0:
+                self.job.work.write_json(STOPPED, {"why": f"{self.history.stopped}; {self._last_good()}"})
+        else:
+            trained = self.engine.trained()
+            if self.rank == 0:
+                with self._exported(trained) as folder:
+                    self.job.out.upload(folder, self.job.weights)
+                self.job.out.write_json("history.json", self.history.summary())
+        self._report()
+
+    def _last_good(self) -> str:
+        checkpoint = self.ray.get_checkpoint()
+        with checkpoint.as_directory() if checkpoint else nullcontext() as folder:
+            step = facts(Path(folder))["step"] if folder else 0
+        if not step:
+            return "no checkpoint was made before it"
+        return f"the last good checkpoint is of step {step}, in {(self.job.work / RUN).uri}"
+
+    @contextmanager
+    def _exported(self, trained: dict[str, torch.Tensor]) -> Iterator[Path]:
+        module = self.objective.build()
+        module.load_state_dict(trained, strict=False)
+        with tempfile.TemporaryDirectory(prefix="raydistill-") as folder:
+            self.objective.export(module, Path(folder))
+            yield Path(folder)
 
 
-def _restore(engine: Any, ema: Any) -> tuple[int, list[Any]]:
+@contextmanager
+def _last_checkpoint() -> Iterator[Path | None]:
     from ray import train as ray_train
 
     checkpoint = ray_train.get_checkpoint()
-    if checkpoint is None:
-        return 0, []
-    with checkpoint.as_directory() as folder:
-        engine.load_checkpoint(folder, tag="zero")
-        if ema is not None:
-            ema.load_state_dict(torch.load(f"{folder}/ema.pt", map_location=engine.device, weights_only=True))
-        progress = json.loads(Path(folder, "progress.json").read_text())
-    return progress["step"], progress["history"]
-
-
-def _export(objective: Objective, module: torch.nn.Module, ema: Any, job: TrainJob, history: list[Any]) -> None:
-    if ema is not None:
-        ema.copy_to(module.parameters())
-    with tempfile.TemporaryDirectory(prefix="raydistill-") as folder:
-        objective.export(module.float().cpu(), Path(folder))
-        job.out.upload(folder, job.weights)
-    job.out.write_json("history.json", {"loss": history})
-
-
-def _condense(last: int, losses: list[float], steps: int) -> list[tuple[int, float]]:
-    """Average the losses of the steps up to `last` into a few (step, mean loss) points."""
-    width = max(1, steps // HISTORY_POINTS)
-    chunks = [losses[i : i + width] for i in range(0, len(losses), width)]
-    first = last + 1 - len(losses)
-    return [(first + i * width + len(chunk), sum(chunk) / len(chunk)) for i, chunk in enumerate(chunks)]
+    with checkpoint.as_directory() if checkpoint else nullcontext() as folder:
+        yield Path(folder) if folder else None

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from transformers import PreTrainedModel, ResNetConfig, ResNetForImageClassification, get_cosine_schedule_with_warmup
+from transformers import PreTrainedModel, ResNetConfig, ResNetForImageClassification
 
 from raydistill.core.seeds import derive_seed, generator
 
@@ -96,37 +96,20 @@ class FindingsObjective:
             torch.manual_seed(derive_seed(self.seed, "weights"))
             return ResNetForImageClassification(config)
 
-    def loss(self, model: torch.nn.Module, step: int, part: slice) -> torch.Tensor:
-        """Return the mean cross-entropy over positions `part` of the batch of a step."""
-        rows = generator(self.seed, "rows", step).integers(len(self.images), size=part.stop)[part]
+    def loss(self, model: torch.nn.Module, step: int, part: slice, rows: Any) -> torch.Tensor:
+        """Return the mean cross-entropy over positions `part` of the batch of a step; the images are its own."""
+        device = next(model.parameters()).device
+        chosen = generator(self.seed, "rows", step).integers(len(self.images), size=part.stop)[part]
         shifts = generator(self.seed, "shift", step).integers(-self.max_shift, self.max_shift + 1, size=(part.stop, 2))
         gains = generator(self.seed, "gain", step).uniform(-self.max_gain, self.max_gain, size=part.stop)
-        pixels = as_input(_shifted(self.images, rows, shifts[part]))
+        pixels = as_input(_shifted(self.images, chosen, shifts[part]))
         pixels = pixels * torch.from_numpy(1 + gains[part]).float().reshape(-1, 1, 1, 1)
-        loss: torch.Tensor = model(pixels, labels=torch.from_numpy(self.labels[rows])).loss
+        loss: torch.Tensor = model(pixels.to(device), labels=torch.from_numpy(self.labels[chosen]).to(device)).loss
         return loss
 
     def export(self, model: PreTrainedModel, folder: Path) -> None:
         """Write `config.json` and `model.safetensors`."""
         model.save_pretrained(folder)
-
-
-def fit(objective: FindingsObjective, steps: int, batch_size: int = 64, lr: float = 3e-3) -> PreTrainedModel:
-    """Train for seconds, in this process: AdamW, a tenth of the steps as warm-up, then a cosine down to zero."""
-    model = objective.build().train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.05)
-    schedule = get_cosine_schedule_with_warmup(optimizer, steps // 10, steps)
-    for step in range(steps):
-        optimizer.zero_grad()
-        objective.loss(model, step, slice(0, batch_size)).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        schedule.step()
-    return model.eval()
-
-
-def train_classifier(images: NDArray[np.uint8], labels: Any, steps: int = 300, seed: int = 0) -> PreTrainedModel:
-    """Return a findings classifier trained on images uint8 (N, R, R) and labels (N, F) with a fixed budget."""
-    return fit(FindingsObjective(images, np.asarray(labels, dtype=np.float32), seed), steps)
 
 
 def predict(model: PreTrainedModel, images: NDArray[np.uint8]) -> Floats:

@@ -6,9 +6,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from raydistill.core.config import Import
 from raydistill.core.errors import InputError
 from raydistill.core.imports import build
+from raydistill.core.section import Import
 from raydistill.metrics.result import MetricResult
 
 Grey = npt.NDArray[np.uint8]

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from raydistill.core.config import Import
 from raydistill.core.errors import InputError
 from raydistill.core.imports import build
+from raydistill.core.section import Import
 from raydistill.reid.model import ReidNetwork
 
 OWN = "embedder.json"

@@ -20,9 +20,9 @@ from transformers import (
     ViTConfig,
 )
 
-from raydistill.core.config import BackboneConfig, ReidConfig
 from raydistill.core.errors import ConfigError, InputError
 from raydistill.core.seeds import derive_seed
+from raydistill.core.training import BackboneConfig, ReidConfig
 
 FORMAT = 1
 SMALL_SIDE = 48

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -10,9 +10,9 @@ import torch
 from pytorch_metric_learning.losses import MultiSimilarityLoss
 from torch import nn
 
-from raydistill.core.config import ReidConfig
 from raydistill.core.errors import ConfigError, InputError
 from raydistill.core.seeds import derive_seed, generator
+from raydistill.core.training import ReidConfig
 from raydistill.reid.augmentation import Views
 from raydistill.reid.model import ReidNetwork
 
@@ -123,7 +123,7 @@ class ReidObjective:
         """Return the network and its loss, with the same weights on every worker."""
         return ReidLoss(ReidNetwork.build(self.config, self.images.shape[-1], self.seed))
 
-    def loss(self, model: nn.Module, step: int, part: slice) -> torch.Tensor:
+    def loss(self, model: nn.Module, step: int, part: slice, rows: Any) -> torch.Tensor:
         """Return the loss over some whole patients of a step's batch.
 
         Args:
@@ -131,12 +131,13 @@ class ReidObjective:
             step: which batch.
             part: positions of the batch that hold whole patients; pairs are formed within it, so the loss of two
                 halves isn't that of the whole.
+            rows: not used; the images are the objective's own.
         """
         device = next(model.parameters()).device
-        rows = self.batches.rows(step)
-        views = Views.draw(len(rows), self.images.shape[-1], derive_seed(self.seed, "batch", step))
-        images = torch.from_numpy(self.images[rows[part]]).to(device)
-        labels = torch.from_numpy(self.batches.labels[rows[part]]).to(device)
+        chosen = self.batches.rows(step)
+        views = Views.draw(len(chosen), self.images.shape[-1], derive_seed(self.seed, "batch", step))
+        images = torch.from_numpy(self.images[chosen[part]]).to(device)
+        labels = torch.from_numpy(self.batches.labels[chosen[part]]).to(device)
         loss: torch.Tensor = model(views.part(part, device).apply(images), labels)
         return loss
 

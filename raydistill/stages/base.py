@@ -11,11 +11,13 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel
 
-from raydistill.core.config import ClusterConfig, Compute, Config
+from raydistill.core.config import ClusterConfig, Config
 from raydistill.core.manifest import Manifest
 from raydistill.core.progress import Progress, silent
+from raydistill.core.section import NOT_IN_KEY, Compute
 from raydistill.core.seeds import derive_seed
 from raydistill.core.store import Store
+from raydistill.core.training import TrackingConfig
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Context:
         work: scratch that survives a kill and is deleted once the manifest is written: checkpoints, finished shards.
         seed: the node's own seed.
         manifests: the manifest of the artifact behind each input.
+        logs: where to write what people watch; no part of any artifact.
+        tracking: other places to send it to.
         cluster: how many failures to survive.
         progress: reports how far the stage is.
     """
@@ -45,6 +49,8 @@ class Context:
     work: Store
     seed: int
     manifests: Mapping[str, Manifest] = field(default_factory=dict)
+    logs: Store | None = None
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     progress: Progress = silent
 
@@ -107,7 +113,7 @@ class Stage(ABC):
     def key_config(self) -> dict[str, Any]:
         """Return the resolved configuration that is part of the key: all of it but where it runs."""
         dumped = self.config.model_dump(mode="json")
-        return {"seed": self.seed, **_without_compute(dumped)}
+        return {"seed": self.seed, **_what_decides(dumped)}
 
     def __getitem__(self, folder: str) -> View:
         """Return the view of one folder of this node's artifact."""
@@ -118,7 +124,7 @@ class Stage(ABC):
         """Fill `context.out` from `context.inputs`."""
 
 
-def _without_compute(value: Any) -> Any:
+def _what_decides(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _without_compute(inner) for name, inner in value.items() if name != "compute"}
-    return [_without_compute(inner) for inner in value] if isinstance(value, list) else value
+        return {name: _what_decides(inner) for name, inner in value.items() if name not in NOT_IN_KEY}
+    return [_what_decides(inner) for inner in value] if isinstance(value, list) else value

@@ -27,6 +27,7 @@ from raydistill.metrics.custom import build_metrics, measure
 from raydistill.metrics.intervals import clustered_rate
 from raydistill.metrics.result import MetricResult
 from raydistill.stages.base import Context, Outcome, Stage
+from raydistill.stages.classifier import train_classifier
 from raydistill.stages.images import are_samples, only_kept, pixels, read_kept
 
 Metrics = dict[str, MetricResult]
@@ -47,7 +48,7 @@ class Evaluate(Stage):
     `operating_point.json`.
     """
 
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 8
     config: EvaluateConfig
 
     def check(self, config: Config) -> None:
@@ -167,7 +168,7 @@ class Evaluate(Stage):
         truth = classifier.label_matrix(real["labels"].to_pylist(), findings)
         patients = real["patient_id"].to_numpy()
         labels = classifier.label_matrix(judged["labels"].filter(pa.array(taught)).to_pylist(), findings)
-        model = classifier.train_classifier(images[taught], labels, how.probe_steps, self.root_seed)
+        model = train_classifier(images[taught], labels, how.probe_steps, self.root_seed, how.compute)
         scores = classifier.predict(model, real_images)
         predictions = {"image_id": real["image_id"]} | dict(zip(findings, scores.T, strict=True))
         context.out.write_table("predictions/part-00000.parquet", pa.table(predictions))

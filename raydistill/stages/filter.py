@@ -9,7 +9,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from raydistill.core.columns import JUDGED
-from raydistill.core.config import Config, FilterConfig, Section
+from raydistill.core.config import Config, FilterConfig
+from raydistill.core.section import Section
 from raydistill.core.store import Store
 from raydistill.matching.policy import MatchPolicy, Policy, judged, make_policy
 from raydistill.metrics.filtering import filter_metrics, selftest_metrics

@@ -11,18 +11,19 @@ from raydistill.core.store import Store
 from raydistill.data.images import decode_batch
 
 
-def read_kept(inputs: Mapping[str, Store], columns: list[str]) -> pa.Table:
+def read_kept(inputs: Mapping[str, Store], columns: list[str], shard: str = "") -> pa.Table:
     """Read the rows of the input `images`; of samples, those that were made and that the input `verdicts` keeps.
 
     Args:
         inputs: `images` (records or samples) and, optionally, `verdicts`.
         columns: columns to return, `image` usually among them.
+        shard: read only this one.
 
     Returns:
         A table with these columns in the order of the shards.
     """
     synthetic = are_samples(inputs["images"])
-    table = inputs["images"].read_table(columns=[*columns, *(["sample_id", "failure"] if synthetic else [])])
+    table = inputs["images"].read_table(shard, columns=[*columns, *(["sample_id", "failure"] if synthetic else [])])
     if synthetic:
         table = table.filter(pc.is_null(table["failure"]))
     return only_kept(inputs, table, "sample_id").select(columns)

@@ -2,15 +2,17 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from typing import Any, ClassVar
 
 import pyarrow as pa
 
 from raydistill.core.columns import RECORDS, ROLES
-from raydistill.core.config import Config, IngestConfig, Section, SourceConfig
+from raydistill.core.config import Config, IngestConfig, SourceConfig
 from raydistill.core.errors import InputError
 from raydistill.core.progress import Progress
+from raydistill.core.section import Section
 from raydistill.core.store import Store
 from raydistill.data.prompts import Description, PromptTable, describe
 from raydistill.data.records import Cleaned, Record, clean
@@ -19,6 +21,7 @@ from raydistill.data.scrub import scrub
 from raydistill.data.sources import Source, open_source
 from raydistill.data.splits import assign_roles
 from raydistill.data.vocabulary import BASE_PROMPT
+from raydistill.matching.deduplication import deduplicate
 from raydistill.stages.base import Context, Outcome, Stage
 
 ROWS_PER_SHARD = 2048
@@ -35,7 +38,7 @@ class IngestNodeConfig(Section):
 class Ingest(Stage):
     """No inputs. Output: one folder a role, `quarantine/`, `prompts/`, `findings/`, `cohort/cohort.json`."""
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     needs_ray: ClassVar[bool] = False
     config: IngestNodeConfig
 
@@ -59,10 +62,11 @@ class Ingest(Stage):
         self.source.check()
 
     def run(self, context: Context) -> Outcome:
-        """Clean, split, describe, write."""
+        """Clean, drop duplicates, split, describe, write."""
         config = self.config.ingest
         self.source.check()
         cleaned = clean(_counted(self.source.rows(), context.progress), config)
+        cleaned, duplicates = deduplicate(cleaned, config.near_duplicate_similarity)
         roles = _roles(cleaned, config, context.seed)
         descriptions, scrubbed = _describe(cleaned.records, config)
         train = [i for i, role in enumerate(roles) if role == "train"]
@@ -77,7 +81,8 @@ class Ingest(Stage):
         findings = _findings(cleaned, train, config.prompts.k)
         context.out.write_json("findings/findings.json", findings)
         facts = {**_cohort(cleaned, roles), "prompts": _prompt_facts(table, config), "scrubbed": scrubbed}
-        facts["notes"] = _notes(cleaned, roles, findings["findings"], config.prompts.policy)
+        facts["duplicates"] = asdict(duplicates)
+        facts["notes"] = duplicates.notes() + _notes(cleaned, roles, findings["findings"], config.prompts.policy)
         context.out.write_json("cohort/cohort.json", facts)
         return Outcome(counts=_counts(cleaned, roles), facts=facts)
 

@@ -4,19 +4,21 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from raydistill.core.config import Budgets, ReleaseConfig
+from raydistill.core.manifest import Manifest
 from raydistill.metrics.result import Check, MetricResult, judge
 from raydistill.stages.base import Context, Outcome, Stage
 
-STUDENT_MAY_READ = {"teacher_samples", "verdicts"}
+STUDENT_MAY_READ = {"student_latents", "teacher_samples", "verdicts"}
 
 
 class Release(Stage):
-    """Inputs: `student`, `filter`, `student_filter`, `teacher_evaluation`, `student_evaluation`, `real_evaluation`.
+    """Inputs: `student`, `student_latents`, `teacher`, `filter`, `student_filter`, and three evaluations.
 
-    Output: `verdict.json` and `certificate.json`. Whether RUN/release is filled follows from the verdict.
+    Those are `real_evaluation`, `teacher_evaluation` and `student_evaluation`. Output: `verdict.json` and
+    `certificate.json`. Whether RUN/release is filled follows from the verdict.
     """
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     needs_ray: ClassVar[bool] = False
     accepts_skipped: ClassVar[bool] = True
     config: ReleaseConfig
@@ -69,10 +71,12 @@ class Release(Stage):
 
     def _real_data_touched(self, context: Context) -> list[str]:
         """List the ways in which the student's weights depend on real images other than through kept samples."""
-        read = {entry.node for entry in context.manifests["student"].inputs.values()}
+        student, latents = context.manifests["student"], context.manifests["student_latents"]
+        read = {entry.node for manifest in (student, latents) for entry in manifest.inputs.values()}
         found = [f"its training read {node}" for node in sorted(read - STUDENT_MAY_READ)]
-        started = context.manifests["student"].facts.get("start_trained_on", [])
-        return found + [f"its starting weights were trained on {node}" for node in started]
+        for part, seen in student.facts.get("private_start", {}).items():
+            found.append(f"its starting {part} was trained on {', '.join(seen)}")
+        return found + _shared_weights(student, context.manifests["teacher"])
 
     def _short_of_evidence(self, context: Context) -> list[str]:
         """List what no claim can be made without, however good the numbers: people, an auditor that sees, a filter."""
@@ -108,6 +112,18 @@ class Release(Stage):
             "evidence": evidence,
             "limits": "No formal guarantee: the attacks that were run found what is stated, others may find more.",
         }
+
+
+def _shared_weights(student: Manifest, teacher: Manifest) -> list[str]:
+    """List the files that the student started from and that the teacher's training made, whatever their names."""
+    public = set(teacher.facts.get("started_from", {}).get("sha256", {}).values())
+    made = {entry.sha256: entry.path for entry in teacher.files if entry.path.endswith(".safetensors")}
+    start = student.facts.get("started_from", {}).get("sha256", {})
+    return [
+        f"its starting {path} is {made[digest]} of the teacher"
+        for path, digest in sorted(start.items())
+        if digest in made and digest not in public
+    ]
 
 
 def _check(group: str, metrics: Mapping[str, Any], name: str, budget: float, kind: Literal["max", "min"]) -> Check:

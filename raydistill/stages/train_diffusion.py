@@ -1,49 +1,52 @@
 """Train a diffusion model: the teacher on real images, the student on kept samples. One stage, two inputs."""
 
-import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from raydistill.core.config import Config, DiffusionConfig
-from raydistill.core.errors import NothingToDo
+from raydistill.core.config import Config
 from raydistill.core.store import Store
+from raydistill.core.training import DiffusionConfig
 from raydistill.diffusion import components
 from raydistill.diffusion.folder import MARKER
+from raydistill.diffusion.latents import LatentRows, Rows
 from raydistill.diffusion.objective import DiffusionObjective
-from raydistill.distributed.train import TrainJob, share_of_batch, train
+from raydistill.diffusion.preview import Grid
+from raydistill.distributed.job import Guard, Preview, TrainJob, check_training
+from raydistill.distributed.stream import Stream
+from raydistill.distributed.tracking import check_tracking
+from raydistill.distributed.train import train
 from raydistill.stages.base import Context, Outcome, Stage
-from raydistill.stages.images import pixels, read_kept
 
-ENCODED = "encoded"
-ENCODE_BATCH = 64
+WINDOW_BYTES = 64 * 2**20
+"""Rows are shuffled within windows of about this size; a reader holds a few."""
 
 
 class TrainDiffusion(Stage):
-    """Inputs: `images` (records or samples with prompts), optionally `verdicts`. Output: `model/`, `history.json`."""
+    """Inputs: `initial`, `rows`, optionally `calibration`, as `Encode` wrote them. Output: `model/`, `history.json`."""
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     is_gang: ClassVar[bool] = True
     config: DiffusionConfig
 
     def check(self, config: Config) -> None:
-        """Refuse a batch that can't be shared out, and a start that doesn't fit the images."""
-        share_of_batch(self.config.optimizer, self.config.compute)
-        components.check_start(self.config, config.ingest.resolution)
+        """Refuse a batch that can't be shared out, and a service that can't be reached."""
+        check_training(self.config.optimizer, self.config.deepspeed, self.config.compute)
+        check_tracking(config.tracking)
 
     def key_config(self) -> dict[str, Any]:
-        """Put the content of the folder that training starts from into the key, in place of its address."""
-        dumped = {name: value for name, value in super().key_config().items() if name != "pretrained"}
-        return {**dumped, "start": components.weights_provenance(self.config)["sha256"]}
+        """Leave out where weights lie and how they are found: the input `initial` is what they are."""
+        elsewhere = {"pretrained", "local_files_only"}
+        return {name: value for name, value in super().key_config().items() if name not in elsewhere}
 
     def run(self, context: Context) -> Outcome:
-        """Encode images and prompts once, train on the latents, export a Stable Diffusion folder."""
-        encoded = self._encode(context)
+        """Stream the encoded rows through the training loop; export a Stable Diffusion folder."""
+        index = context.inputs["rows"].read_json("index.json")
         job = TrainJob(
-            make_objective=partial(_objective, context.work / ENCODED, self.config, context.seed),
+            make_objective=partial(_objective, context.inputs["initial"], self.config, context.seed),
             optimizer=self.config.optimizer,
             deepspeed=self.config.deepspeed,
             compute=self.config.compute,
@@ -51,68 +54,81 @@ class TrainDiffusion(Stage):
             out=context.out,
             weights="model",
             work=context.work,
+            seed=context.seed,
+            logs=context.logs,
+            tracking=context.tracking,
+            stream=self._stream(context, index),
+            guard=self._guard(context, index),
+            preview=Preview(Grid(index["common"], self.config.compute.device), self.config.preview_every),
         )
-        history = train(job, context.cluster, context.progress)
-        touched = sorted(entry.node for entry in context.manifests.values())
+        history = train(job, context.cluster.max_failures, context.progress)
+        facts = self._lineage(context) | {"notes": _notes(history)}
+        return Outcome(counts={"images": index["rows"]}, facts=_course(history, self.config, index["rows"]) | facts)
+
+    def _lineage(self, context: Context) -> dict[str, Any]:
+        """Mark the folder, and each part that was trained, with what it has seen; name what they started from."""
         start = components.weights_provenance(self.config)
-        private = components.trained_on(self.config)
-        context.out.write_json(f"model/{MARKER}", {"trained_on": touched, "started_from": start})
-        epochs = self.config.optimizer.steps * self.config.optimizer.batch_size / encoded["rows"]
-        facts = {"final_loss": history["loss"][-1][1], "epochs": round(epochs, 1), "notes": _notes(encoded)}
-        origin = {"started_from": start, "start_trained_on": private}
-        return Outcome(counts={"images": encoded["rows"]}, facts={**facts, **origin})
+        mark = {"trained_on": _touched(context), "started_from": start}
+        parts = ("unet", "text_encoder") if self.config.train_text_encoder else ("unet",)
+        for part in ("", *parts):
+            (context.out / "model" / part).write_json(MARKER, mark)
+        return {"started_from": start, "private_start": components.private_parts(self.config)}
 
-    def _encode(self, context: Context) -> dict[str, int]:
-        """Write the initial model, latents and token ids below the work folder, unless an earlier attempt did.
+    def _stream(self, context: Context, index: Mapping[str, Any]) -> Stream:
+        rows, shards = LatentRows(context.inputs["rows"]), _filled(index)
+        size = sum(column.nbytes for column in rows(shards[0][0]).values()) / shards[0][1]
+        window = max(self.config.optimizer.batch_size, int(WINDOW_BYTES / size))
+        return Stream(shards, rows, self.config.optimizer.batch_size, context.seed, window)
 
-        Returns:
-            `rows`; of their prompts `cut` are longer than the `length` in tokens that is read.
-        """
-        encoded = context.work / ENCODED
-        if encoded.exists("rows.json"):
-            return dict(encoded.read_json("rows.json"))
-        table = read_kept(context.inputs, ["image", "prompt"])
-        if not table.num_rows:
-            raise NothingToDo(f"{self.node} has no image to learn from: the filter kept no sample")
-        images = pixels(table)
-        with tempfile.TemporaryDirectory(prefix="raydistill-") as name:
-            folder = Path(name)
-            initial = folder / "initial"
-            components.prepare_initial(self.config, resolution=images.shape[-1], seed=context.seed, folder=initial)
-            model = components.load(initial, "cpu")
-            np.save(folder / "latents.npy", components.encode_images(model.vae, images, ENCODE_BATCH))
-            if self.config.horizontal_flip:
-                flipped = components.encode_images(model.vae, images[:, :, ::-1], ENCODE_BATCH)
-                np.save(folder / "flipped.npy", flipped)
-            prompts = table["prompt"].to_pylist()
-            np.save(folder / "ids.npy", components.tokenize(model.tokenizer, prompts))
-            encoded.upload(folder)
-        cut, length = components.count_cut(model.tokenizer, prompts), model.tokenizer.model_max_length
-        counts = {"rows": len(table), "cut": cut, "length": length}
-        encoded.write_json("rows.json", counts)
-        return counts
+    def _guard(self, context: Context, index: Mapping[str, Any]) -> Guard | None:
+        """Hold the training against calibration images where there are some."""
+        other = context.inputs.get("calibration")
+        if other is None or not other.exists("index.json"):
+            return None
+        others = other.read_json("index.json")
+        count = min(self.config.guard.images, index["rows"], others["rows"])
+        sides = {"train": (context.inputs["rows"], _filled(index)), "calibration": (other, _filled(others))}
+        return Guard(GuardRows(sides, count, context.seed), self.config.guard)
 
 
-def _notes(encoded: Mapping[str, int]) -> list[str]:
-    if not encoded["cut"]:
-        return []
-    return [
-        f"{encoded['cut']} of {encoded['rows']} prompts have more than the {encoded['length']} tokens that the model "
-        "reads: what stands at their end can't be asked for"
-    ]
+@dataclass(frozen=True)
+class GuardRows:
+    """Reads as many rows of each side: (folder, shards) by name."""
+
+    sides: Mapping[str, tuple[Store, tuple[tuple[str, int], ...]]]
+    count: int
+    seed: int
+
+    def __call__(self) -> dict[str, Rows]:
+        """Return the rows by side."""
+        return {
+            name: LatentRows(store).some(shards, self.count, self.seed) for name, (store, shards) in self.sides.items()
+        }
 
 
-def _objective(encoded: Store, config: DiffusionConfig, seed: int) -> DiffusionObjective:
-    """Build the objective on a worker from what `_encode` left."""
-    folder = encoded.keep_local()
-    flipped = folder / "flipped.npy"
-    return DiffusionObjective(
-        folder / "initial",
-        np.load(folder / "latents.npy", mmap_mode="r"),
-        np.load(flipped, mmap_mode="r") if flipped.exists() else None,
-        np.load(folder / "ids.npy"),
-        batch_size=config.optimizer.batch_size,
-        prompt_dropout=config.prompt_dropout,
-        train_text_encoder=config.train_text_encoder,
-        seed=seed,
-    )
+def _objective(initial: Store, config: DiffusionConfig, seed: int) -> DiffusionObjective:
+    return DiffusionObjective(initial.keep_local(), config, seed)
+
+
+def _filled(index: Mapping[str, Any]) -> tuple[tuple[str, int], ...]:
+    return tuple((name, rows) for name, rows in sorted(index["shards"].items()) if rows)
+
+
+def _touched(context: Context) -> list[str]:
+    """Name the nodes whose images the weights have seen, through their encoding."""
+    return sorted({entry.node for entry in context.manifests["rows"].inputs.values()})
+
+
+def _course(history: Mapping[str, Any], config: DiffusionConfig, rows: int) -> dict[str, Any]:
+    """Say how the training went: loss, epochs, and the gap between its own images and others."""
+    steps = history["loss"][-1][0]
+    course = {"final_loss": history["loss"][-1][1], "steps": steps, "stopped": history["stopped"]}
+    if history["gap"]:
+        _, train_loss, calibration_loss = history["gap"][-1]
+        course["final_gap"] = round(calibration_loss / train_loss - 1, 4)
+        course["largest_gap"] = round(float(np.max([c / t - 1 for _, t, c in history["gap"]])), 4)
+    return course | {"epochs": round(steps * config.optimizer.batch_size / rows, 1)}
+
+
+def _notes(history: Mapping[str, Any]) -> list[str]:
+    return [f"stopped early at {history['stopped']}"] if history["stopped"] else []

@@ -3,9 +3,14 @@
 from functools import cached_property, partial
 from typing import Any, ClassVar
 
-from raydistill.core.config import Compute, Config, ReidConfig
+from raydistill.core.config import Config
+from raydistill.core.errors import ConfigError
+from raydistill.core.section import Compute
 from raydistill.core.store import Store
-from raydistill.distributed.train import TrainJob, share_of_batch, train
+from raydistill.core.training import ReidConfig
+from raydistill.distributed.job import TrainJob, check_training
+from raydistill.distributed.tracking import check_tracking
+from raydistill.distributed.train import train
 from raydistill.reid.embedder import OWN, own_embedder
 from raydistill.reid.model import check_backbone, weights_digest
 from raydistill.reid.training import ReidObjective, check_whole_patients
@@ -24,8 +29,9 @@ class TrainReid(Stage):
         """Refuse a batch that cuts patients, and a backbone that can't take the images; or an import that fails."""
         if self.own:
             return
-        share = share_of_batch(self.config.optimizer, self.config.compute)
-        check_whole_patients(share, self.config.images_per_patient, "a worker's share of the batch,")
+        check_training(self.config.optimizer, self.config.deepspeed, self.config.compute)
+        check_tracking(config.tracking)
+        check_whole_patients(self._share(), self.config.images_per_patient, "a worker's part of the batch,")
         check_backbone(self.config.backbone, config.ingest.resolution)
 
     def key_config(self) -> dict[str, Any]:
@@ -33,9 +39,25 @@ class TrainReid(Stage):
         if self.own:
             return self.own
         start = weights_digest(self.config.backbone)
-        # Pairs are formed within a worker's share of a batch: here, and only here, it decides the result.
-        share = share_of_batch(self.config.optimizer, self.config.compute)
-        return {**super().key_config(), "share_of_batch": share, **({"start": start} if start else {})}
+        # Pairs are formed within a worker's part of a batch: here, and only here, it decides the result.
+        return {**super().key_config(), "part_of_batch": self._share(), **({"start": start} if start else {})}
+
+    def _share(self) -> int:
+        """Rows that are compared with each other.
+
+        Raises:
+            ConfigError: when it would depend on how many workers there happen to be, or on which of them.
+        """
+        compute, micros = self.config.compute, self.config.deepspeed.gradient_accumulation_steps
+        if compute.min_workers < compute.max_workers:
+            raise ConfigError("compute.num_workers of an eye is one number: pairs are formed within a worker's part")
+        share, rest = divmod(self.config.optimizer.batch_size, compute.max_workers * micros)
+        if rest:
+            raise ConfigError(
+                f"optimizer.batch_size {self.config.optimizer.batch_size} isn't divisible by compute.num_workers "
+                f"{compute.max_workers} x gradient_accumulation_steps {micros}"
+            )
+        return share
 
     @property
     def compute(self) -> Compute | None:
@@ -65,8 +87,11 @@ class TrainReid(Stage):
             out=context.out,
             weights="network",
             work=context.work,
+            seed=context.seed,
+            logs=context.logs,
+            tracking=context.tracking,
         )
-        history = train(job, context.cluster, context.progress)
+        history = train(job, context.cluster.max_failures, context.progress)
         patients = len(set(records["patient_id"].to_pylist()))
         return Outcome(
             counts={"images": records.num_rows, "patients": patients},

@@ -12,8 +12,9 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from raydistill.core.config import FilterConfig, Section, TuneConfig
+from raydistill.core.config import FilterConfig, TuneConfig
 from raydistill.core.errors import NothingToDo
+from raydistill.core.section import Section
 from raydistill.core.store import Store
 from raydistill.diffusion.features import public_digest, public_features
 from raydistill.distributed.tune import Search, search

@@ -2,9 +2,9 @@ from typing import Protocol, runtime_checkable
 
 import pytest
 
-from raydistill.core.config import Import
 from raydistill.core.errors import ConfigError
 from raydistill.core.imports import build
+from raydistill.core.section import Import
 
 
 @runtime_checkable

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from raydistill.core.config import DiffusionConfig
+from raydistill.core.training import DiffusionConfig
 from raydistill.data.phantom import render
 from raydistill.diffusion import components
 

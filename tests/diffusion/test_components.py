@@ -6,8 +6,8 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline
 
-from raydistill.core.config import DiffusionConfig
 from raydistill.core.errors import ConfigError, InputError, RaydistillError
+from raydistill.core.training import DiffusionConfig
 from raydistill.data.phantom import render
 from raydistill.diffusion import components
 from raydistill.diffusion.folder import check_layout

@@ -3,7 +3,7 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline
 
-from raydistill.core.config import DiffusionConfig
+from raydistill.core.training import DiffusionConfig
 from raydistill.diffusion import components
 from raydistill.diffusion.objective import DiffusionObjective
 

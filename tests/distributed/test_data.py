@@ -2,8 +2,8 @@
 
 import pytest
 
-from raydistill.core.config import Compute
 from raydistill.core.errors import RaydistillError
+from raydistill.core.section import Compute
 from raydistill.core.store import Store
 from raydistill.distributed.data import map_shards, shard_names
 from tests.distributed.toys import WriteShard

@@ -5,31 +5,89 @@ import signal
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from raydistill.core.store import Store
 
 
 class Line:
-    """Fit y = 3x + 1; optionally, the worker kills itself once at a step."""
+    """Fit y = 3x + 1; optionally, a step's loss isn't a number."""
 
-    def __init__(self, seed: int = 0, die_at: int | None = None, scar: str | None = None, nan_at: int | None = None):
-        self.seed, self.die_at, self.scar, self.nan_at = seed, die_at, scar, nan_at
+    def __init__(self, seed=0, nan_at=None, log=None):
+        self.seed, self.nan_at, self.log = seed, nan_at, log
 
     def build(self):
         torch.manual_seed(self.seed)
         return torch.nn.Linear(1, 1)
 
-    def loss(self, model, step, part):
-        if step == self.die_at and not Path(self.scar).exists():
-            Path(self.scar).touch()
-            os.kill(os.getpid(), signal.SIGKILL)
+    def loss(self, model, step, part, rows):
+        if self.log:
+            with open(self.log, "a") as lines:
+                lines.write(f"{step} \n")
         x = torch.randn(8, 1, generator=torch.Generator().manual_seed(step))[part]
         loss = ((model(x) - (3 * x + 1)) ** 2).mean()
         return loss * float("nan") if step == self.nan_at else loss
 
     def export(self, model, folder):
         (folder / "line.txt").write_text(f"{model.weight.item()} {model.bias.item()}")
+
+
+class Curve:
+    """Fit a curve with a network of odd sizes, with a frozen layer and dropout on demand.
+
+    Args:
+        batch: rows of the global batch.
+        dropout: of the middle layer.
+        grow: factor on the loss from step 20 on, to make it explode.
+        die_at: step at which the worker of rank 0 kills itself, once: then `scar` is there.
+        pause: seconds a step takes at least.
+    """
+
+    def __init__(self, batch=12, dropout=0.0, grow=1.0, die_at=None, scar=None, pause=0.0, log=None):
+        self.batch, self.dropout, self.grow = batch, dropout, grow
+        self.die_at, self.scar, self.pause, self.log = die_at, scar, pause, log
+
+    def build(self):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(5)
+            frozen = torch.nn.Linear(3, 7)
+            frozen.requires_grad_(False)
+            layers = [frozen, torch.nn.Tanh(), torch.nn.Linear(7, 11), torch.nn.LayerNorm(11)]
+            return torch.nn.Sequential(*layers, torch.nn.Dropout(self.dropout), torch.nn.GELU(), torch.nn.Linear(11, 1))
+
+    def loss(self, model, step, part, rows):
+        time.sleep(self.pause)
+        if self.log:
+            with open(self.log, "a") as lines:
+                lines.write(f"{step} {part.start} {part.stop}\n")
+        if step == self.die_at and not Path(self.scar).exists():
+            Path(self.scar).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        x = torch.randn(self.batch, 3, generator=torch.Generator().manual_seed(abs(step)))[part]
+        y = x.prod(dim=1, keepdim=True) + x.sum(dim=1, keepdim=True)
+        like = next(model.parameters())
+        got = model(x.to(like.dtype)).float()
+        return ((got - y) ** 2).mean() * (self.grow if step >= 20 else 1.0)
+
+    def export(self, model, folder):
+        np.savez(folder / "weights.npz", **{name: value.numpy() for name, value in model.state_dict().items()})
+
+
+class Rows(Curve):
+    """The same curve from rows of a stream."""
+
+    def loss(self, model, step, part, rows):
+        x = torch.from_numpy(rows["x"].astype(np.float32))
+        assert len(x) == part.stop - part.start
+        y = x.prod(dim=1, keepdim=True) + x.sum(dim=1, keepdim=True)
+        return ((model(x) - y) ** 2).mean()
+
+
+def read_rows(name):
+    """Ten rows of a shard; `i` numbers all rows."""
+    rng = np.random.default_rng(int(name))
+    return {"x": rng.normal(size=(10, 3)).astype(np.float16), "i": np.arange(10) + 10 * int(name)}
 
 
 class WriteShard:

@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raydistill.core.columns import JUDGED, VERDICTS
-from raydistill.core.config import FilterConfig, Import
+from raydistill.core.config import FilterConfig
 from raydistill.core.errors import ConfigError, InputError
+from raydistill.core.section import Import
 from raydistill.matching.policy import REASONS, Policy, ThresholdPolicy, judged, make_policy, policy_at
 
 scores = st.one_of(st.none(), st.floats(-1, 1, width=32))

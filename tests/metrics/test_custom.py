@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from raydistill.core.config import Import
 from raydistill.core.errors import ConfigError, InputError
+from raydistill.core.section import Import
 from raydistill.metrics.custom import build_metrics, measure
 from raydistill.metrics.result import MetricResult
 

@@ -3,10 +3,12 @@ import json
 import numpy as np
 import pytest
 
-from raydistill.core.config import Compute, Config, Import, ReidConfig
+from raydistill.core.config import Config
 from raydistill.core.errors import ConfigError
 from raydistill.core.loading import validate
+from raydistill.core.section import Compute, Import
 from raydistill.core.store import Store
+from raydistill.core.training import ReidConfig
 from raydistill.reid.embedder import load_embedder
 from raydistill.stages.base import Context
 from raydistill.stages.train_reid import TrainReid

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raydistill.core.config import BackboneConfig, ReidConfig
 from raydistill.core.errors import ConfigError, InputError
+from raydistill.core.training import BackboneConfig, ReidConfig
 from raydistill.data.phantom import render
 from raydistill.reid.embedder import ReidEmbedder
 from raydistill.reid.model import ReidNetwork, check_backbone, standardise

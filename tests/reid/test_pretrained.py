@@ -11,8 +11,8 @@ from transformers import (
     ViTConfig,
 )
 
-from raydistill.core.config import BackboneConfig, ReidConfig
 from raydistill.core.errors import ConfigError
+from raydistill.core.training import BackboneConfig, ReidConfig
 from raydistill.reid.embedder import ReidEmbedder
 from raydistill.reid.model import ReidNetwork, check_backbone
 

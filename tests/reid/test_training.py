@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from raydistill.core.config import BackboneConfig, OptimizerConfig, ReidConfig
 from raydistill.core.errors import ConfigError
+from raydistill.core.training import BackboneConfig, OptimizerConfig, ReidConfig
 from raydistill.data.phantom import render
 from raydistill.reid.embedder import ReidEmbedder
 from raydistill.reid.training import ReidObjective, check_whole_patients

@@ -4,7 +4,8 @@ import pyarrow as pa
 import pytest
 
 from raydistill.core.columns import JUDGED, MATCHES, SAMPLES
-from raydistill.core.config import FilterConfig, Import
+from raydistill.core.config import FilterConfig
+from raydistill.core.section import Import
 from raydistill.core.store import Store
 from raydistill.matching.policy import Policy
 from raydistill.stages.base import Context

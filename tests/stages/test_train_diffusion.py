@@ -5,9 +5,10 @@ import pyarrow as pa
 import pytest
 
 from raydistill.core.columns import SAMPLES, VERDICTS
-from raydistill.core.config import Config, DiffusionConfig
+from raydistill.core.config import Config
 from raydistill.core.errors import ConfigError, NothingToDo, RaydistillError
 from raydistill.core.store import Store
+from raydistill.core.training import DiffusionConfig
 from raydistill.data.images import encode_png
 from raydistill.diffusion import components
 from raydistill.stages.base import Context

@@ -1,0 +1,69 @@
+"""What every section of the configuration is made of, and where a stage runs."""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+
+NOT_IN_KEY = frozenset({"compute", "checkpoint_every", "checkpoint_minutes", "log_every", "preview_every"})
+"""Names of fields that say where a stage runs and what is seen of it, never what it computes."""
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+OpenShare = Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
+def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] >= bounds[1]:
+        raise ValueError("a range goes from a smaller to a larger number")
+    return bounds
+
+
+Range = Annotated[tuple[OpenShare, OpenShare], AfterValidator(_ascending)]
+
+
+class Section(BaseModel):
+    """Base of every section: unknown keys are errors, values can't change after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Compute(Section):
+    """Where a stage runs. No part of a key, as the result doesn't depend on it; an eye's number of workers excepted."""
+
+    num_workers: PositiveInt | tuple[PositiveInt, PositiveInt] = Field(
+        2, description="Or the fewest and the most: training goes on with as many as the cluster has."
+    )
+    num_cpus: PositiveFloat = Field(1.0, description="CPUs a worker claims.")
+    num_gpus: float = Field(0.0, ge=0.0, description="GPUs a worker claims; 0 computes on the CPU.")
+
+    @model_validator(mode="after")
+    def _fewest_first(self) -> "Compute":
+        if self.min_workers > self.max_workers:
+            raise ValueError(f"num_workers {list(self.workers)}: the fewest come first")
+        return self
+
+    @property
+    def workers(self) -> tuple[int, int]:
+        """Fewest and most workers."""
+        return (self.num_workers, self.num_workers) if isinstance(self.num_workers, int) else self.num_workers
+
+    @property
+    def min_workers(self) -> int:
+        """Workers without which the stage can't run."""
+        return self.workers[0]
+
+    @property
+    def max_workers(self) -> int:
+        """Workers that the stage takes when it gets them."""
+        return self.workers[1]
+
+    @property
+    def device(self) -> str:
+        """The torch device of a worker, by configuration and not by looking."""
+        return "cuda" if self.num_gpus else "cpu"
+
+
+class Import(Section):
+    """Somebody's own part at one of the four extension points, by an import string."""
+
+    factory: str = Field(description="`package.module:Class`, called with `options` as keywords.")
+    options: dict[str, Any] = Field(default_factory=dict)

@@ -1,0 +1,168 @@
+"""The configuration of everything that is trained: engine, re-identification networks, diffusion models."""
+
+from typing import Any, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from raydistill.core.section import Compute, Import, OpenShare, Section, Share
+
+
+class DeepSpeedConfig(Section):
+    """How DeepSpeed holds a training's state. `override` has the last word on any key of DeepSpeed's own."""
+
+    zero_stage: Literal[0, 1, 2, 3] = 1
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    gradient_clipping: PositiveFloat = 1.0
+    gradient_accumulation_steps: PositiveInt = Field(
+        1, description="Parts in which a worker sees its share of a batch."
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="Compute activations again on the way back instead of keeping them: less memory, more time."
+    )
+    offload_optimizer: bool = Field(False, description="Keep the optimizer's state in the host's memory; ZeRO 1 to 3.")
+    override: dict[str, Any] = Field(
+        default_factory=dict, description="Laid over what raydistill tells DeepSpeed, key by key."
+    )
+
+    @model_validator(mode="after")
+    def _works(self) -> "DeepSpeedConfig":
+        if self.offload_optimizer and not self.zero_stage:
+            raise ValueError("offload_optimizer needs zero_stage 1, 2 or 3: without ZeRO nothing is offloaded")
+        return self
+
+
+class OptimizerConfig(Section):
+    """AdamW with a warm-up and a schedule from diffusers' `get_scheduler`."""
+
+    steps: PositiveInt
+    batch_size: PositiveInt = Field(description="Global batch: the sum over the workers.")
+    lr: PositiveFloat
+    weight_decay: float = Field(0.01, ge=0.0)
+    warmup_steps: int = Field(50, ge=0)
+    schedule: Literal["constant", "constant_with_warmup", "cosine", "cosine_with_restarts", "linear", "polynomial"] = (
+        "cosine"
+    )
+    checkpoint_every: PositiveInt = Field(200, description="Steps between two checkpoints, at most.")
+    checkpoint_minutes: PositiveFloat = Field(10.0, description="Minutes between two checkpoints, at most.")
+    log_every: PositiveInt = Field(10, description="Steps between two looks at loss, clock and preemption notices.")
+    max_loss_ratio: float = Field(
+        20.0, gt=1.0, description="A loss that many times its best so far, over `log_every` steps, stops the training."
+    )
+
+
+class BackboneConfig(Section):
+    """A transformers backbone: built small from scratch, or read from a local folder or a hub id."""
+
+    kind: Literal["resnet", "convnext", "vit"] = "resnet"
+    width: PositiveInt = Field(24, description="Channels of the first stage when built from scratch.")
+    pretrained: str | None = Field(None, description="Folder or hub id with safetensors weights; public weights only.")
+    local_files_only: bool = True
+
+
+class ReidConfig(Section):
+    """One re-identification network: an eye."""
+
+    embedder: Import | None = Field(
+        None, description="Somebody's own `raydistill.reid.embedder.Embedder`; nothing is trained then."
+    )
+    backbone: BackboneConfig = BackboneConfig()
+    embedding_dim: PositiveInt = 128
+    images_per_patient: PositiveInt = Field(4, ge=2, description="Images of one patient in a batch.")
+    optimizer: OptimizerConfig = OptimizerConfig(steps=500, batch_size=64, lr=1e-3)
+    deepspeed: DeepSpeedConfig = DeepSpeedConfig(zero_stage=0)
+    compute: Compute = Compute(num_workers=1)
+    seed: int = 0
+
+
+class Eyes(Section):
+    """Three pairs of eyes, never shared: the filter's, the tuning judge's and the final auditor's."""
+
+    filter: ReidConfig = ReidConfig(seed=1)
+    judge: ReidConfig = ReidConfig(backbone=BackboneConfig(kind="vit", width=64), seed=2)
+    auditor: ReidConfig = ReidConfig(
+        backbone=BackboneConfig(kind="convnext"),
+        optimizer=OptimizerConfig(steps=500, batch_size=64, lr=3e-3),
+        seed=3,
+    )
+
+    @model_validator(mode="after")
+    def _distinct(self) -> "Eyes":
+        if (self.auditor.embedder or self.auditor.backbone) == (self.filter.embedder or self.filter.backbone):
+            raise ValueError("auditor and filter have the same backbone: a student would be graded by its own filter")
+        own = [eye.embedder.factory for eye in (self.filter, self.judge, self.auditor) if eye.embedder]
+        if len(set(own)) < len(own):
+            raise ValueError("two eyes are the same embedder: what one can't see the other can't find")
+        if len({self.filter.seed, self.judge.seed, self.auditor.seed}) < 3:
+            raise ValueError("filter, judge and auditor need three different seeds")
+        return self
+
+
+class GuardConfig(Section):
+    """The cheapest privacy there is: see when a model does better on its own images than on others, and stop there.
+
+    The gap is the denoising loss of calibration images over that of train images, less one: 0 while nothing is
+    memorised. It is measured on the weights in training with the same noise for both.
+    """
+
+    every: PositiveInt = Field(100, description="Steps between two measurements.")
+    images: PositiveInt = Field(64, description="Images of each side, at most.")
+    draws: PositiveInt = Field(4, description="Noise draws an image's loss is averaged over.")
+    max_gap: PositiveFloat | None = Field(None, description="A larger gap stops the training; none only reports it.")
+    patience: PositiveInt = Field(2, description="Measurements in a row that must be larger.")
+
+
+class LoraConfig(Section):
+    """Low-rank adaptation of the UNet's attention (Hu et al., arXiv 2106.09685): few parameters, little memorised."""
+
+    rank: PositiveInt = 8
+    alpha: PositiveInt = 8
+    dropout: Share = 0.0
+    target_modules: tuple[str, ...] = Field(("to_q", "to_k", "to_v", "to_out.0"), min_length=1)
+
+
+class TrackingConfig(Section):
+    """Where a training can be watched. TensorBoard's files are in `RUN/logs`."""
+
+    tensorboard: bool = True
+    wandb: dict[str, Any] | None = Field(None, description="Arguments of `wandb.init`, such as `{project: …}`.")
+    mlflow: dict[str, Any] | None = Field(None, description="`tracking_uri` and `experiment_name`.")
+
+
+class DiffusionConfig(Section):
+    """A Stable Diffusion folder to start from and how to train it. The student's and the teacher's are of this kind."""
+
+    pretrained: str | None = Field(
+        None, description="Folder or hub id of public weights; none builds the tiny model on the packaged public VAE."
+    )
+    local_files_only: bool = True
+    block_out_channels: tuple[PositiveInt, ...] = Field((64, 128), min_length=2)
+    layers_per_block: PositiveInt = 1
+    text_hidden_size: PositiveInt = 64
+    prediction_type: Literal["epsilon", "v_prediction"] = "v_prediction"
+    snr_gamma: PositiveFloat | None = Field(
+        None,
+        description="Min-SNR weighting of the loss (Hang et al., arXiv 2303.09556), 5 in the paper; none by default.",
+    )
+    prompt_dropout: Share = Field(0.1, description="Share of prompts left empty in training, for guidance.")
+    horizontal_flip: bool = Field(False, description="Anatomy has sides; off by default.")
+    ema_decay: OpenShare = 0.995
+    train_text_encoder: bool = True
+    lora: LoraConfig | None = Field(None, description="Adapt few parameters instead of all; needs `pretrained`.")
+    private_parts: tuple[Literal["vae", "text_encoder", "unet"], ...] = Field(
+        (), description="Parts of `pretrained` that were tuned on real data; what raydistill trained itself says so."
+    )
+    guard: GuardConfig = GuardConfig()
+    preview_every: int = Field(500, ge=0, description="Steps between two sample grids in the logs; 0 draws none.")
+    optimizer: OptimizerConfig = OptimizerConfig(steps=1200, batch_size=32, lr=1e-3)
+    deepspeed: DeepSpeedConfig = DeepSpeedConfig()
+    compute: Compute = Compute()
+
+    @model_validator(mode="after")
+    def _works(self) -> "DiffusionConfig":
+        if self.lora and self.pretrained is None:
+            raise ValueError("lora adapts pretrained weights: name them, or train all of a fresh model")
+        if self.lora and self.train_text_encoder:
+            raise ValueError("lora leaves the text encoder as it is: set train_text_encoder: false")
+        if self.private_parts and self.pretrained is None:
+            raise ValueError("private_parts speaks of pretrained, which isn't given")
+        return self
