@@ -66,8 +66,8 @@ class IngestConfig(Section):
     max_bad_rows: int = Field(100, ge=0, description="More bad rows than this stop the run; duplicates aren't bad.")
     near_duplicate_similarity: OpenShare | None = Field(
         0.997,
-        description="An image this similar to an earlier one is quarantined; null: none is. At 0.997 nearly all copies of "
-        "NIH radiographs are found, and no other visit is taken for one (docs/results.md).",
+        description="An image this similar to an earlier one is quarantined; null: none is. At 0.997 nearly all copies "
+        "of NIH radiographs are found, and no other visit is taken for one (docs/results.md).",
     )
     max_image_pixels: PositiveInt = Field(64_000_000, description="Larger images are quarantined, undecoded.")
     prompts: PromptConfig = PromptConfig()

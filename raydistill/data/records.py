@@ -155,10 +155,10 @@ class _Cleaner:
         image_id = raw.image_id or f"{sha256[:16]}-{raw.row}"
         if image_id in self.ids:
             raise Unusable("duplicate_id", f"an earlier row has the image_id {image_id!r} too")
-        self._refuse_duplicate(sha256, patient, "bytes")
+        self._refuse_duplicate(sha256, patient)
         pixels = _pixels(image, self.ingest)
         drawn = content_hash(pixels)
-        self._refuse_duplicate(drawn, patient, "pixels")
+        self._refuse_duplicate(drawn, patient)
         record = self._record(raw, patient, image_id, pixels, sha256)
         self.ids.add(image_id)
         self.by_content |= {sha256: record, drawn: record}
@@ -185,14 +185,14 @@ class _Cleaner:
             sha256=sha256,
         )
 
-    def _refuse_duplicate(self, content: str, patient: str, what: str) -> None:
+    def _refuse_duplicate(self, content: str, patient: str) -> None:
         """Keep the first of one patient's equal images; of two patients' nobody knows whose it is, so keep none."""
         first = self.by_content.get(content)
         if first is None:
             return
         if first.patient_id == patient and first.row in self.records:
-            raise Repeated("duplicate_image", f"the same {what} as row {first.row}")
-        shared = Unusable("duplicate_image", f"rows of several patients have these {what}, such as row {first.row}")
+            raise Repeated("duplicate_image", f"the same picture as row {first.row}")
+        shared = Unusable("duplicate_image", f"rows of several patients have this picture, such as row {first.row}")
         if self.records.pop(first.row, None):
             self.reject(first.row, first.image_id, shared)
         raise shared

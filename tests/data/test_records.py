@@ -1,9 +1,11 @@
+import io
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from raydistill.core.columns import QUARANTINE
 from raydistill.core.config import IngestConfig
@@ -35,6 +37,12 @@ RAW_ROWS = st.lists(
     ),
     max_size=25,
 )
+
+
+def bmp(pixels):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "BMP")
+    return buffer.getvalue()
 
 
 def numbered(rows):
@@ -100,7 +108,7 @@ def test_each_fault_has_its_reason():
     }
     for reason, row in faults.items():
         assert reasons(row) == {0: reason}
-    assert set(REASONS) - set(faults) == {"duplicate_id", "duplicate_image"}
+    assert set(REASONS) - set(faults) == {"duplicate_id", "duplicate_image", "near_duplicate"}
 
 
 def test_a_damaged_picture_says_what_is_wrong_with_it():
@@ -135,6 +143,37 @@ def test_equal_pictures_of_two_patients_all_go():
         replace(GOOD, image_id="f", image=PICTURES[1]),
     ]
     assert reasons(*rows) == dict.fromkeys(range(5), "duplicate_image")
+
+
+def test_equal_pixels_in_other_bytes_are_equal_pictures():
+    pixels = decode(PICTURES[0])
+    again, raw = replace(GOOD, image_id="again", image=bmp(pixels)), replace(GOOD, image_id="raw", image=pixels)
+    assert content_hash(again.image) != content_hash(PICTURES[0])
+    table = clean(numbered([GOOD, again, raw]), CONFIG).quarantine
+    assert table["detail"].to_pylist() == ["the same picture as row 0"] * 2
+    others = [GOOD, replace(again, patient_id="q"), replace(raw, patient_id="r")]
+    cleaned = clean(numbered(others), CONFIG)
+    assert (cleaned.records, cleaned.shared) == ([], 3)
+
+
+def test_repeated_rows_of_one_patient_are_no_bad_rows():
+    config = CONFIG.model_copy(update={"max_bad_rows": 0})
+    rows = [replace(GOOD, image_id=name) for name in "abc"]
+    cleaned = clean(numbered(rows), config)
+    assert (len(cleaned.records), cleaned.reasons(), cleaned.shared) == (1, {"duplicate_image": 2}, 0)
+    with pytest.raises(InputError, match="several patients"):
+        clean(numbered([*rows, replace(GOOD, image_id="d", patient_id="q")]), config)
+
+
+def test_records_can_be_quarantined_later():
+    rows = [GOOD, replace(GOOD, image_id="j", image=b"junk"), replace(GOOD, image_id="k", image=PICTURES[1])]
+    cleaned = clean(numbered(rows), CONFIG)
+    fewer = cleaned.without({0: "why"}, "near_duplicate")
+    assert [record.image_id for record in fewer.records] == ["k"]
+    assert fewer.quarantine.to_pylist()[0] == {"row": 0, "image_id": "i", "reason": "near_duplicate", "detail": "why"}
+    assert fewer.quarantine["row"].to_pylist() == [0, 1]
+    assert len(fewer.records) + fewer.quarantine.num_rows == fewer.rows == 3
+    assert cleaned.without({}, "near_duplicate") == cleaned
 
 
 def test_ids_and_study_indices_are_made_where_there_are_none():

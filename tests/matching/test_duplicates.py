@@ -82,7 +82,7 @@ def test_only_kept_pictures_make_others_repeat():
 
 def test_the_most_similar_kept_picture_is_named():
     one, two = pictures(2, side=64, seed=2)
-    mixed = np.asarray(0.48 * one + 0.52 * two, np.uint8)
+    mixed = np.asarray(0.3 * one + 0.7 * two, np.uint8)
     apart, near, nearest = similarity(one, two), similarity(one, mixed), similarity(two, mixed)
     assert apart < near < nearest
     assert found(one, two, mixed, threshold=(apart + near) / 2) == {2: 1}

@@ -11,7 +11,7 @@ from raydistill.core.config import IngestConfig, ParquetSource, PhantomSource, P
 from raydistill.core.errors import InputError
 from raydistill.core.manifest import canonical_json
 from raydistill.core.store import Store
-from raydistill.data.images import decode_batch, encode_png
+from raydistill.data.images import decode, decode_batch, encode_png
 from raydistill.data.prompts import FREQUENCIES, plan_requests
 from raydistill.data.vocabulary import BASE_PROMPT
 from raydistill.stages import ingest as ingest_module
@@ -124,6 +124,55 @@ def test_bad_rows_are_quarantined_and_counted(tmp_path):
     assert outcome.counts["quarantined"] == 5
     assert outcome.counts["rows"] == len(rows) == outcome.counts["records"] + 5
     assert out.read_table("quarantine")["row"].to_pylist() == [3, 5, 7, 9, 20]
+
+
+def darker(png):
+    return encode_png((decode(png) * 0.9).astype(np.uint8))
+
+
+def test_near_duplicates_are_quarantined_and_told_of(tmp_path):
+    rows = cohort()
+    kept = len(rows)
+    rows += [{**rows[0], "image_id": "again", "image": darker(rows[0]["image"])}]
+    rows += [{**rows[4], "image_id": "other", "image": darker(rows[4]["image"]), "patient_id": rows[0]["patient_id"]}]
+    rows += [{**rows[5], "image_id": "bytes"}]
+    config = CONFIG.model_copy(update={"max_bad_rows": 0})
+    out, outcome = run(node(parquet(tmp_path / "c.parquet", rows), config), tmp_path)
+    assert outcome.counts["records"] == kept
+    assert outcome.counts["rows"] == len(rows) == kept + outcome.counts["quarantined"]
+    assert outcome.facts["quarantined"] == {"near_duplicate": 2, "duplicate_image": 1}
+    assert outcome.facts["duplicates"] == {
+        "exact": 1,
+        "exact_across_patients": 0,
+        "near": 2,
+        "near_across_patients": 1,
+        "near_duplicate_similarity": config.near_duplicate_similarity,
+    }
+    again, other, _ = out.read_table("quarantine").to_pylist()
+    assert (again["row"], again["image_id"], again["reason"]) == (kept, "again", "near_duplicate")
+    assert again["detail"].endswith(" to i0, which is kept")
+    assert other["detail"].endswith(" to another patient's i4, which is kept")
+    assert "1 equal to another picture, 2 near-duplicates" in outcome.facts["notes"][0]
+    assert outcome.facts["notes"][1].startswith("1 of the duplicates are pictures under several patients' names")
+
+
+def test_without_a_similarity_only_equal_pictures_are_duplicates(tmp_path):
+    rows = cohort()
+    rows += [{**rows[0], "image_id": "again", "image": darker(rows[0]["image"])}]
+    config = CONFIG.model_copy(update={"near_duplicate_similarity": None})
+    _, outcome = run(node(parquet(tmp_path / "c.parquet", rows), config), tmp_path)
+    assert outcome.counts["records"] == len(rows)
+    assert outcome.facts["duplicates"]["near_duplicate_similarity"] is None
+
+
+def test_the_first_of_near_duplicates_is_kept_whatever_the_roles(tmp_path):
+    roles = ("train", "train", "calibration", "evaluation")
+    rows = [{**row, "role": roles[row["patient_id"] % 4]} for row in cohort()]
+    stranger = next(row for row in rows if row["role"] == "evaluation")
+    rows.insert(0, {**stranger, "image_id": "first", "image": darker(rows[1]["image"])})
+    out, _ = run(node(parquet(tmp_path / "c.parquet", rows)), tmp_path)
+    assert "first" in out.read_table("evaluation")["image_id"].to_pylist()
+    assert out.read_table("quarantine")["image_id"].to_pylist() == [rows[2]["image_id"]]
 
 
 def test_text_alone_gives_the_base_prompt_or_scrubbed_text(tmp_path):
