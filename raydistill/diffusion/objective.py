@@ -193,4 +193,10 @@ def _save_adaptation(unet: Any, folder: Path) -> None:
     from peft import get_peft_model_state_dict
 
     layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(unet))
-    StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=layers, safe_serialization=True)
+    StableDiffusionPipeline.save_lora_weights(
+        folder,
+        unet_lora_layers=layers,
+        # Without it a reader would take alpha for the rank.
+        unet_lora_adapter_metadata=unet.peft_config["default"].to_dict(),
+        safe_serialization=True,
+    )

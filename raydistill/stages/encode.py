@@ -62,23 +62,23 @@ class Encode(Stage):
         if name == "images" and "verdicts" in context.inputs:
             inputs["verdicts"] = context.inputs["verdicts"]
         out = context.out / folder
-        prompts = read_kept(inputs, ["prompt"])["prompt"].to_pylist()
-        if not prompts:
+        asked = {n: read_kept(inputs, ["prompt"], n)["prompt"].to_pylist() for n in inputs["images"].shards()}
+        filled = {shard: len(prompts) for shard, prompts in asked.items() if prompts}
+        if not filled:
             return 0
         self._prepare(context, inputs["images"])
-        names = inputs["images"].shards()
         arguments = {"inputs": inputs, "initial": context.out / "initial", "out": out, "config": self.config}
         map_shards(
             EncodeShard,
             arguments,
-            names,
+            list(filled),
             done_in=out / "words",
             compute=self.config.compute,
             progress=context.progress,
         )
-        shards = {shard: (out / "rows").read_table(shard, columns=["prompt"]).num_rows for shard in names}
-        out.write_json("index.json", {"shards": shards} | _about(context.out / "initial", prompts))
-        return len(prompts)
+        about = _about(context.out / "initial", [prompt for prompts in asked.values() for prompt in prompts])
+        out.write_json("index.json", {"shards": filled, **about})
+        return sum(filled.values())
 
     def _prepare(self, context: Context, images: Store) -> None:
         """Write the initial folder unless an earlier attempt did: whole, as its mark says."""

@@ -75,7 +75,7 @@ class TrainDiffusion(Stage):
         return {"started_from": start, "private_start": components.private_parts(self.config)}
 
     def _stream(self, context: Context, index: Mapping[str, Any]) -> Stream:
-        rows, shards = LatentRows(context.inputs["rows"]), _filled(index)
+        rows, shards = LatentRows(context.inputs["rows"]), _shards(index)
         size = sum(column.nbytes for column in rows(shards[0][0]).values()) / shards[0][1]
         window = max(self.config.optimizer.batch_size, int(WINDOW_BYTES / size))
         return Stream(shards, rows, self.config.optimizer.batch_size, context.seed, window)
@@ -87,7 +87,7 @@ class TrainDiffusion(Stage):
             return None
         others = other.read_json("index.json")
         count = min(self.config.guard.images, index["rows"], others["rows"])
-        sides = {"train": (context.inputs["rows"], _filled(index)), "calibration": (other, _filled(others))}
+        sides = {"train": (context.inputs["rows"], _shards(index)), "calibration": (other, _shards(others))}
         return Guard(GuardRows(sides, count, context.seed), self.config.guard)
 
 
@@ -110,8 +110,8 @@ def _objective(initial: Store, config: DiffusionConfig, seed: int) -> DiffusionO
     return DiffusionObjective(initial.keep_local(), config, seed)
 
 
-def _filled(index: Mapping[str, Any]) -> tuple[tuple[str, int], ...]:
-    return tuple((name, rows) for name, rows in sorted(index["shards"].items()) if rows)
+def _shards(index: Mapping[str, Any]) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted(index["shards"].items()))
 
 
 def _touched(context: Context) -> list[str]:

@@ -48,7 +48,7 @@ def test_people_are_told_apart_when_their_embeddings_are():
 def test_the_loss_is_finite_and_reaches_every_weight():
     task = objective(*visits(np.arange(6), [0, 1]))
     model = task.build()
-    loss = task.loss(model, 0, slice(0, 8))
+    loss = task.loss(model, 0, slice(0, 8), {})
     loss.backward()
     assert loss.dim() == 0
     assert torch.isfinite(loss)
@@ -61,13 +61,13 @@ def test_the_loss_is_finite_and_reaches_every_weight():
 def test_a_loss_is_a_function_of_seed_and_step():
     first, second = (objective(*visits(np.arange(6), [0, 1])) for _ in range(2))
     torch.manual_seed(0)
-    one = first.loss(first.build(), 2, slice(0, 8))
+    one = first.loss(first.build(), 2, slice(0, 8), {})
     torch.manual_seed(99)
     model = second.build()
-    assert one == second.loss(model, 2, slice(0, 8))
-    assert one != second.loss(model, 3, slice(0, 8))
+    assert one == second.loss(model, 2, slice(0, 8), {})
+    assert one != second.loss(model, 3, slice(0, 8), {})
     other = objective(*visits(np.arange(6), [0, 1]), seed=1)
-    assert one != other.loss(other.build(), 2, slice(0, 8))
+    assert one != other.loss(other.build(), 2, slice(0, 8), {})
 
 
 @pytest.mark.parametrize("part", [slice(0, 4), slice(4, 8), slice(2, 6)])
@@ -75,7 +75,7 @@ def test_the_loss_of_a_part_is_what_its_rows_of_the_whole_batch_give_alone(part)
     task = objective(*visits(np.arange(6), [0, 1]))
     model, shown = task.build().eval(), []
     model.register_forward_pre_hook(lambda module, inputs: shown.append(inputs))
-    whole, of_part = (task.loss(model, 5, positions) for positions in (slice(0, 8), part))
+    whole, of_part = (task.loss(model, 5, positions, {}) for positions in (slice(0, 8), part))
     images, labels = shown[0]
     torch.testing.assert_close(shown[1], (images[part], labels[part]), rtol=0, atol=1e-6)
     torch.testing.assert_close(of_part, model(images[part], labels[part]), rtol=1e-5, atol=1e-6)
@@ -99,7 +99,7 @@ def test_a_short_training_recognises_people_on_unseen_visits_and_export_keeps_wh
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps)
     for step in range(steps):
-        loss = task.loss(model, step, slice(0, batch_size))
+        loss = task.loss(model, step, slice(0, batch_size), {})
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

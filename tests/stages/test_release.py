@@ -3,7 +3,7 @@
 import pytest
 
 from raydistill.core.config import Budgets, ReleaseConfig
-from raydistill.core.manifest import InputEntry, Manifest
+from raydistill.core.manifest import FileEntry, InputEntry, Manifest
 from raydistill.core.store import Store
 from raydistill.metrics.result import MetricResult, insufficient
 from raydistill.stages.base import Context
@@ -23,8 +23,18 @@ SELFTEST = {
     "false_flag_rate": (0.03, 0.01, 0.06),
     "consistency_jaccard": (0.5, 0.4, 0.6),
 }
-NODES = ("student", "filter", "student_filter", "real_evaluation", "teacher_evaluation", "student_evaluation")
+NODES = (
+    "student",
+    "student_latents",
+    "teacher",
+    "filter",
+    "student_filter",
+    "real_evaluation",
+    "teacher_evaluation",
+    "student_evaluation",
+)
 READ = {"images": "teacher_samples", "verdicts": "verdicts"}
+TEACHER = {"unet": "a" * 64, "text_encoder": "b" * 64}
 
 
 def results(values):
@@ -43,12 +53,14 @@ def decide(folder, student=None, selftest=None, config=None, read=READ, patients
     (root / "student_evaluation").write_json("metrics.json", results({**STUDENT, **(student or {})}))
     (root / "filter").write_json("metrics.json", {"selftest": results({**SELFTEST, **(selftest or {})})})
     for node in NODES:
-        inputs = read if node == "student" else {}
+        inputs = {"student_latents": read, "student": {"rows": "student_latents"}}.get(node, {})
+        made = {f"model/{part}.safetensors": digest for part, digest in TEACHER.items()} if node == "teacher" else {}
         own = {"student": {"started_from": {}, **facts}, "filter": {"policy": {"identity_threshold": 0.5}}}
         manifests[node] = Manifest(
-            node=node, stage="x", version=1, key="k", digest="d", config={}, files=[], software={}, started="", seconds=1,
+            node=node, stage="x", version=1, key="k", digest="d", config={}, software={}, started="", seconds=1,
             inputs={name: InputEntry(node=n, key="k", folder="", digest="d") for name, n in inputs.items()},
             counts={"evaluation_patients": patients}, facts=own.get(node, {}),
+            files=[FileEntry(path=path, size=1, sha256=digest) for path, digest in made.items()],
         )  # fmt: skip
     stage = Release("decision", config or ReleaseConfig(), {}, 0)
     out = root / "out"
@@ -91,7 +103,11 @@ def test_consistency_judges_only_when_it_has_a_budget(tmp_path):
     ("how", "why"),
     [
         ({"read": {**READ, "more": "ingest"}}, "its training read ingest"),
-        ({"start_trained_on": ["teacher_x"]}, "its starting weights were trained on teacher_x"),
+        ({"private_start": {"model": ["ingest"]}}, "its starting model was trained on ingest"),
+        (
+            {"started_from": {"sha256": {"text_encoder/model.safetensors": "b" * 64, "vae/x.safetensors": "c" * 64}}},
+            "its starting text_encoder/model.safetensors is model/text_encoder.safetensors of the teacher",
+        ),
     ],
 )
 def test_a_student_that_touched_real_data_is_refused_unless_allowed(tmp_path, how, why):

@@ -1,18 +1,20 @@
-"""What the student's training reads, and when there is nothing to train on. The training itself: tests/golden."""
+"""What training reads: encoded once, kept samples alone, from weights whose past is known. Training: tests/golden."""
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from raydistill.core.columns import SAMPLES, VERDICTS
+from raydistill.core.columns import RECORDS, SAMPLES, VERDICTS
 from raydistill.core.config import Config
 from raydistill.core.errors import ConfigError, NothingToDo, RaydistillError
 from raydistill.core.store import Store
 from raydistill.core.training import DiffusionConfig
 from raydistill.data.images import encode_png
 from raydistill.diffusion import components
+from raydistill.diffusion.latents import LatentRows
 from raydistill.stages.base import Context
-from raydistill.stages.train_diffusion import TrainDiffusion
+from raydistill.stages.encode import Encode
+from raydistill.stages.train_diffusion import GuardRows, TrainDiffusion
 
 SMALL = DiffusionConfig(block_out_channels=(32, 64), text_hidden_size=32)
 
@@ -21,65 +23,153 @@ def node(config=SMALL):
     return TrainDiffusion("student", config, {}, 0)
 
 
+def latents(config=SMALL):
+    return Encode("student_latents", config, {}, 0)
+
+
+def sample(number, prompt="chest x-ray"):
+    image = encode_png(np.full((16, 16), 20 * number, np.uint8))
+    return {"sample_id": f"s-{number}", "prompt": prompt, "labels": [], "seed": number, "image": image}
+
+
+def context(root, inputs):
+    return Context({name: root / name for name in inputs}, root / "out", root / "work", 0)
+
+
 def test_nothing_kept_is_nothing_to_do(tmp_path):
     root = Store.open(str(tmp_path))
-    row = {"sample_id": "s-0", "prompt": "chest x-ray", "labels": [], "seed": 1, "image": b"png"}
-    (root / "images").write_table("part-00000.parquet", pa.Table.from_pylist([row], schema=SAMPLES))
+    (root / "images").write_table("part-00000.parquet", pa.Table.from_pylist([sample(0)], schema=SAMPLES))
     dropped = {"sample_id": "s-0", "keep": False, "reason": "identity"}
     (root / "verdicts").write_table("part-00000.parquet", pa.Table.from_pylist([dropped], schema=VERDICTS))
-    inputs = {"images": root / "images", "verdicts": root / "verdicts"}
     with pytest.raises(NothingToDo, match="the filter kept no sample"):
-        node().run(Context(inputs, root / "out", root / "work", 0))
+        latents().run(context(root, ("images", "verdicts")))
+
+
+@pytest.mark.ray
+def test_kept_samples_are_encoded_shard_by_shard_and_an_interrupted_pass_goes_on(local_ray, tmp_path):
+    root = Store.open(str(tmp_path))
+    long = "chest x-ray, " + "xylophonic zigzagging " * 20
+    shards = {"part-00000.parquet": [0, 1, 2], "part-00001.parquet": [3], "part-00002.parquet": [4, 5]}
+    for name, numbers in shards.items():
+        rows = [sample(number, long if number == 5 else "chest x-ray") for number in numbers]
+        (root / "images").write_table(name, pa.Table.from_pylist(rows, schema=SAMPLES))
+    verdicts = [{"sample_id": f"s-{i}", "keep": i not in (1, 3), "reason": "kept"} for i in range(6)]
+    (root / "verdicts").write_table("part-00000.parquet", pa.Table.from_pylist(verdicts, schema=VERDICTS))
+    outcome = latents().run(context(root, ("images", "verdicts")))
+    assert outcome.counts == {"images": 4}
+    assert outcome.facts["notes"] == [
+        "1 of 4 prompts have more than the 64 tokens that the model reads: what stands at their end can't be asked for"
+    ]
+    out = root / "out" / "train"
+    index = out.read_json("index.json")
+    assert index["shards"] == {"part-00000.parquet": 2, "part-00002.parquet": 2}
+    assert index["common"] == ["chest x-ray", long]
+    before = (tmp_path / "out/train/rows/part-00000.parquet").stat().st_mtime_ns
+    out.delete("words/part-00002.parquet")
+    latents().run(context(root, ("images", "verdicts")))
+    assert (tmp_path / "out/train/rows/part-00000.parquet").stat().st_mtime_ns == before
+    read = LatentRows(out)("part-00002.parquet")
+    vae = components.load(tmp_path / "out/initial").vae
+    pictures = np.stack([np.full((16, 16), 20 * number, np.uint8) for number in (4, 5)])
+    np.testing.assert_allclose(read["latents"], components.encode_images(vae, pictures, 2), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.ray
+def test_calibration_images_are_encoded_beside_and_compared_in_equal_numbers(local_ray, tmp_path):
+    root = Store.open(str(tmp_path))
+    for name, count in (("images", 5), ("calibration", 3)):
+        rows = [
+            {
+                "image_id": f"{name}-{i}",
+                "patient_id": "p",
+                "study_index": i,
+                "sha256": "0",
+                "image": sample(i)["image"],
+                "prompt": "chest x-ray",
+            }
+            for i in range(count)
+        ]
+        (root / name).write_table("part-00000.parquet", pa.Table.from_pylist(rows, schema=RECORDS))
+    given = context(root, ("images", "calibration"))
+    assert latents().run(given).counts == {"images": 5, "calibration": 3}
+    out = root / "out"
+    given.inputs = {"rows": out / "train", "calibration": out / "calibration", "initial": out / "initial"}
+    guard = node()._guard(given, (out / "train").read_json("index.json"))
+    sides = guard.rows()
+    assert {name: len(rows["latents"]) for name, rows in sides.items()} == {"train": 3, "calibration": 3}
+    assert isinstance(guard.rows, GuardRows)
 
 
 def test_the_key_knows_the_weights_and_not_where_they_lie(tmp_path):
     keys = []
     for place, seed in (("a", 0), ("b", 0), ("c", 1)):
         components.prepare_initial(SMALL, resolution=16, seed=seed, folder=tmp_path / place)
-        keys.append(node(SMALL.model_copy(update={"pretrained": str(tmp_path / place)})).key_config())
+        keys.append(latents(SMALL.model_copy(update={"pretrained": str(tmp_path / place)})).key_config())
     assert keys[0] == keys[1] != keys[2]
-    assert node().key_config()["start"]
+    assert latents().key_config()["start"]
 
 
-def test_a_start_of_our_own_making_says_what_it_was_trained_on(tmp_path):
-    config = SMALL.model_copy(update={"pretrained": str(tmp_path)})
-    assert components.trained_on(SMALL) == components.trained_on(config) == []
-    (tmp_path / "raydistill.json").write_text('{"trained_on": ["ingest"]}')
-    assert components.trained_on(config) == ["ingest"]
+def test_how_often_one_looks_does_not_change_the_key():
+    seldom = {"checkpoint_every": 7, "checkpoint_minutes": 3.0, "log_every": 2}
+    other = SMALL.model_copy(update={"optimizer": SMALL.optimizer.model_copy(update=seldom), "preview_every": 1})
+    assert node(other).key_config() == node().key_config()
+    deepspeed = SMALL.deepspeed.model_copy(update={"override": {"zero_optimization": {"overlap_comm": True}}})
+    overridden = node(SMALL.model_copy(update={"deepspeed": deepspeed})).key_config()
+    assert overridden["deepspeed"]["override"] == {"zero_optimization": {"overlap_comm": True}}
+    assert overridden != node().key_config()
+
+
+def test_weights_that_saw_real_data_say_so(tmp_path):
+    components.prepare_initial(SMALL, resolution=16, seed=0, folder=tmp_path / "whole")
+    config = SMALL.model_copy(update={"pretrained": str(tmp_path / "whole")})
+    assert components.private_parts(SMALL) == components.private_parts(config) == {}
+    (tmp_path / "whole/text_encoder/raydistill.json").write_text('{"trained_on": ["ingest"]}')
+    assert components.private_parts(config) == {"text_encoder": ["ingest"]}
+    (tmp_path / "whole/raydistill.json").write_text('{"trained_on": ["ingest"]}')
+    declared = config.model_copy(update={"private_parts": ("vae",)})
+    assert components.private_parts(declared) == {
+        "vae": ["real data, as private_parts says"],
+        "model": ["ingest"],
+        "text_encoder": ["ingest"],
+    }
+
+
+def _check_both(config, whole):
+    latents(config).check(whole)
+    node(config).check(whole)
 
 
 @pytest.mark.parametrize(
     ("stage", "config", "message"),
     [
-        ({"optimizer": {"steps": 1, "batch_size": 7, "lr": 1e-3}}, {}, "isn't divisible by compute.num_workers 2"),
+        ({"optimizer": {"steps": 1, "batch_size": 1, "lr": 1e-3}}, {}, "has no row for each of 2 workers"),
+        ({"deepspeed": {"precision": "fp16"}}, {}, "fp16 needs a GPU"),
+        ({}, {"tracking": {"wandb": {}}}, r"tracking\.wandb needs a library that isn't installed"),
         ({}, {"ingest": {"resolution": 20}}, "isn't a multiple of 8"),
         ({"pretrained": "/no/such/folder"}, {}, "no folder /no/such/folder"),
     ],
 )
 def test_what_can_be_known_to_be_wrong_is_said_before_anything_starts(stage, config, message):
-    stage = node(DiffusionConfig.model_validate({**SMALL.model_dump(), **stage}))
+    changed, whole = DiffusionConfig.model_validate({**SMALL.model_dump(), **stage}), Config.model_validate(config)
     with pytest.raises(RaydistillError, match=message):
-        stage.check(Config.model_validate(config))
+        _check_both(changed, whole)
     node().check(Config())
+    latents().check(Config())
 
 
-def test_prompts_that_the_model_cannot_read_to_their_end_are_counted(tmp_path):
-    root = Store.open(str(tmp_path))
-    prompts = ["chest x-ray, pa view, effusion", "chest x-ray, " + "xylophonic zigzagging " * 20]
-    rows = [
-        {
-            "sample_id": f"s-{i}",
-            "prompt": prompt,
-            "labels": [],
-            "seed": i,
-            "image": encode_png(np.zeros((16, 16), np.uint8)),
-        }
-        for i, prompt in enumerate(prompts)
-    ]
-    (root / "images").write_table("part-00000.parquet", pa.Table.from_pylist(rows, schema=SAMPLES))
-    counts = node()._encode(Context({"images": root / "images"}, root / "out", root / "work", 0))
-    assert counts == {"rows": 2, "cut": 1, "length": 64}
-    assert node()._encode(Context({}, root / "out", root / "work", 0)) == counts
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lora": {}}, "lora adapts pretrained weights"),
+        ({"lora": {}, "pretrained": "x"}, "lora leaves the text encoder as it is"),
+        ({"private_parts": ["vae"]}, "private_parts speaks of pretrained"),
+        ({"deepspeed": {"zero_stage": 0, "offload_optimizer": True}}, "offload_optimizer needs zero_stage"),
+        ({"compute": {"num_workers": [3, 2]}}, "the fewest come first"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        DiffusionConfig.model_validate(changes)
 
 
 def test_one_error_names_the_stage(tmp_path):

@@ -3,14 +3,14 @@ import pytest
 import torch
 from transformers import AutoModelForImageClassification
 
+from raydistill.core.section import Compute
 from raydistill.metrics.classifier import (
     FindingsObjective,
     FindingsProbe,
-    fit,
     label_matrix,
     predict,
-    train_classifier,
 )
+from raydistill.stages.classifier import train_classifier
 
 
 def pictures(n, seed, side=16):
@@ -23,10 +23,14 @@ def pictures(n, seed, side=16):
     return images.clip(0, 255).astype(np.uint8), labels
 
 
+def trained_on(data, steps, seed):
+    return train_classifier(*data, steps, seed, Compute(num_workers=1))
+
+
 @pytest.fixture(scope="module")
 def trained():
     torch.set_num_threads(1)
-    return train_classifier(*pictures(300, 0), steps=60, seed=1)
+    return trained_on(pictures(300, 0), steps=60, seed=1)
 
 
 def test_label_matrix():
@@ -42,10 +46,10 @@ def test_it_learns_what_can_be_seen(trained):
 
 
 def test_same_seed_same_network(trained):
-    again = train_classifier(*pictures(300, 0), steps=60, seed=1)
+    again = trained_on(pictures(300, 0), steps=60, seed=1)
     images, _ = pictures(20, 3)
     np.testing.assert_array_equal(predict(again, images), predict(trained, images))
-    other = train_classifier(*pictures(300, 0), steps=5, seed=2)
+    other = trained_on(pictures(300, 0), steps=5, seed=2)
     assert not np.allclose(predict(other, images), predict(trained, images))
 
 
@@ -61,8 +65,8 @@ def test_a_batch_is_the_sum_of_its_parts():
     objective = FindingsObjective(*pictures(50, 0), seed=3)
     model = objective.build().eval()
     with torch.inference_mode():
-        whole = objective.loss(model, 7, slice(0, 8))
-        halves = [objective.loss(model, 7, part) for part in (slice(0, 4), slice(4, 8))]
+        whole = objective.loss(model, 7, slice(0, 8), {})
+        halves = [objective.loss(model, 7, part, {}) for part in (slice(0, 4), slice(4, 8))]
     assert float(whole) == pytest.approx(float(sum(halves)) / 2, rel=1e-5)
 
 
@@ -79,11 +83,12 @@ def test_without_augmentation_the_network_sees_the_images():
     objective = FindingsObjective(images, labels, seed=3, max_shift=0, max_gain=0.0)
     seen = []
 
-    def spy(pixels, labels):
-        seen.append(pixels)
-        return type("Output", (), {"loss": pixels.mean()})
+    class Spy(torch.nn.Linear):
+        def forward(self, pixels, labels):
+            seen.append(pixels)
+            return type("Output", (), {"loss": pixels.mean()})
 
-    objective.loss(spy, 0, slice(0, 6))
+    objective.loss(Spy(1, 1), 0, slice(0, 6), {})
     shown = ((seen[0][:, 0] + 1) * 127.5).round().byte().numpy()
     assert all(any((one == image).all() for image in images) for one in shown)
 
@@ -99,7 +104,7 @@ def test_export_is_a_plain_folder(trained, tmp_path):
 def test_labels_must_belong_to_the_images():
     images, labels = pictures(5, 0)
     with pytest.raises(ValueError, match="5 images and 4 rows"):
-        fit(FindingsObjective(images, labels[:4], seed=0), steps=1)
+        FindingsObjective(images, labels[:4], seed=0)
     with pytest.raises(ValueError, match="0 images"):
         FindingsObjective(images[:0], labels[:0], seed=0)
 
