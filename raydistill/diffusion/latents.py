@@ -1,11 +1,6 @@
-"""Images and prompts as a diffusion model meets them, computed once and kept in float16 as Parquet shards.
+"""Images and prompts as a diffusion model meets them, computed once. `rows.py` says how they are kept and read."""
 
-A shard of rows has a twin of words: the token ids, or with a frozen text encoder the embeddings, of each distinct
-prompt of that shard. A row names its prompt by its place there.
-"""
-
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,44 +8,12 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from raydistill.core.seeds import generator
-from raydistill.core.store import Store
 from raydistill.diffusion.components import Components, encode_images, tokenize
 
-Rows = Mapping[str, NDArray[Any]]
 BATCH = 64
 
 POLICY = "mean of the posterior, scaled, float16; mirrored images encoded as well where horizontal_flip is on"
 """What is encoded of an image, for manifests."""
-
-
-@dataclass(frozen=True)
-class LatentRows:
-    """Reads encoded shards of a folder: `latents` (n, C, h, w) float16, `words` (n, L) int64 or (n, L, D) float16.
-
-    With mirrored images also `flipped`, like `latents`. Equal by value, so that a reader's cache knows it again.
-    """
-
-    store: Store
-
-    def __call__(self, name: str) -> Rows:
-        """Return the rows of one shard."""
-        rows, words = self.store.read_table(f"rows/{name}"), self.store.read_table(f"words/{name}")
-        shapes = self.store.read_json("shapes.json")
-        latents = [name for name in rows.column_names if name != "prompt"]
-        columns = {name: _array(rows[name], shapes["latents"]) for name in latents}
-        return columns | {"words": _array(words["words"], shapes["words"])[rows["prompt"].to_numpy()]}
-
-    def some(self, shards: Sequence[tuple[str, int]], count: int, seed: int) -> Rows:
-        """Return `count` rows, chosen at random from shards of known sizes."""
-        places = np.sort(generator(seed, "some").permutation(sum(rows for _, rows in shards))[:count])
-        chosen, start = [], 0
-        for name, length in shards:
-            inside = places[(places >= start) & (places < start + length)] - start
-            if len(inside):
-                chosen.append({column: values[inside] for column, values in self(name).items()})
-            start += length
-        return {column: np.concatenate([rows[column] for rows in chosen]) for column in chosen[0]}
 
 
 class Encoder:
@@ -111,8 +74,3 @@ class Encoder:
 def _flat(values: NDArray[Any]) -> pa.FixedSizeListArray:
     flat = np.ascontiguousarray(values).reshape(len(values), -1)
     return pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1)), flat.shape[1])
-
-
-def _array(column: pa.ChunkedArray, shape: Sequence[int]) -> NDArray[Any]:
-    values = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return np.asarray(values).reshape(len(column), *shape)

@@ -43,7 +43,7 @@ class Split(ray_train.DataConfig):  # type: ignore[misc]
             batch_size=1,
             # A training may fill the cluster: its readers must not wait for a CPU of their own.
             num_cpus=0,
-            concurrency=max(2, int(READERS_PER_WORKER * world_size)),
+            concurrency=max(1, int(READERS_PER_WORKER * world_size)),
         )
         # One record a block: blocks in order go to the workers in turn, so the order decides who gets what.
         dataset.context.target_max_block_size = 1

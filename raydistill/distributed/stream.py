@@ -6,6 +6,7 @@ so the step counter is the only position there is. No process holds more than a 
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -126,3 +127,16 @@ def _joined(pieces: list[Rows]) -> Rows:
 @lru_cache(maxsize=16)
 def _shard(read: Callable[[str], Rows], name: str) -> Rows:
     return read(name)
+
+
+def ahead(rows: Iterator[Rows]) -> Iterator[Rows]:
+    """Start on the first rows at once, on a thread, and give all of them in their order."""
+    thread = ThreadPoolExecutor(max_workers=1)
+    first = thread.submit(next, rows)
+    thread.shutdown(wait=False)
+
+    def all_of_them() -> Iterator[Rows]:
+        yield first.result()
+        yield from rows
+
+    return all_of_them()

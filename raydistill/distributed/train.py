@@ -24,7 +24,7 @@ from raydistill.distributed.engine import Engine, facts
 from raydistill.distributed.history import History
 from raydistill.distributed.job import TrainJob, check_training
 from raydistill.distributed.session import board, root_cause
-from raydistill.distributed.stream import Parts, Rows
+from raydistill.distributed.stream import Parts, Rows, ahead
 
 POST_EVERY_S, REPORT_EVERY_S = 1.0, 5.0
 RUN, STOPPED = "train", "stopped.json"
@@ -138,10 +138,12 @@ class _Worker:
         self.parts = Parts(job.optimizer.batch_size, self.workers, job.deepspeed.gradient_accumulation_steps)
         self.objective = job.make_objective()
         with _last_checkpoint() as folder:
+            known: dict[str, Any] = facts(folder) if folder else {"step": 0, "history": {}}
+            self.step: int = known["step"]
+            # Readers take as long to start as models take to load: both at once.
+            self.rows = ahead(self._rows())
             options = (job.optimizer, job.deepspeed, self.parts.width, job.ema_decay)
             self.engine = Engine(self.objective.build(), *options, folder)
-            known: dict[str, Any] = facts(folder) if folder else {"step": 0, "history": {}}
-        self.step: int = known["step"]
         self.history = History(job.optimizer, **known["history"])
         self.guarded = job.guard.rows() if job.guard else {}
         self.losses: list[torch.Tensor] = []
@@ -151,10 +153,10 @@ class _Worker:
 
     def run(self) -> None:
         """Learn until the last step, or until the history says that it is over."""
-        steps, rows = self.job.optimizer.steps, self._rows()
+        steps = self.job.optimizer.steps
         while self.step < steps and not self.history.stopped:
             torch.manual_seed(derive_seed(self.job.seed, "module", self.step, self.rank))
-            self.losses.append(self.engine.learn(self._losses(rows)))
+            self.losses.append(self.engine.learn(self._losses()))
             self.step += 1
             self._post()
             if self._is_due(self.job.optimizer.log_every) or self._is_due(self.job.optimizer.checkpoint_every):
@@ -178,9 +180,9 @@ class _Worker:
         while True:
             yield {}
 
-    def _losses(self, rows: Iterator[Rows]) -> Iterator[torch.Tensor]:
+    def _losses(self) -> Iterator[torch.Tensor]:
         for part in self.parts.of(self.rank):
-            yield self.objective.loss(self.engine.wrapped, self.step, part, next(rows)) * self.parts.weight(part)
+            yield self.objective.loss(self.engine.wrapped, self.step, part, next(self.rows)) * self.parts.weight(part)
 
     def _agree(self, *values: Any) -> list[float]:
         """Average numbers over the workers."""

@@ -3,18 +3,16 @@
 import tempfile
 from collections import Counter
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 from raydistill.core.config import Config
 from raydistill.core.errors import NothingToDo
-from raydistill.core.progress import Progress
 from raydistill.core.store import Store
 from raydistill.core.training import DiffusionConfig
 from raydistill.diffusion import components
 from raydistill.diffusion.latents import POLICY, Encoder
-from raydistill.distributed.data import map_shards, run_on_worker
+from raydistill.distributed.data import map_shards
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.images import pixels, read_kept
 
@@ -49,80 +47,80 @@ class Encode(Stage):
 
     def run(self, context: Context) -> Outcome:
         """Write the folder that training starts from, then encode shard by shard on an actor pool."""
-        counts = {"images": self._encode(context, "images", "train")}
-        if not counts["images"]:
-            raise NothingToDo(f"{self.node} has no image to encode: the filter kept no sample")
+        sides = {"train": {name: context.inputs[name] for name in ("images", "verdicts") if name in context.inputs}}
         if "calibration" in context.inputs:
-            counts["calibration"] = self._encode(context, "calibration", "calibration")
-        index = context.out.read_json("train/index.json")
-        return Outcome(counts=counts, facts={"policy": POLICY, "notes": _notes(index)})
-
-    def _encode(self, context: Context, name: str, folder: str) -> int:
-        inputs = {"images": context.inputs[name]}
-        if name == "images" and "verdicts" in context.inputs:
-            inputs["verdicts"] = context.inputs["verdicts"]
-        out = context.out / folder
-        asked = {n: read_kept(inputs, ["prompt"], n)["prompt"].to_pylist() for n in inputs["images"].shards()}
-        filled = {shard: len(prompts) for shard, prompts in asked.items() if prompts}
-        if not filled:
-            return 0
-        self._prepare(context, inputs["images"])
-        arguments = {"inputs": inputs, "initial": context.out / "initial", "out": out, "config": self.config}
+            sides["calibration"] = {"images": context.inputs["calibration"]}
+        asked = {side: _prompts(inputs) for side, inputs in sides.items()}
+        if not asked["train"]:
+            raise NothingToDo(f"{self.node} has no image to encode: the filter kept no sample")
+        self._prepare(context)
+        initial = context.out / "initial"
         map_shards(
             EncodeShard,
-            arguments,
-            list(filled),
-            done_in=out / "words",
+            {"sides": sides, "initial": initial, "out": context.out, "config": self.config},
+            [f"{side}/words/{shard}" for side, prompts in asked.items() for shard in prompts],
+            done_in=context.out,
             compute=self.config.compute,
             progress=context.progress,
         )
-        about = _about(context.out / "initial", [prompt for prompts in asked.values() for prompt in prompts])
-        out.write_json("index.json", {"shards": filled, **about})
-        return sum(filled.values())
+        for side, prompts in asked.items():
+            (context.out / side).write_json("index.json", _about(initial, prompts))
+        counts = {side: sum(map(len, prompts.values())) for side, prompts in asked.items()}
+        index = context.out.read_json("train/index.json")
+        return Outcome(counts=counts, facts={"policy": POLICY, "notes": _notes(index)})
 
-    def _prepare(self, context: Context, images: Store) -> None:
+    def _prepare(self, context: Context) -> None:
         """Write the initial folder unless an earlier attempt did: whole, as its mark says."""
         if context.work.exists("initial.json"):
             return
-        one = images.read_table(images.shards()[0], columns=["image"]).slice(0, 1)
-        work = partial(_write_initial, self.config, pixels(one).shape[-1], context.seed, context.out / "initial")
-        run_on_worker(work, self.config.compute, context.progress)
+        images = context.inputs["images"]
+        resolution = pixels(images.read_table(images.shards()[0], columns=["image"]).slice(0, 1)).shape[-1]
+        with tempfile.TemporaryDirectory(prefix="raydistill-") as name:
+            folder = Path(name) / "initial"
+            components.prepare_initial(self.config, resolution=resolution, seed=context.seed, folder=folder)
+            context.out.upload(folder, "initial")
         context.work.write_json("initial.json", {})
 
 
 class EncodeShard:
     """Encodes one shard of images. Built on an actor: loads the model once."""
 
-    def __init__(self, inputs: Mapping[str, Store], initial: Store, out: Store, config: DiffusionConfig) -> None:
+    def __init__(
+        self, sides: Mapping[str, Mapping[str, Store]], initial: Store, out: Store, config: DiffusionConfig
+    ) -> None:
         """Load the model onto the device that the configuration reserves."""
         parts = components.load(initial.keep_local(), config.compute.device)
-        self.inputs, self.out = inputs, out
+        self.sides, self.out = sides, out
         options = {"is_text_frozen": not config.train_text_encoder, "with_flipped": config.horizontal_flip}
         self.encoder = Encoder(parts, **options)
 
     def __call__(self, name: str) -> int:
-        """Write the rows of a shard, then its words, which say that the shard is done."""
-        table = read_kept(self.inputs, ["image", "prompt"], name)
+        """Write the rows of a shard, then its words, `<side>/words/<shard>`, which say that the shard is done."""
+        side, _, shard = name.split("/")
+        table, out = read_kept(self.sides[side], ["image", "prompt"], shard), self.out / side
         images = pixels(table)
         rows, words = self.encoder.tables(images, table["prompt"].to_pylist())
-        self.out.write_json("shapes.json", self.encoder.shapes(images.shape[-1]))
-        self.out.write_table(f"rows/{name}", rows)
-        self.out.write_table(f"words/{name}", words)
+        out.write_json("shapes.json", self.encoder.shapes(images.shape[-1]))
+        out.write_table(f"rows/{shard}", rows)
+        out.write_table(f"words/{shard}", words)
         return len(table)
 
 
-def _write_initial(config: DiffusionConfig, resolution: int, seed: int, out: Store, _: Progress) -> None:
-    with tempfile.TemporaryDirectory(prefix="raydistill-") as name:
-        components.prepare_initial(config, resolution=resolution, seed=seed, folder=Path(name) / "initial")
-        out.upload(Path(name) / "initial")
+def _prompts(inputs: Mapping[str, Store]) -> dict[str, list[str]]:
+    """Prompts by shard, of the shards of which something is kept."""
+    asked = {shard: read_kept(inputs, ["prompt"], shard)["prompt"].to_pylist() for shard in inputs["images"].shards()}
+    return {shard: prompts for shard, prompts in asked.items() if prompts}
 
 
-def _about(initial: Store, prompts: list[str]) -> dict[str, Any]:
+def _about(initial: Store, asked: Mapping[str, list[str]]) -> dict[str, Any]:
+    """Say how many rows each shard has, how many prompts are cut at which length, and which are the commonest."""
     tokenizer = components.load_tokenizer(initial.keep_local("tokenizer"))
-    counted = Counter(prompts)
+    counted = Counter(prompt for prompts in asked.values() for prompt in prompts)
     cut = sum(counted[prompt] for prompt in components.too_long(tokenizer, list(counted)))
     common = [prompt for prompt, _ in sorted(counted.items(), key=lambda item: (-item[1], item[0]))[:PREVIEWED]]
-    return {"rows": len(prompts), "cut": cut, "length": tokenizer.model_max_length, "common": common}
+    shards = {shard: len(prompts) for shard, prompts in asked.items()}
+    about = {"rows": counted.total(), "cut": cut, "length": tokenizer.model_max_length, "common": common}
+    return {"shards": shards, **about}
 
 
 def _notes(index: Mapping[str, Any]) -> list[str]:

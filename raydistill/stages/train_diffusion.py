@@ -12,9 +12,9 @@ from raydistill.core.store import Store
 from raydistill.core.training import DiffusionConfig
 from raydistill.diffusion import components
 from raydistill.diffusion.folder import MARKER
-from raydistill.diffusion.latents import LatentRows, Rows
 from raydistill.diffusion.objective import DiffusionObjective
 from raydistill.diffusion.preview import Grid
+from raydistill.diffusion.rows import LatentRows, Rows
 from raydistill.distributed.job import Guard, Preview, TrainJob, check_training
 from raydistill.distributed.stream import Stream
 from raydistill.distributed.tracking import check_tracking

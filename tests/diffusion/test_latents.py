@@ -5,7 +5,8 @@ import pytest
 
 from raydistill.core.store import Store
 from raydistill.diffusion import components
-from raydistill.diffusion.latents import Encoder, LatentRows
+from raydistill.diffusion.latents import Encoder
+from raydistill.diffusion.rows import LatentRows
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from raydistill.core.store import Store
 from raydistill.core.training import DiffusionConfig
 from raydistill.data.images import encode_png
 from raydistill.diffusion import components
-from raydistill.diffusion.latents import LatentRows
+from raydistill.diffusion.rows import LatentRows
 from raydistill.stages.base import Context
 from raydistill.stages.encode import Encode
 from raydistill.stages.train_diffusion import GuardRows, TrainDiffusion
@@ -56,7 +56,7 @@ def test_kept_samples_are_encoded_shard_by_shard_and_an_interrupted_pass_goes_on
     verdicts = [{"sample_id": f"s-{i}", "keep": i not in (1, 3), "reason": "kept"} for i in range(6)]
     (root / "verdicts").write_table("part-00000.parquet", pa.Table.from_pylist(verdicts, schema=VERDICTS))
     outcome = latents().run(context(root, ("images", "verdicts")))
-    assert outcome.counts == {"images": 4}
+    assert outcome.counts == {"train": 4}
     assert outcome.facts["notes"] == [
         "1 of 4 prompts have more than the 64 tokens that the model reads: what stands at their end can't be asked for"
     ]
@@ -91,7 +91,7 @@ def test_calibration_images_are_encoded_beside_and_compared_in_equal_numbers(loc
         ]
         (root / name).write_table("part-00000.parquet", pa.Table.from_pylist(rows, schema=RECORDS))
     given = context(root, ("images", "calibration"))
-    assert latents().run(given).counts == {"images": 5, "calibration": 3}
+    assert latents().run(given).counts == {"train": 5, "calibration": 3}
     out = root / "out"
     given.inputs = {"rows": out / "train", "calibration": out / "calibration", "initial": out / "initial"}
     guard = node()._guard(given, (out / "train").read_json("index.json"))
