@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from raydistill.core.config import Config
-from raydistill.core.errors import NothingToDo
+from raydistill.core.errors import ConfigError, NothingToDo
 from raydistill.core.store import Store
 from raydistill.core.training import DiffusionConfig
 from raydistill.diffusion import components
@@ -36,8 +36,15 @@ class Encode(Stage):
     config: DiffusionConfig
 
     def check(self, config: Config) -> None:
-        """Refuse a start that doesn't fit the images."""
+        """Refuse a start that doesn't fit the images, and for a student one that has seen real data."""
         components.check_start(self.config, config.ingest.resolution)
+        private = components.private_parts(self.config)
+        if "verdicts" in self.inputs and private and not config.release.allow_private_weights:
+            said = "; ".join(f"its {part} was trained on {', '.join(seen)}" for part, seen in private.items())
+            raise ConfigError(
+                f"pretrained {self.config.pretrained} has seen real data: {said}. A student starts from public "
+                "weights: name others, or set release.allow_private_weights: true, and the certificate will say so"
+            )
 
     def key_config(self) -> dict[str, Any]:
         """Name what is encoded and by what."""

@@ -1,3 +1,9 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -7,12 +13,15 @@ import torch
 from raydistill.data.images import encode_png
 from raydistill.diffusion import public_weights
 
+ROOT = Path(__file__).parents[2]
+PATHS = {"PYTHONPATH": str(ROOT)}
+
 
 def test_standardising_changes_the_latents_and_not_the_pictures():
     torch.manual_seed(0)
     vae = public_weights.autoencoder().eval()
     source = [np.random.default_rng(0).integers(0, 256, (20, 64, 64), dtype=np.uint8)]
-    images = next(public_weights.batches(source, 1))[:4]
+    images = public_weights.batch(source, 0)[:4]
     copy = public_weights.standardised(vae, source)
     with torch.inference_mode():
         latents = copy.encode(images).latent_dist.mean
@@ -22,12 +31,11 @@ def test_standardising_changes_the_latents_and_not_the_pictures():
     assert latents.std() == pytest.approx(1.0, abs=0.3)
 
 
-def test_a_short_training_writes_a_folder_that_can_be_measured(tmp_path, caplog, monkeypatch):
+def test_a_short_training_writes_a_folder_that_can_be_measured(tmp_path):
     table = pa.table({"image": [encode_png(np.zeros((32, 32), np.uint8))] * 2})
     pq.write_table(table, tmp_path / "two.parquet")
-    common = ["public_weights", "--folder", str(tmp_path), "--measure", str(tmp_path / "two.parquet")]
-    monkeypatch.setattr("sys.argv", [*common, "--train", "--steps", "2", "--pictures", "8"])
-    with caplog.at_level("INFO"):
-        public_weights.main()
+    line = [sys.executable, "jobs/public_weights.py", "--folder", tmp_path, "--measure", tmp_path / "two.parquet"]
+    line += ["--train", "--steps", "2", "--pictures", "8"]
+    said = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True, env=os.environ | PATHS)
     assert (tmp_path / "vae" / "diffusion_pytorch_model.safetensors").exists()
-    assert "psnr" in caplog.messages[-1]
+    assert json.loads(said.stdout.splitlines()[-1])["64"]["psnr"] > 0

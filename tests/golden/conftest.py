@@ -25,12 +25,12 @@ KILL_DURING = ("teacher", "teacher_samples")
 LIMIT_S = 900
 
 
-def command(run_uri, *more):
-    return [sys.executable, "jobs/distill.py", "--config", str(MICRO), "--run-dir", run_uri, *more]
+def command(run_uri, *more, config=MICRO):
+    return [sys.executable, "jobs/distill.py", "--config", str(config), "--run-dir", run_uri, *more]
 
 
-def run_to_end(run_uri, *more):
-    return finished(command(run_uri, *more), **ENVIRONMENT)
+def run_to_end(run_uri, *more, config=MICRO):
+    return finished(command(run_uri, *more, config=config), **ENVIRONMENT)
 
 
 def finished(line, **environment):

@@ -126,15 +126,15 @@ def test_the_student_stage_works_with_the_real_data_unreadable(golden, local_ray
     runner = Runner(store, config, stages)
     for node in ("teacher_samples", "verdicts"):
         runner.load(node, golden["summary"]["nodes"][node]["key"])
-    manifest, cached = runner.execute(next(s for s in stages if s.node == "student"), silent)
-    assert not cached
-    assert {entry.node for entry in manifest.inputs.values()} == {"teacher_samples", "verdicts"}
-    assert manifest.key == golden["summary"]["nodes"]["student"]["key"]
-    assert sorted(p.name for p in (tmp_path / "only-synthetic").iterdir() if not p.name.startswith(".")) == [
-        "student",
-        "teacher_samples",
-        "verdicts",
-    ]
+    read = {}
+    for node in ("student_latents", "student"):
+        manifest, cached = runner.execute(next(s for s in stages if s.node == node), silent)
+        assert not cached
+        assert manifest.key == golden["summary"]["nodes"][node]["key"]
+        read[node] = {entry.node for entry in manifest.inputs.values()}
+    assert read == {"student_latents": {"teacher_samples", "verdicts"}, "student": {"student_latents"}}
+    nodes = {p.name for p in (tmp_path / "only-synthetic").iterdir() if not p.name.startswith(".")}
+    assert nodes == {"logs", "student", "student_latents", "teacher_samples", "verdicts"}
 
 
 def test_verify_finds_a_changed_byte(golden):

@@ -157,6 +157,18 @@ def test_what_can_be_known_to_be_wrong_is_said_before_anything_starts(stage, con
     latents().check(Config())
 
 
+def test_a_student_of_private_weights_is_refused_unless_allowed(tmp_path):
+    components.prepare_initial(SMALL, resolution=16, seed=0, folder=tmp_path / "whole")
+    (tmp_path / "whole/raydistill.json").write_text('{"trained_on": ["ingest"]}')
+    config = SMALL.model_copy(update={"pretrained": str(tmp_path / "whole")})
+    size = {"ingest": {"resolution": 16}}
+    student = Encode("student_latents", config, {"images": None, "verdicts": None}, 0)
+    with pytest.raises(ConfigError, match=r"its model was trained on ingest.*allow_private_weights"):
+        student.check(Config.model_validate(size))
+    student.check(Config.model_validate({**size, "release": {"allow_private_weights": True}}))
+    Encode("teacher_latents", config, {"images": None}, 0).check(Config.model_validate(size))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
