@@ -5,6 +5,7 @@ controller and passes them on. A point's `preview` names a PNG below the logs.
 """
 
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
@@ -98,18 +99,23 @@ def _ray_metrics(name: str) -> Sink:
 def _tensorboard(logs: Store) -> Sink:
     import numpy as np
     from PIL import Image
-    from tensorboardX import SummaryWriter
+    from tensorboardX import summary
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto.event_pb2 import Event
 
     # An event file grows; an object store can't append, so it is written here and copied when it has grown.
     folder = Path(logs.path) if logs.is_local else Path(tempfile.mkdtemp(prefix="raydistill-"))
-    writer = SummaryWriter(str(folder))
+    folder.mkdir(parents=True, exist_ok=True)
+    # SummaryWriter hands events to a thread and can lose the last ones; this writes at once.
+    writer = EventsWriter(str(folder / "events"))
 
     def send(point: Point) -> None:
-        for metric, value in scalars(point).items():
-            writer.add_scalar(metric, value, point["step"])
+        shown = [summary.scalar(metric, value) for metric, value in scalars(point).items()]
         if "preview" in point:
-            picture = Image.open(BytesIO(logs.read_bytes(point["preview"])))
-            writer.add_image("preview", np.asarray(picture), point["step"], dataformats="HW")
+            picture = np.asarray(Image.open(BytesIO(logs.read_bytes(point["preview"]))))
+            shown.append(summary.image("preview", picture, dataformats="HW"))
+        for one in shown:
+            writer.write_event(Event(step=point["step"], wall_time=time.time(), summary=one))
         writer.flush()
         if not logs.is_local:
             logs.upload(folder)

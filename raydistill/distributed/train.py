@@ -31,13 +31,14 @@ RUN, STOPPED = "train", "stopped.json"
 """In a job's `work`: Ray Train's folder of checkpoints; why a training ended that must not be tried again."""
 
 
-def train(job: TrainJob, max_failures: int, progress: Progress = silent) -> dict[str, Any]:
+def train(job: TrainJob, max_failures: int, progress: Progress = silent, resize_s: float = 60.0) -> dict[str, Any]:
     """Run a training to its end, from its last checkpoint if there is one.
 
     Args:
         job: what to train and where.
         max_failures: losses of workers to survive; preemptions that were announced don't count.
         progress: told the steps done.
+        resize_s: seconds between two looks whether the cluster has room for another number of workers.
 
     Returns:
         The content of `history.json`: `loss`, (step, mean loss) points; `gap`, (step, train, calibration) losses;
@@ -70,6 +71,7 @@ def train(job: TrainJob, max_failures: int, progress: Progress = silent) -> dict
                 num_workers=most if fewest == most else (fewest, most),
                 use_gpu=job.compute.num_gpus > 0,
                 resources_per_worker=resources(job.compute),
+                elastic_resize_monitor_interval_s=resize_s,
             ),
             run_config=ray_train.RunConfig(
                 name=RUN,

@@ -57,6 +57,15 @@ class Curve:
             return torch.nn.Sequential(*layers, torch.nn.Dropout(self.dropout), torch.nn.GELU(), torch.nn.Linear(11, 1))
 
     def loss(self, model, step, part, rows):
+        self.live(step, part)
+        x = torch.randn(self.batch, 3, generator=torch.Generator().manual_seed(abs(step)))[part]
+        y = x.prod(dim=1, keepdim=True) + x.sum(dim=1, keepdim=True)
+        like = next(model.parameters())
+        got = model(x.to(like.dtype)).float()
+        return ((got - y) ** 2).mean() * (self.grow if step >= 20 else 1.0)
+
+    def live(self, step, part):
+        """Take time, leave a trace, and die when it is due."""
         time.sleep(self.pause)
         if self.log:
             with open(self.log, "a") as lines:
@@ -64,11 +73,6 @@ class Curve:
         if step == self.die_at and not Path(self.scar).exists():
             Path(self.scar).touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        x = torch.randn(self.batch, 3, generator=torch.Generator().manual_seed(abs(step)))[part]
-        y = x.prod(dim=1, keepdim=True) + x.sum(dim=1, keepdim=True)
-        like = next(model.parameters())
-        got = model(x.to(like.dtype)).float()
-        return ((got - y) ** 2).mean() * (self.grow if step >= 20 else 1.0)
 
     def export(self, model, folder):
         np.savez(folder / "weights.npz", **{name: value.numpy() for name, value in model.state_dict().items()})
@@ -78,6 +82,7 @@ class Rows(Curve):
     """The same curve from rows of a stream."""
 
     def loss(self, model, step, part, rows):
+        self.live(step, part)
         x = torch.from_numpy(rows["x"].astype(np.float32))
         assert len(x) == part.stop - part.start
         y = x.prod(dim=1, keepdim=True) + x.sum(dim=1, keepdim=True)
