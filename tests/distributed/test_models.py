@@ -11,6 +11,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from raydistill.core.training import DiffusionConfig
 from raydistill.diffusion import components
 from raydistill.diffusion.objective import DiffusionObjective
+from raydistill.distributed.stream import Parts
 from raydistill.distributed.train import _Worker
 from tests.distributed.jobs import curve_job, losses, options, plain
 
@@ -49,9 +50,10 @@ def train_and_look(config):
     for job in config["jobs"]:
         worker = _Worker(job, None)
         worker.run()
-        part = worker.parts.part(worker.rank)
+        parts = Parts(BATCH, worker.workers, 1)
+        part = parts.part(worker.rank)
         with torch.no_grad():
-            loss = worker.objective.loss(worker.engine.wrapped, LATER, part, {}) * worker.parts.weight(part)
+            loss = worker.objective.loss(worker.engine.wrapped, LATER, part, {}) * parts.weight(part)
         (mean,) = worker._agree(loss)
         if worker.rank == 0:
             job.work.write_json("live.json", mean)
