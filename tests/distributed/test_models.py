@@ -15,7 +15,7 @@ from raydistill.distributed.stream import Parts
 from raydistill.distributed.train import _Worker
 from tests.distributed.jobs import curve_job, losses, options, plain
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 
 STEPS, BATCH, LATER = 8, 4, 1000
 SMALL = DiffusionConfig(block_out_channels=(32, 64), text_hidden_size=32)

@@ -8,7 +8,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from raydistill.distributed.train import _loop
 from tests.distributed.jobs import curve_job, losses, options, plain, weights
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 
 TOLERANCE = 2e-5
 """Relative, of every loss and every averaged weight in float32: only the order of sums differs."""

@@ -16,7 +16,7 @@ from raydistill.distributed.train import train
 from tests.distributed.jobs import curve_job, losses, options, plain, weights
 from tests.distributed.toys import Curve
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]
 TOLERANCE = 2e-5

@@ -16,7 +16,7 @@ from raydistill.distributed.train import train
 from tests.distributed.jobs import curve_job, losses, options, plain, weights
 from tests.distributed.toys import Rows, read_rows
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 
 STEPS = 150
 

@@ -9,7 +9,7 @@ from raydistill.distributed.train import train, train_here
 from tests.distributed.jobs import curve_job, losses, options, plain
 from tests.distributed.toys import Curve, Line
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def test_a_loss_that_is_not_finite_stops_with_a_reason_and_the_last_good_checkpoint(local_ray, tmp_path):
