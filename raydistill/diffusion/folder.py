@@ -34,6 +34,9 @@ CLASSES = {
     "unet": "UNet2DConditionModel",
     "text_encoder": "CLIPTextModel",
 }
+ORIGIN = "_name_or_path"
+"""Where diffusers notes which folder of this machine a part was read from."""
+
 DESCRIPTIONS = ("model_index.json", "scheduler/scheduler_config.json", *(f"{part}/config.json" for part in WEIGHTS))
 
 
@@ -97,9 +100,16 @@ def load_pipeline(folder: Path) -> StableDiffusionPipeline:
 
 
 def save(pipeline: StableDiffusionPipeline, folder: Path) -> None:
-    """Write a pipeline as a folder with safetensors, and the two tokenizer files that older readers expect."""
+    """Write a pipeline as a folder with safetensors, and the two tokenizer files that older readers expect.
+
+    What it says doesn't depend on where it came from: equal models are equal files.
+    """
     with _without_bars():
         pipeline.save_pretrained(folder, safe_serialization=True)
+    for description in (folder / name for name in DESCRIPTIONS):
+        said = json.loads(description.read_text())
+        if said.pop(ORIGIN, None) is not None:
+            description.write_text(json.dumps(said, indent=2) + "\n")
     vocabulary = Path(pipeline.tokenizer.name_or_path)
     for name in ("vocab.json", "merges.txt"):
         if (vocabulary / name).exists():

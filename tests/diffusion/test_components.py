@@ -162,3 +162,9 @@ def test_provenance_names_public_weights_by_digest():
     assert provenance["name"] == components.PUBLIC_NAME
     assert all(len(digest) == 64 for digest in provenance["sha256"].values())
     assert json.loads(json.dumps(provenance)) == provenance
+
+
+def test_a_folder_does_not_say_where_its_parts_were_read_from(tiny):
+    said = "".join(file.read_text() for file in tiny.rglob("*.json"))
+    assert "_name_or_path" not in said
+    assert str(components.PUBLIC) not in said

@@ -1,0 +1,179 @@
+"""Nodes that come and go while a training runs: several raylets on this machine, one scene a process.
+
+`python -m tests.cluster.driver SCENE FOLDER` writes into `FOLDER/said.json` what went wrong, and at which step the cluster
+changed. A process of its own, as a process has one Ray. Its main thread holds the nodes, so the training has another.
+"""
+
+import json
+import sys
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+import ray
+from ray.cluster_utils import Cluster
+from ray.core.generated.autoscaler_pb2 import DRAIN_NODE_REASON_PREEMPTION
+
+from raydistill.core.errors import RaydistillError
+from raydistill.distributed.session import prepare_libraries
+from raydistill.distributed.train import train
+from tests.distributed.jobs import curve_job, options
+from tests.distributed.toys import Curve
+
+BATCH, PAUSE_S, PATIENCE_S, RESIZE_S = 12, 0.15, 240.0, 2.0
+NOTICE_S, HEARD_S = 12, 4
+"""From the announcement to the end of a node, and until every worker has surely heard of it."""
+RARE = {"checkpoint_every": 1000, "checkpoint_minutes": 1000, "log_every": 3}
+HOW = {
+    "lost": options(BATCH, steps=80),
+    "grown": options(BATCH, steps=60),
+    # Long enough for the notice to run out.
+    "moved": options(BATCH, steps=160, **RARE),
+    "shrunk": options(BATCH, steps=160, **RARE),
+    "early": options(BATCH, steps=60, **RARE),
+}
+"""The optimizer's options of each scene."""
+FAST = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
+"""Ray notices a dead node after two seconds instead of half a minute."""
+
+
+def read(log):
+    """(step, rows) of each part that was learned from, in the order of the log."""
+    parts = [[int(word) for word in line.split()] for line in Path(log).read_text().splitlines()]
+    return [(step, stop - start) for step, start, stop in parts]
+
+
+class Gated(Curve):
+    """A curve whose workers wait at some steps until a file is there."""
+
+    def __init__(self, gates, **more):
+        super().__init__(BATCH, pause=PAUSE_S, **more)
+        self.gates = gates
+
+    def loss(self, model, step, part, rows):
+        loss = super().loss(model, step, part, rows)
+        while step in self.gates and not Path(f"{self.log}.{step}").exists():
+            time.sleep(0.05)
+        return loss
+
+
+class Scene:
+    """A cluster whose head has one CPU, and a training on it."""
+
+    def __init__(self, name, folder, workers, gates=(), max_failures=1, zero_stage=2):
+        self.log, self.error, self.max_failures = folder / "log", None, max_failures
+        make = partial(Gated, gates, log=str(self.log))
+        self.job = curve_job(folder, workers, make, HOW[name], zero_stage=zero_stage)
+        self.thread = threading.Thread(target=self._train, daemon=True)
+
+    def __enter__(self):
+        head = {"num_cpus": 1, "include_dashboard": False, "_system_config": FAST}
+        self.cluster = Cluster(initialize_head=True, head_node_args=head)
+        ray.init(address=self.cluster.address, log_to_driver=False)
+        return self
+
+    def __exit__(self, *_):
+        ray.shutdown()
+        self.cluster.shutdown()
+
+    def _train(self):
+        try:
+            train(self.job, self.max_failures, resize_s=RESIZE_S)
+        except RaydistillError as error:
+            self.error = repr(error)
+
+    def until(self, happened):
+        """Wait until the parts say so; give the last step."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not (self.log.exists() and (parts := read(self.log)) and happened(parts)):
+            if time.monotonic() > deadline or not self.thread.is_alive():
+                raise RuntimeError(f"the training didn't get that far: {self.error}")
+            time.sleep(0.05)
+        return parts[-1][0]
+
+    def reach(self, step):
+        return self.until(lambda parts: max(reached for reached, _ in parts) >= step)
+
+    def open(self, gate):
+        Path(f"{self.log}.{gate}").touch()
+
+    def add(self):
+        return self.cluster.add_node(num_cpus=1)
+
+    def kill(self, node):
+        self.cluster.remove_node(node, allow_graceful=False)
+
+    def announce(self, node):
+        """Say that a node will be taken away, as a cloud does; it's ours to kill when its time is over."""
+        client = ray._raylet.GcsClient(address=self.cluster.gcs_address)
+        deadline_ms = int(1000 * (time.time() + NOTICE_S))
+        accepted, why = client.drain_node(node.node_id, DRAIN_NODE_REASON_PREEMPTION, "spot", deadline_ms)
+        assert accepted, why
+
+    def end(self, **said):
+        self.thread.join(PATIENCE_S)
+        return said | {"error": "the training hangs" if self.thread.is_alive() else self.error}
+
+
+def lost(folder):
+    """One of two nodes dies without a word; another comes."""
+    with Scene("lost", folder, workers=2, zero_stage=3) as scene:
+        second = scene.add()
+        scene.thread.start()
+        at = scene.reach(38)
+        scene.kill(second)
+        scene.add()
+        return scene.end(at=at)
+
+
+def grown(folder):
+    """A node comes, and is lost later on."""
+    with Scene("grown", folder, workers=(1, 2), gates=(15, 40)) as scene:
+        scene.thread.start()
+        scene.reach(15)
+        second = scene.add()
+        scene.until(lambda parts: min(rows for _, rows in parts) < BATCH)
+        scene.open(15)
+        scene.reach(40)
+        scene.kill(second)
+        scene.open(40)
+        return scene.end()
+
+
+def moved(folder):
+    """A node is announced to go while another is free."""
+    with Scene("moved", folder, workers=2, gates=(20,), max_failures=0) as scene:
+        return _announced(scene, spares=1, gone_s=NOTICE_S + 3)
+
+
+def shrunk(folder):
+    """A node is announced to go, and nothing replaces it."""
+    with Scene("shrunk", folder, workers=(1, 2), gates=(20,), max_failures=0) as scene:
+        return _announced(scene, spares=0, gone_s=NOTICE_S + 3)
+
+
+def early(folder):
+    """A node goes before its time is over. Ray counts that as a failure, but the checkpoint is there."""
+    with Scene("early", folder, workers=(1, 2), gates=(20,), max_failures=1) as scene:
+        return _announced(scene, spares=0, gone_s=HEARD_S + 3)
+
+
+def _announced(scene, spares, gone_s):
+    second = scene.add()
+    scene.thread.start()
+    at = scene.reach(20)
+    for _ in range(spares):
+        scene.add()
+    scene.announce(second)
+    time.sleep(HEARD_S)
+    scene.open(20)
+    time.sleep(gone_s - HEARD_S)
+    scene.kill(second)
+    return scene.end(at=at)
+
+
+if __name__ == "__main__":
+    prepare_libraries()
+    place = Path(sys.argv[2])
+    (place / "said.json").write_text(json.dumps(globals()[sys.argv[1]](place)))

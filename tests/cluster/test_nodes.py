@@ -1,0 +1,111 @@
+"""Nodes are lost, come, and are announced to go; the loss curve and the weights are those of one process that saw it all."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from raydistill.core.store import Store
+from raydistill.distributed.session import LOCAL_ENVIRONMENT
+from tests.cluster.driver import BATCH, HOW, read
+from tests.distributed.jobs import losses, plain, weights
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
+
+ROOT = Path(__file__).parents[2]
+TOLERANCE = 2e-5
+"""Relative, of every loss and averaged weight."""
+SETTINGS = LOCAL_ENVIRONMENT | {
+    # Else Ray Train asks whichever Ray was started last on this machine whether its controller lives.
+    "RAY_ADDRESS": "local",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "15",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "1",
+    "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "0.2",
+    "OMP_NUM_THREADS": "1",
+}
+
+
+def play(scene, folder):
+    """Let a scene happen in a process of its own; give what it says and the log of the parts."""
+    command = [sys.executable, "-m", "tests.cluster.driver", scene, str(folder)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | SETTINGS
+    # A cluster leaves its address for others to find, and names sockets after its folder: its own, and a short one.
+    with (
+        tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as own,
+        open(folder / "errors", "w") as errors,
+    ):
+        environment["RAY_TMPDIR"] = own
+        driver = subprocess.Popen(
+            command, cwd=ROOT, env=environment, start_new_session=True, stdout=errors, stderr=errors
+        )
+        try:
+            driver.wait(timeout=560)
+        finally:
+            if driver.poll() is None:
+                os.killpg(driver.pid, signal.SIGKILL)
+    assert driver.returncode == 0, (folder / "errors").read_text()[-3000:]
+    said = json.loads((folder / "said.json").read_text())
+    assert said["error"] is None
+    return said, read(folder / "log")
+
+
+def check_numbers(scene, folder):
+    """Hold what was trained against a plain loop of PyTorch."""
+    expected = plain(how=HOW[scene])
+    history = Store.open(str(folder)).read_json("out/history.json")
+    np.testing.assert_allclose(losses(history), expected[0], rtol=TOLERANCE)
+    got = weights(folder)
+    assert got.keys() == expected[1].keys()
+    for name, value in expected[1].items():
+        np.testing.assert_allclose(got[name], value, rtol=TOLERANCE, atol=1e-6, err_msg=name)
+
+
+def workers(parts):
+    """How many workers there were, one number for each time that it changed."""
+    return [BATCH // rows for rows, _ in groupby(rows for _, rows in parts)]
+
+
+def repeated(parts):
+    """Steps that were taken again, at least by some worker."""
+    rows = Counter()
+    for step, count in parts:
+        rows[step] += count
+    assert set(rows) == set(range(max(rows) + 1))
+    return sorted(step for step, count in rows.items() if count > BATCH)
+
+
+def test_a_lost_node_is_replaced(tmp_path):
+    said, parts = play("lost", tmp_path)
+    assert workers(parts) == [2]
+    again = repeated(parts)
+    assert again, "no step was taken again: the node wasn't lost in the middle"
+    assert again[0] > 0
+    assert again[0] % HOW["lost"].checkpoint_every == 0
+    assert said["at"] - again[0] < 2 * HOW["lost"].checkpoint_every
+    check_numbers("lost", tmp_path)
+
+
+def test_a_training_grows_and_shrinks_with_the_cluster(tmp_path):
+    _, parts = play("grown", tmp_path)
+    assert workers(parts) == [1, 2, 1]
+    check_numbers("grown", tmp_path)
+
+
+@pytest.mark.parametrize(("scene", "seen"), [("moved", [2]), ("shrunk", [2, 1]), ("early", [2, 1])])
+def test_an_announced_loss_costs_no_step_from_before_the_announcement(tmp_path, scene, seen):
+    said, parts = play(scene, tmp_path)
+    assert workers(parts) == seen
+    again = repeated(parts)
+    assert again, "nothing was taken again: the training didn't start anew"
+    first_look = -(-(said["at"] + 1) // HOW[scene].log_every) * HOW[scene].log_every
+    assert again[0] == first_look, "the checkpoint isn't that of the first look after the announcement"
+    check_numbers(scene, tmp_path)
