@@ -78,8 +78,8 @@ def reading(stream: Stream) -> float:
 def steps(folder: Path) -> dict[str, float]:
     """A step of raydistill's loop against one of a bare loop on latents in memory."""
     settings = {
-        "": ("UNet (64, 128), 16 x 16 latents, 16 rows", config((64, 128), 16), 64, Pace(BLOCKS, 10, 1)),
-        "_tiny": ("the demo's: UNet (32, 64), 8 x 8 latents, 32 rows", config((32, 64), 32), 32, Pace(BLOCKS, 40, 4)),
+        "": ("UNet (64, 128), 64 px, 16 rows", config((64, 128), 16), 64, Pace(BLOCKS, 10, 1)),
+        "_tiny": ("UNet (32, 64), 32 px, 32 rows: the demo's", config((32, 64), 32), 32, Pace(BLOCKS, 40, 4)),
     }
     table = Table("model", "loop", "rows/s", "over the bare loop, and by CPU time", "mean loss", title="Steps")
     figures = {}
@@ -88,8 +88,14 @@ def steps(folder: Path) -> dict[str, float]:
         speeds = side_by_side(material, pace, (1, 2), False, folder / f"steps{suffix}")
         plain = speeds[BARE]
         for loop, speed in speeds.items():
-            table.add_row(name, loop, f"{1 / np.median(speed.wall):.1f}", ratio(plain, speed), f"{speed.loss:.6f}")
-        table.add_row(name, "its reader", f"{1 / reading(material.encoded()):.0f}", "", "")
+            table.add_row(
+                name if speed is plain else "",
+                loop,
+                f"{1 / np.median(speed.wall):.1f}",
+                ratio(plain, speed),
+                f"{speed.loss:.6f}",
+            )
+        table.add_row("", "its reader", f"{1 / reading(material.encoded()):.0f}", "", "")
         figures[f"step_throughput_vs_bare_loop{suffix}"] = faster(plain, speeds["ZeRO-1"])
         figures[f"step_throughput_vs_bare_loop_zero2{suffix}"] = faster(plain, speeds["ZeRO-2"])
     console.print(table)

@@ -36,7 +36,7 @@ def train(job: TrainJob, max_failures: int, progress: Progress = silent, resize_
 
     Args:
         job: what to train and where.
-        max_failures: losses of workers to survive; preemptions that were announced don't count.
+        max_failures: losses of workers to survive; nodes that go at their announced deadline don't count.
         progress: told the steps done.
         resize_s: seconds between two looks whether the cluster has room for another number of workers.
 
