@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -26,6 +26,9 @@ from raydistill.distributed.stream import Rows, Stream
 from raydistill.stages.encode import EncodeShard
 from raydistill.stages.images import pixels
 from raydistill.stages.train_diffusion import WINDOW_BYTES
+
+SCHEDULE: dict[str, bool | int] = {"clip_sample": False, "steps_offset": 1}
+"""What the pipeline asks of a scheduler."""
 
 ROWS, TOKENS = 64, 77
 """Rows of a shard; length of a prompt in Stable Diffusion."""
@@ -79,7 +82,7 @@ class Sizes:
             text_encoder=self.text_encoder(len(tokenizer)),
             tokenizer=tokenizer,
             unet=self.unet(),
-            scheduler=DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"),
+            scheduler=DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", **SCHEDULE),
             safety_checker=None,
             feature_extractor=None,
             requires_safety_checker=False,

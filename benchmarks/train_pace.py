@@ -4,7 +4,6 @@ Every loop is a process of its own with one thread. After each block of steps it
 whatever else the machine does falls on all of them alike.
 """
 
-import asyncio
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from diffusers.training_utils import EMAModel
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from train_models import Material
+from train_turns import Clocks, Turns
 
 from raydistill.core.section import Compute
 from raydistill.core.store import Store
@@ -52,41 +52,9 @@ class Speed:
     loss: float
 
 
-Clocks = tuple[float, float]
-
-
 def clocks() -> Clocks:
     """Seconds by the wall, and of computing in this process, on all of its threads."""
     return time.monotonic(), time.process_time()
-
-
-class Turns:
-    """A Ray actor that lets one loop compute at a time, in a fixed order, once all of them are there.
-
-    Args:
-        names: of the loops.
-        blocks: after as many of each, all may go on.
-    """
-
-    def __init__(self, names: list[str], blocks: int) -> None:
-        self.names, self.last, self.count = names, len(names) * (blocks + 1), 0
-        self.mine = {name: asyncio.Event() for name in names}
-        self.seconds: dict[str, list[Clocks]] = {name: [] for name in names}
-
-    async def pass_on(self, name: str, seconds: Clocks | None) -> None:
-        """Note what a block took, let the next loop compute, and wait until it is one's turn again."""
-        self.seconds[name] += [] if seconds is None else [seconds]
-        self.count += 1
-        if self.count >= len(self.names):
-            following = [self.names[self.count % len(self.names)]]
-            for waiting in self.names if self.count == self.last else following:
-                self.mine[waiting].set()
-        await self.mine[name].wait()
-        self.mine[name].clear()
-
-    async def taken(self) -> dict[str, list[Clocks]]:
-        """Return what every block took, by loop."""
-        return self.seconds
 
 
 class Timed:

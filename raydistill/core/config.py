@@ -186,6 +186,9 @@ class ClusterConfig(Section):
         0.5, description="Ray Train's poll; a checkpoint counts once polled."
     )
     max_failures: int = Field(3, ge=0, description="Restarts of a training worker group.")
+    resize_s: PositiveFloat = Field(
+        60.0, description="Seconds between two looks whether an elastic training has room for more workers."
+    )
 
 
 class Config(Section):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
@@ -50,6 +51,17 @@ def check_training(optimizer: OptimizerConfig, deepspeed: DeepSpeedConfig, compu
         )
     if deepspeed.precision == "fp16" and not compute.num_gpus:
         raise ConfigError("deepspeed.precision fp16 needs a GPU (compute.num_gpus): on a CPU take fp32 or bf16")
+
+
+def check_tracking(config: TrackingConfig) -> None:
+    """Refuse a service whose library isn't installed.
+
+    Raises:
+        ConfigError: with the line that installs it.
+    """
+    for name in ("wandb", "mlflow"):
+        if getattr(config, name) is not None and find_spec(name) is None:
+            raise ConfigError(f"tracking.{name} needs a library that isn't installed: pip install {name}")
 
 
 @dataclass(frozen=True)

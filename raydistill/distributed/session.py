@@ -81,11 +81,16 @@ def session(config: ClusterConfig) -> Iterator[dict[str, Any]]:
     address = reachable_address()
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(config.health_check_interval_s))
     if address is None:
+        # Else Ray Train's cleaner asks whatever Ray was last started on this machine, and ends a training unknown to it.
+        os.environ["RAY_ADDRESS"] = "local"
         for name, value in LOCAL_ENVIRONMENT.items():
             os.environ.setdefault(name, value)
     import ray
+    from ray._private import ray_constants
 
     if address is None:
+        # The variable above for this process, should Ray have been imported before it was set.
+        ray_constants.ENABLE_RAY_CLUSTER = False
         ray.init(
             address="local",
             num_cpus=config.num_cpus,
@@ -190,8 +195,10 @@ def board(progress: Callable[[int, int, str], None]) -> Iterator[Any]:
         A Ray actor handle; pass it to workers.
     """
     import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    actor = ray.remote(num_cpus=0)(_Board).remote()
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    actor = ray.remote(num_cpus=0, scheduling_strategy=here)(_Board).remote()
     stop = threading.Event()
 
     def poll() -> None:

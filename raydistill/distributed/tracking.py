@@ -13,7 +13,6 @@ from typing import Any
 
 from ray.train import UserCallback
 
-from raydistill.core.errors import ConfigError
 from raydistill.core.store import Store
 from raydistill.core.training import TrackingConfig
 
@@ -31,19 +30,6 @@ METRICS = {
     "gap": "calibration loss over train loss, less one",
 }
 """What a point may hold, beside `step`."""
-
-
-def check_tracking(config: TrackingConfig) -> None:
-    """Refuse a service whose library isn't installed.
-
-    Raises:
-        ConfigError: with the line that installs it.
-    """
-    import importlib.util
-
-    for name in ("wandb", "mlflow"):
-        if getattr(config, name) is not None and importlib.util.find_spec(name) is None:
-            raise ConfigError(f"tracking.{name} needs a library that isn't installed: pip install {name}")
 
 
 class Tracking(UserCallback):  # type: ignore[misc]

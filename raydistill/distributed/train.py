@@ -5,6 +5,7 @@ counter: a resumed run sees the batches an unbroken one would have seen, whateve
 """
 
 import os
+import pickle
 import tempfile
 import time
 from collections.abc import Iterator
@@ -48,7 +49,7 @@ def train(job: TrainJob, max_failures: int, progress: Progress = silent, resize_
         ConfigError: when the batch has fewer rows than workers.
         TrainingError: when the loss isn't finite or explodes, or the workers failed too often.
     """
-    from ray import exceptions
+    from ray import cloudpickle, exceptions
     from ray import train as ray_train
     from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -65,7 +66,7 @@ def train(job: TrainJob, max_failures: int, progress: Progress = silent, resize_
     with board(progress) as news:
         trainer = TorchTrainer(
             _loop,
-            train_loop_config={"job": job, "board": news},
+            train_loop_config={"job": cloudpickle.dumps(job), "board": news},
             torch_config=TorchConfig(backend="nccl" if job.compute.num_gpus else "gloo"),
             scaling_config=ray_train.ScalingConfig(
                 num_workers=most if fewest == most else (fewest, most),
@@ -97,6 +98,7 @@ def train_here(job: TrainJob) -> dict[str, Any]:
     Returns, raises:
         As `train`.
     """
+    from ray import cloudpickle
     from ray import train as ray_train
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
@@ -105,7 +107,8 @@ def train_here(job: TrainJob) -> dict[str, Any]:
         torch.distributed.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
     alone = ray_train.ScalingConfig(num_workers=0)
     # Not TorchTrainer: it would end the process group, which DeepSpeed holds on to.
-    DataParallelTrainer(_loop, train_loop_config={"job": job, "board": None}, scaling_config=alone).fit()
+    packed = {"job": cloudpickle.dumps(job), "board": None}
+    DataParallelTrainer(_loop, train_loop_config=packed, scaling_config=alone).fit()
     return _outcome(job)
 
 
@@ -122,7 +125,8 @@ def resources(compute: Compute) -> dict[str, float]:
 
 
 def _loop(config: dict[str, Any]) -> None:
-    job: TrainJob = config["job"]
+    # Bytes: Ray Train's controller, which opens its arguments, needs none of the libraries that a job is made of.
+    job: TrainJob = pickle.loads(config["job"])
     os.environ["DS_ACCELERATOR"] = job.compute.device
     torch.set_num_threads(max(1, int(job.compute.num_cpus)))
     _Worker(job, config["board"]).run()

@@ -15,9 +15,8 @@ from raydistill.diffusion.folder import MARKER
 from raydistill.diffusion.objective import DiffusionObjective
 from raydistill.diffusion.preview import Grid
 from raydistill.diffusion.rows import LatentRows, Rows
-from raydistill.distributed.job import Guard, Preview, TrainJob, check_training
+from raydistill.distributed.job import Guard, Preview, TrainJob, check_tracking, check_training
 from raydistill.distributed.stream import Stream
-from raydistill.distributed.tracking import check_tracking
 from raydistill.distributed.train import train
 from raydistill.stages.base import Context, Outcome, Stage
 
@@ -61,7 +60,7 @@ class TrainDiffusion(Stage):
             guard=self._guard(context, index),
             preview=Preview(Grid(index["common"], self.config.compute.device), self.config.preview_every),
         )
-        history = train(job, context.cluster.max_failures, context.progress)
+        history = train(job, context.cluster.max_failures, context.progress, context.cluster.resize_s)
         facts = self._lineage(context) | {"notes": _notes(history)}
         return Outcome(counts={"images": index["rows"]}, facts=_course(history, self.config, index["rows"]) | facts)
 

@@ -8,8 +8,7 @@ from raydistill.core.errors import ConfigError
 from raydistill.core.section import Compute
 from raydistill.core.store import Store
 from raydistill.core.training import ReidConfig
-from raydistill.distributed.job import TrainJob, check_training
-from raydistill.distributed.tracking import check_tracking
+from raydistill.distributed.job import TrainJob, check_tracking, check_training
 from raydistill.distributed.train import train
 from raydistill.reid.embedder import OWN, own_embedder
 from raydistill.reid.model import check_backbone, weights_digest
@@ -91,7 +90,7 @@ class TrainReid(Stage):
             logs=context.logs,
             tracking=context.tracking,
         )
-        history = train(job, context.cluster.max_failures, context.progress)
+        history = train(job, context.cluster.max_failures, context.progress, context.cluster.resize_s)
         patients = len(set(records["patient_id"].to_pylist()))
         return Outcome(
             counts={"images": records.num_rows, "patients": patients},

@@ -10,7 +10,8 @@ from PIL import Image
 from raydistill.core.errors import ConfigError
 from raydistill.core.store import Store
 from raydistill.core.training import TrackingConfig
-from raydistill.distributed.tracking import Tracking, check_tracking
+from raydistill.distributed.job import check_tracking
+from raydistill.distributed.tracking import Tracking
 
 POINTS = [
     {"step": 10, "loss": 0.5, "lr": 0.1, "gradient_norm": None, "images_per_s": 7.0, "memory_gib": 1.0},

@@ -1,0 +1,37 @@
+"""A local Ray: who can reach it, and who can't end what it runs."""
+
+import subprocess
+import sys
+
+import pytest
+
+PORTS = """
+import ipaddress, ray
+from raydistill.core.config import ClusterConfig
+from raydistill.distributed.session import prepare_libraries, session
+import psutil
+
+prepare_libraries()
+with session(ClusterConfig(num_cpus=1, object_store_mb=100)):
+    ray.get(ray.remote(num_cpus=0)(lambda: None).remote())
+    family = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    held = [place.laddr for process in family for place in process.net_connections() if place.status == "LISTEN"]
+    hosts = {ipaddress.ip_address(host) for host, _ in held}
+    mapped = {getattr(host, "ipv4_mapped", None) or host for host in hosts}
+    print(len(held), sorted(str(host) for host in mapped if not host.is_loopback))
+"""
+
+
+def ran(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True).stdout
+
+
+@pytest.mark.ray
+def test_ports_are_on_loopback_even_if_ray_was_imported_before():
+    count, others = ran(PORTS).split(maxsplit=1)
+    assert int(count) > 4
+    assert others.strip() == "[]"
+
+
+def test_planning_does_not_import_ray():
+    assert ran("import raydistill.pipeline, sys; print('ray' in sys.modules)").strip() == "False"

@@ -1,0 +1,54 @@
+"""What the benchmarks count with: formulas, storages, turns, and sizes that they say are Stable Diffusion's."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+
+import train_memory
+from train_models import Sizes
+from train_turns import Turns
+
+
+def test_the_papers_example():
+    """Rajbhandari et al., figure 1: 7.5 billion parameters on 64 workers: 120, 31.4, 16.6 and 1.9 GB."""
+    cases = ("ZeRO-1, bf16", "ZeRO-2, bf16", "ZeRO-3, bf16")
+    gigabytes = [7.5 * train_memory.formula(case, 64) for case in cases]
+    assert gigabytes == pytest.approx([31.4, 16.6, 1.9], abs=0.05)
+    assert 7.5 * train_memory.formula(train_memory.DDP, 64) == 120
+
+
+def test_a_shared_storage_is_counted_once_and_whole():
+    whole = torch.zeros(10)
+    held = {"parameters": [whole[:4]], "masters": [whole[4:]], "optimizer": [torch.zeros(3, dtype=torch.bfloat16)]}
+    counts = train_memory._counted(held, size=2)
+    assert counts == {"parameters": 20, "gradients": 0, "masters": 0, "optimizer": 3, "average": 0}
+
+
+def test_loops_take_turns():
+    async def loop(turns, name, log):
+        for block in range(3):
+            await turns.pass_on(name, (float(block), 0.0) if block else None)
+            log.append((name, block))
+            await asyncio.sleep(0)
+        await turns.pass_on(name, (3.0, 0.0))
+
+    async def both():
+        turns, log = Turns(["a", "b"], blocks=3), []
+        await asyncio.wait_for(asyncio.gather(loop(turns, "b", log), loop(turns, "a", log)), timeout=10)
+        return log, await turns.taken()
+
+    log, taken = asyncio.run(both())
+    assert log == [(name, block) for block in range(3) for name in "ab"]
+    assert [seconds for seconds, _ in taken["a"]] == [1, 2, 3]
+
+
+def test_sizes_are_those_of_stable_diffusion():
+    with torch.device("meta"):
+        parts = [Sizes(1).unet(), Sizes(1).vae(), Sizes(1).text_encoder()]
+    counts = [sum(parameter.numel() for parameter in part.parameters()) / 1e6 for part in parts]
+    assert counts == pytest.approx([859.5, 83.7, 123.1], abs=0.05)
