@@ -4,8 +4,13 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
-NOT_IN_KEY = frozenset({"compute", "checkpoint_every", "checkpoint_minutes", "log_every", "preview_every"})
-"""Names of fields that say where a stage runs and what is seen of it, never what it computes."""
+NOT_IN_KEY = frozenset(
+    {
+        *("compute", "checkpoint_every", "checkpoint_minutes", "log_every", "preview_every"),
+        *("zero_stage", "offload_optimizer", "gradient_checkpointing", "gradient_accumulation_steps"),
+    }
+)
+"""Names of fields that say where and how a stage runs and what is seen of it, never what it computes."""
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 OpenShare = Annotated[float, Field(gt=0.0, lt=1.0)]

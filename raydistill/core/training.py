@@ -6,6 +6,17 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from raydistill.core.section import Compute, Import, OpenShare, Section, Share
 
+OURS = frozenset(
+    {
+        "gradient_accumulation_steps",
+        "optimizer",
+        "scheduler",
+        "train_batch_size",
+        "train_micro_batch_size_per_gpu",
+    }
+)
+"""Keys of DeepSpeed's that follow from other settings."""
+
 
 class DeepSpeedConfig(Section):
     """How DeepSpeed holds a training's state. `override` has the last word on any key of DeepSpeed's own."""
@@ -21,13 +32,20 @@ class DeepSpeedConfig(Section):
     )
     offload_optimizer: bool = Field(False, description="Keep the optimizer's state in the host's memory; ZeRO 1 to 3.")
     override: dict[str, Any] = Field(
-        default_factory=dict, description="Laid over what raydistill tells DeepSpeed, key by key."
+        default_factory=dict,
+        description="Laid over what raydistill tells DeepSpeed, key by key; what batches and steps are made of has "
+        "settings of its own.",
     )
 
     @model_validator(mode="after")
     def _works(self) -> "DeepSpeedConfig":
         if self.offload_optimizer and not self.zero_stage:
             raise ValueError("offload_optimizer needs zero_stage 1, 2 or 3: without ZeRO nothing is offloaded")
+        if ours := sorted(OURS & self.override.keys()):
+            raise ValueError(
+                f"override: {', '.join(ours)} would contradict how batches are cut and steps are taken: use "
+                "deepspeed.gradient_accumulation_steps and the section optimizer"
+            )
         return self
 
 
@@ -46,7 +64,9 @@ class OptimizerConfig(Section):
     checkpoint_minutes: PositiveFloat = Field(10.0, description="Minutes between two checkpoints, at most.")
     log_every: PositiveInt = Field(10, description="Steps between two looks at loss, clock and preemption notices.")
     max_loss_ratio: float = Field(
-        20.0, gt=1.0, description="A loss that many times its best so far, over `log_every` steps, stops the training."
+        20.0,
+        gt=1.0,
+        description="A loss so many times its best and above its first, over `log_every` steps, stops the training.",
     )
 
 
@@ -128,6 +148,10 @@ class TrackingConfig(Section):
     mlflow: dict[str, Any] | None = Field(None, description="`tracking_uri` and `experiment_name`.")
 
 
+FRESH = ("block_out_channels", "layers_per_block", "text_hidden_size", "prediction_type")
+"""Fields of `DiffusionConfig` that a fresh model is built by; pretrained weights bring their own."""
+
+
 class DiffusionConfig(Section):
     """A Stable Diffusion folder to start from and how to train it. The student's and the teacher's are of this kind."""
 
@@ -141,7 +165,9 @@ class DiffusionConfig(Section):
     prediction_type: Literal["epsilon", "v_prediction"] = "v_prediction"
     snr_gamma: PositiveFloat | None = Field(
         None,
-        description="Min-SNR weighting of the loss (Hang et al., arXiv 2303.09556), 5 in the paper; none by default.",
+        description="Min-SNR weighting of the loss (Hang et al., arXiv 2303.09556), 5 in the paper; none by default. "
+        "With v_prediction and a schedule that ends in pure noise, as the fresh model's does, the noisiest steps then "
+        "hardly count.",
     )
     prompt_dropout: Share = Field(0.1, description="Share of prompts left empty in training, for guidance.")
     horizontal_flip: bool = Field(False, description="Anatomy has sides; off by default.")
@@ -163,6 +189,9 @@ class DiffusionConfig(Section):
             raise ValueError("lora adapts pretrained weights: name them, or train all of a fresh model")
         if self.lora and self.train_text_encoder:
             raise ValueError("lora leaves the text encoder as it is: set train_text_encoder: false")
+        changed = [name for name in FRESH if getattr(self, name) != DiffusionConfig.model_fields[name].default]
+        if self.pretrained and changed:
+            raise ValueError(f"{', '.join(changed)} belong to a fresh model; pretrained weights bring their own")
         if self.private_parts and self.pretrained is None:
             raise ValueError("private_parts speaks of pretrained, which isn't given")
         return self

@@ -6,7 +6,6 @@ What it starts from, its parts in memory, and the ways in and out of its latent 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +16,8 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from raydistill.core.errors import InputError
 from raydistill.core.training import DiffusionConfig
-from raydistill.diffusion.folder import CONTENT, MARKER, WEIGHTS, check_layout, find, load_pipeline, save, sha256
-from raydistill.diffusion.tiny import PUBLIC, PUBLIC_NAME, build_tiny, check_tiny
+from raydistill.diffusion.folder import check_layout, find, load_pipeline, save
+from raydistill.diffusion.tiny import build_tiny, check_tiny
 
 
 @dataclass(frozen=True)
@@ -71,12 +70,8 @@ def prepare_initial(config: DiffusionConfig, *, resolution: int, seed: int, fold
     if config.pretrained is None:
         build_tiny(config, resolution=resolution, seed=seed, folder=folder)
         return
-    source = find(config.pretrained, config.local_files_only)
-    check_layout(source)
-    pipeline = load_pipeline(source)
-    factor = pipeline.vae_scale_factor * 2 ** (len(pipeline.unet.config.block_out_channels) - 1)
-    if resolution % factor:
-        raise InputError(f"resolution {resolution} isn't a multiple of {factor}, which {source} asks for")
+    check_start(config, resolution)
+    pipeline = load_pipeline(find(config.pretrained, config.local_files_only))
     pipeline.unet.register_to_config(sample_size=resolution // pipeline.vae_scale_factor)
     save(pipeline, folder)
 
@@ -96,38 +91,6 @@ def load(folder: Path, device: str = "cpu") -> Components:
     for module in (parts.text_encoder, parts.vae, parts.unet):
         module.eval()
     return Components(parts.tokenizer, parts.text_encoder, parts.vae, parts.unet, parts.scheduler)
-
-
-def weights_provenance(config: DiffusionConfig) -> dict[str, object]:
-    """Say what a model starts from: a name, and the SHA-256 of each file that decides it. Read once a process."""
-    return _provenance(config.pretrained, config.local_files_only)
-
-
-@cache
-def _provenance(pretrained: str | None, local_files_only: bool) -> dict[str, object]:
-    if pretrained is None:
-        root, name = PUBLIC, PUBLIC_NAME
-        files = [PUBLIC / "vae" / WEIGHTS["vae"], PUBLIC / "tokenizer" / "vocab.json"]
-    else:
-        root, name = find(pretrained, local_files_only), pretrained
-        files = sorted(file for file in root.rglob("*") if file.is_file() and file.suffix in CONTENT)
-    return {"name": name, "sha256": {str(file.relative_to(root)): sha256(file) for file in files}}
-
-
-def private_parts(config: DiffusionConfig) -> dict[str, list[str]]:
-    """Say which parts of a starting point have seen real data, and what: empty for public weights.
-
-    Known are folders and parts of folders that raydistill trained, which carry a marker, and what is configured.
-    """
-    if config.pretrained is None:
-        return {}
-    folder = find(config.pretrained, config.local_files_only)
-    found: dict[str, list[str]] = {part: ["real data, as private_parts says"] for part in config.private_parts}
-    for part in ("", *WEIGHTS):
-        marker = folder / part / MARKER
-        if marker.exists():
-            found[part or "model"] = list(json.loads(marker.read_text())["trained_on"])
-    return found
 
 
 @torch.inference_mode()

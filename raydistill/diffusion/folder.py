@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from diffusers import StableDiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
 from huggingface_hub import snapshot_download
@@ -23,10 +24,7 @@ WEIGHTS = {
 """The weights a folder must have; diffusers' and transformers' own file names."""
 
 MARKER = "raydistill.json"
-"""What raydistill adds to a folder that it trained: which nodes it was trained on, which weights it started from."""
-
-CONTENT = (".json", ".safetensors", ".txt")
-"""Files that decide what a folder's model does."""
+"""What raydistill adds to a folder that it trained: on which nodes, whether that was real data, from which weights."""
 
 CLASSES = {
     "_class_name": "StableDiffusionPipeline",
@@ -81,15 +79,21 @@ def find(name: str, local_files_only: bool) -> Path:
     except (LocalEntryNotFoundError, HFValidationError, HfHubHTTPError) as error:
         raise InputError(
             f"pretrained: no folder {name}, and no such model in the local cache; "
-            "download it first, or set local_files_only: false"
+            + (
+                "download it first, or set local_files_only: false"
+                if local_files_only
+                else "the hub didn't give it: "
+                f"check its name, the network, and for a gated model HF_TOKEN ({type(error).__name__})"
+            )
         ) from error
 
 
 def load_pipeline(folder: Path) -> StableDiffusionPipeline:
-    """Load a folder as plain diffusers does: from local files, safetensors only, no code from the folder."""
+    """Load a folder as plain diffusers does: in float32, from local files, safetensors only, no code of theirs."""
     with _without_bars():
         return StableDiffusionPipeline.from_pretrained(
             folder,
+            dtype=torch.float32,
             local_files_only=True,
             use_safetensors=True,
             safety_checker=None,

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from raydistill.diffusion.components import Components, encode_images, tokenize
 
-BATCH = 64
+PROMPTS, PIXELS = 64, 2**20
+"""Prompts, and pixels of images, that are encoded at a time."""
 
 POLICY = "mean of the posterior, scaled, float16; mirrored images encoded as well where horizontal_flip is on"
 """What is encoded of an image, for manifests."""
@@ -53,12 +54,13 @@ class Encoder:
         return {"latents": list(self._latents(blank).shape[1:]), "words": list(self._words([""]).shape[1:])}
 
     def _latents(self, images: NDArray[np.uint8]) -> NDArray[np.float16]:
-        return encode_images(self.parts.vae, images, BATCH).astype(np.float16)
+        batch_size = max(1, PIXELS // images[0].size)
+        return encode_images(self.parts.vae, images, batch_size).astype(np.float16)
 
     def _words(self, prompts: Sequence[str]) -> NDArray[Any]:
         fresh = [prompt for prompt in prompts if prompt not in self.known]
-        for start in range(0, len(fresh), BATCH):
-            some = fresh[start : start + BATCH]
+        for start in range(0, len(fresh), PROMPTS):
+            some = fresh[start : start + PROMPTS]
             self.known |= zip(some, self._embedded(tokenize(self.parts.tokenizer, some)), strict=True)
         return np.stack([self.known[prompt] for prompt in prompts])
 

@@ -113,7 +113,7 @@ class DiffusionObjective:
             model: the built module, possibly wrapped.
             step: number of the global batch.
             part: positions in the global batch.
-            rows: `latents`, `words` and perhaps `flipped` of these positions, as `latents.LatentRows` reads them.
+            rows: `latents`, `words` and perhaps `flipped` of these positions, as `rows.LatentRows` reads them.
 
         Returns:
             A scalar. The prediction is of the noise (Ho et al., arXiv 2006.11239, eq. 14) or of the velocity

@@ -17,6 +17,9 @@ from raydistill.core.store import Store
 
 Rows = Mapping[str, NDArray[Any]]
 
+SHARDS = 8
+"""Shards that a few rows are chosen from: reading all of a large set for them would take longer than they are worth."""
+
 
 @dataclass(frozen=True)
 class LatentRows:
@@ -36,8 +39,15 @@ class LatentRows:
         return columns | {"words": _array(words["words"], shapes["words"])[rows["prompt"].to_numpy()]}
 
     def some(self, shards: Sequence[tuple[str, int]], count: int, seed: int) -> Rows:
-        """Return `count` rows, chosen at random from shards of known sizes."""
-        places = np.sort(generator(seed, "some").permutation(sum(rows for _, rows in shards))[:count])
+        """Return `count` rows, chosen at random from a few shards of known sizes, or from as many as it takes."""
+        draw = generator(seed, "some")
+        few: list[tuple[str, int]] = []
+        for number in draw.permutation(len(shards)):
+            if len(few) >= SHARDS and sum(rows for _, rows in few) >= count:
+                break
+            few.append(shards[number])
+        shards = few
+        places = np.sort(draw.permutation(sum(rows for _, rows in shards))[:count])
         chosen, start = [], 0
         for name, length in shards:
             inside = places[(places >= start) & (places < start + length)] - start

@@ -106,7 +106,7 @@ class Engine:
         """Restore, then hand the module over to DeepSpeed."""
         if checkpoint:
             # Before DeepSpeed sees it: what it makes of the weights, cut or rounded, is then right too.
-            module.load_state_dict(_read_whole(checkpoint, WEIGHTS, module), strict=False)
+            take_up(module, _read_whole(checkpoint, WEIGHTS, module))
         self.wrapped = _initialise(module, optimizer, settings(deepspeed, micro_batch_size))
         self.module: nn.Module = self.wrapped.module
         self.basic: torch.optim.Optimizer = self.wrapped.basic_optimizer
@@ -130,6 +130,10 @@ class Engine:
         if self.average is not None:
             self.average.step(self.held)
         return torch.stack(seen).mean()
+
+    def is_finite(self) -> bool:
+        """Whether all weights that this worker holds are numbers."""
+        return all(bool(torch.isfinite(piece.values).all()) for piece in self.pieces)
 
     def lr(self) -> float:
         """The learning rate of the next step."""
@@ -204,13 +208,13 @@ class Engine:
             group["lr"] = rate
         if self.average is not None:
             self.average.optimization_step = counters["average_steps"]
-        for name, value in counters["scaler"].items():
-            setattr(_scaler(self.wrapped.optimizer), name, value)
+        if scaler := _scaler(self.wrapped.optimizer):
+            vars(scaler).update(counters["scaler"])
 
     def trained(self) -> dict[str, Tensor]:
         """Gather what was trained, averaged where there is a moving average: name to float32 tensor, with buffers.
 
-        Every worker must call it; each gets all of it, on the CPU.
+        Every worker must call it; the first gets all of it, on the CPU, the others the buffers.
         """
         shapes = {name: getattr(p, "ds_shape", p.shape) for name, p in self.module.named_parameters()}
         parts = self.average.shadow_params if self.average is not None else [piece.values for piece in self.pieces]
@@ -218,7 +222,9 @@ class Engine:
         here = {piece.name: (piece, part) for piece, part in zip(self.pieces, parts, strict=True)}
         for name, parameter in self.module.named_parameters():
             if parameter.requires_grad:
-                whole[name] = self._gathered(torch.Size(shapes[name]), *here.get(name, (None, None)))
+                values = self._gathered(torch.Size(shapes[name]), *here.get(name, (None, None)))
+                if self.wrapped.global_rank == 0:
+                    whole[name] = values.cpu()
         return whole | _buffers(self.module)
 
     def _gathered(self, shape: torch.Size, piece: Piece | None, part: Tensor | None) -> Tensor:
@@ -227,7 +233,19 @@ class Engine:
             buffer[piece.start : piece.start + piece.length] = part.detach().to(buffer.device)
         if self.wrapped.zero_optimization_stage() > 0 and self.wrapped.world_size > 1:
             torch.distributed.all_reduce(buffer)
-        return buffer.cpu().view(shape)
+        return buffer.view(shape)
+
+
+def take_up(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load trained parameters and buffers by name; what doesn't learn stays as it is.
+
+    Raises:
+        RuntimeError: when there is something that the module doesn't have, or something that learns is missing.
+    """
+    found = module.load_state_dict(state, strict=False)
+    learning = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+    if strange := [*found.unexpected_keys, *sorted(learning & set(found.missing_keys))]:
+        raise RuntimeError(f"weights don't fit the module: {', '.join(strange[:3])}")
 
 
 def facts(folder: Path) -> dict[str, Any]:
@@ -255,13 +273,21 @@ class _Saved:
         self.places.clear()
 
     def fill(self, kind: str, piece: Piece, target: Tensor) -> None:
-        """Copy the part of a saved tensor that a piece is, into (length,) `target`."""
+        """Copy the part of a saved tensor that a piece is, into (length,) `target`.
+
+        Raises:
+            RuntimeError: when elements are missing.
+        """
         name, end = f"{kind}/{piece.name}", piece.start + piece.length
+        found = 0
         for start, length, file in self.places.get(name, ()):
             first, last = max(start, piece.start), min(start + length, end)
             if first < last:
                 values = file.get_slice(name)[first - start : last - start]
                 target.data[first - piece.start : last - piece.start].copy_(values)
+                found += last - first
+        if found != piece.length:
+            raise RuntimeError(f"a checkpoint holds {found} of the {piece.length} elements of {name} that are due")
 
 
 def _read_whole(folder: Path, kind: str, module: nn.Module) -> dict[str, Tensor]:

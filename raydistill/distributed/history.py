@@ -19,6 +19,8 @@ class History:
         gap: (step, train loss, calibration loss) points.
         recent: losses since the last point.
         first: mean loss at the first look.
+        best: smallest mean loss at any look.
+        stopped: why the training must end.
     """
 
     def __init__(
@@ -28,12 +30,14 @@ class History:
         gap: Sequence[Sequence[float]] = (),
         recent: Sequence[float] = (),
         first: float | None = None,
+        best: float = math.inf,
+        stopped: str | None = None,
     ) -> None:
         """Start empty, or from the `state` of a checkpoint."""
         self.options, self.width = options, max(1, options.steps // POINTS)
         self.loss, self.gap, self.recent = [list(p) for p in loss], [list(p) for p in gap], list(recent)
-        self.first, self.last = first, math.nan
-        self.stopped: str | None = None
+        self.first, self.best, self.last = first, best, math.nan
+        self.stopped = stopped
         self.has_diverged = False
 
     def add(self, step: int, losses: Sequence[float]) -> None:
@@ -47,16 +51,33 @@ class History:
             self.recent.append(loss)
             if number % self.width == 0 or number == self.options.steps:
                 self._condense(number)
-        limit = self.options.max_loss_ratio
-        if self.last > limit * self.first > 0:
-            self._diverge(f"the loss exploded to {self.last:.3g} at step {step}, {limit:g} times its first")
+        self.best, limit = min(self.best, self.last), self.options.max_loss_ratio
+        if self.last > max(limit * self.best, self.first) > 0:
+            self._diverge(
+                f"the loss exploded to {self.last:.3g} at step {step}, {limit:g} times its best and above its first"
+            )
         return None
+
+    def check_weights(self, step: int, are_finite: bool) -> None:
+        """See whether what is about to be saved is good."""
+        if not are_finite:
+            self._diverge(f"the weights weren't finite after step {step}")
+
+    @property
+    def measured(self) -> int | None:
+        """The step of the last measurement of the gap."""
+        return int(self.gap[-1][0]) if self.gap else None
 
     def add_gap(self, step: int, train: float, calibration: float, config: GuardConfig) -> float:
         """Take in a measurement; stop when the gap was too large `patience` times in a row. Returns the gap."""
         self.gap.append([step, train, calibration])
         gaps = [calibration / max(train, 1e-12) - 1 for _, train, calibration in self.gap[-config.patience :]]
-        if config.max_gap is not None and len(gaps) == config.patience and min(gaps) > config.max_gap:
+        if (
+            step < self.options.steps
+            and config.max_gap is not None
+            and len(gaps) == config.patience
+            and min(gaps) > config.max_gap
+        ):
             self.stopped = (
                 f"step {step}: images of others have a loss {100 * gaps[-1]:.0f} % above that of train images, "
                 f"max_gap is {100 * config.max_gap:.0f} %"
@@ -72,7 +93,10 @@ class History:
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint needs to go on."""
-        return {"loss": self.loss, "gap": self.gap, "recent": self.recent, "first": self.first}
+        return {
+            "loss": self.loss, "gap": self.gap, "recent": self.recent,
+            "first": self.first, "best": self.best, "stopped": self.stopped,
+        }  # fmt: skip
 
     def summary(self) -> dict[str, Any]:
         """What `history.json` says."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +64,11 @@ def check_tracking(config: TrackingConfig) -> None:
             raise ConfigError(f"tracking.{name} needs a library that isn't installed: pip install {name}")
 
 
+def where(deepspeed: DeepSpeedConfig, compute: Compute) -> dict[str, Any]:
+    """Say for a manifest how a training was held and where it ran, most of which is no part of its key."""
+    return {"deepspeed": deepspeed.model_dump(mode="json"), "compute": compute.model_dump(mode="json")}
+
+
 @dataclass(frozen=True)
 class Guard:
     """Watches whether a model does better on what it learns from than on others of the same kind.
@@ -103,6 +108,7 @@ class TrainJob:
         out: where `export`'s files go, with `history.json` beside them.
         weights: the folder in `out` for `export`'s files.
         work: where checkpoints live until the artifact is complete.
+        name: of the training, such as `teacher`, where it is watched.
         seed: of what is random in the module itself, such as dropout.
         logs: where to write what people watch; None writes nothing.
         tracking: other places to send it to.
@@ -119,6 +125,7 @@ class TrainJob:
     out: Store
     weights: str
     work: Store
+    name: str = "training"
     seed: int = 0
     logs: Store | None = None
     tracking: TrackingConfig = field(default_factory=TrackingConfig)

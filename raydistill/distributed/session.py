@@ -81,7 +81,7 @@ def session(config: ClusterConfig) -> Iterator[dict[str, Any]]:
     address = reachable_address()
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(config.health_check_interval_s))
     if address is None:
-        # Else Ray Train's cleaner asks whatever Ray was last started on this machine, and ends a training unknown to it.
+        # Else Ray Train's cleaner asks the Ray last started on this machine, and ends a training unknown to it.
         os.environ["RAY_ADDRESS"] = "local"
         for name, value in LOCAL_ENVIRONMENT.items():
             os.environ.setdefault(name, value)

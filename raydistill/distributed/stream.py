@@ -2,7 +2,7 @@
 
 The order is a function of the seed alone: shards in random order, rows in random order within a window of several
 shards. Position p of that endless order belongs to step p // batch_size, whoever trains and wherever a run goes on,
-so the step counter is the only position there is. No process holds more than a few windows.
+so the step counter is the only position there is. No process holds more than two windows, and the rows it gives.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -101,7 +101,7 @@ class Stream:
         return windows
 
     def _window(self, epoch: int, number: int, names: list[tuple[str, int]], inside: slice) -> Rows:
-        rows = _joined([_shard(self.read, name) for name, _ in names])
+        rows = _read_all(self.read, tuple(sorted(name for name, _ in names)))
         order = generator(self.seed, "window", epoch, number).permutation(sum(count for _, count in names))
         return {name: column[order[inside]] for name, column in rows.items()}
 
@@ -124,9 +124,10 @@ def _joined(pieces: list[Rows]) -> Rows:
     return pieces[0] if len(pieces) == 1 else {name: np.concatenate([p[name] for p in pieces]) for name in pieces[0]}
 
 
-@lru_cache(maxsize=16)
-def _shard(read: Callable[[str], Rows], name: str) -> Rows:
-    return read(name)
+@lru_cache(maxsize=2)
+def _read_all(read: Callable[[str], Rows], names: tuple[str, ...]) -> Rows:
+    """Read a window. Two are remembered: steps may lie across their border, and a small set is one window."""
+    return _joined([read(name) for name in names])
 
 
 def ahead(rows: Iterator[Rows]) -> Iterator[Rows]:

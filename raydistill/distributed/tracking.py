@@ -4,20 +4,28 @@ Workers hand over points, `{"step": …, "loss": …}`, with their reports; the 
 controller and passes them on. A point's `preview` names a PNG below the logs.
 """
 
+import logging
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 from ray.train import UserCallback
 
 from raydistill.core.store import Store
 from raydistill.core.training import TrackingConfig
 
 Point = Mapping[str, Any]
-Sink = Callable[[Point], None]
+Picture = NDArray[np.uint8] | None
+
+logger = logging.getLogger(__name__)
 
 METRICS = {
     "loss": "mean loss of the global batch",
@@ -32,37 +40,58 @@ METRICS = {
 """What a point may hold, beside `step`."""
 
 
+@dataclass(frozen=True)
+class Sink:
+    """Somewhere that points go: `send` takes a point and its picture, if it has one, `close` comes last."""
+
+    send: Callable[[Point, Picture], None]
+    close: Callable[[], None] = lambda: None
+
+
 class Tracking(UserCallback):  # type: ignore[misc]
     """Passes every point on to what the configuration names. Built where it runs: connections don't travel.
 
+    A service that fails is said in Ray's log and asked again with the next point: a training doesn't end for it.
+
     Args:
         config: which services.
-        logs: the folder for TensorBoard's files and where previews are.
+        logs: the folder for TensorBoard's files and where previews are; its name tells a training from others.
         name: of the training, such as `teacher`.
     """
 
     def __init__(self, config: TrackingConfig, logs: Store, name: str) -> None:
         """Connect at the first point."""
         self.config, self.logs, self.name = config, logs, name
-        self.sinks: list[Sink] | None = None
+        self.sinks: dict[str, Sink] = {}
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
         """Pass on the points of the first worker."""
-        if self.sinks is None:
-            self.sinks = self._connect()
-        for point in metrics[0].get("points", ()):
-            for sink in self.sinks:
-                sink(point)
+        for name, connect in self._services().items():
+            try:
+                if name not in self.sinks:
+                    self.sinks[name] = connect()
+                for point in metrics[0].get("points", ()):
+                    self.sinks[name].send(point, self._picture(point))
+                if metrics[0].get("is_last"):
+                    self.sinks[name].close()
+            except Exception as error:  # noqa: BLE001 (whatever a service's library raises)
+                logger.warning("%s of %s wasn't told how the training goes: %s", name, self.name, error)
 
-    def _connect(self) -> list[Sink]:
-        sinks: list[Sink] = [_ray_metrics(self.name)]
+    def _services(self) -> dict[str, Callable[[], Sink]]:
+        training = f"{self.name}-{PurePosixPath(self.logs.path).name}"
+        services: dict[str, Callable[[], Sink]] = {"Ray's metrics": partial(_ray_metrics, self.name)}
         if self.config.tensorboard:
-            sinks.append(_tensorboard(self.logs))
+            services["TensorBoard"] = partial(_tensorboard, self.logs)
         if self.config.wandb is not None:
-            sinks.append(_wandb(self.config.wandb, self.name))
+            services["Weights & Biases"] = partial(_wandb, self.config.wandb, self.name, training)
         if self.config.mlflow is not None:
-            sinks.append(_mlflow(self.config.mlflow, self.name))
-        return sinks
+            services["MLflow"] = partial(_mlflow, self.config.mlflow, self.name, training)
+        return services
+
+    def _picture(self, point: Point) -> Picture:
+        if "preview" not in point:
+            return None
+        return np.asarray(Image.open(BytesIO(self.logs.read_bytes(point["preview"]))))
 
 
 def scalars(point: Point) -> dict[str, float]:
@@ -75,53 +104,67 @@ def _ray_metrics(name: str) -> Sink:
 
     gauges = {metric: Gauge(f"raydistill_train_{metric}", said, ("training",)) for metric, said in METRICS.items()}
 
-    def send(point: Point) -> None:
+    def send(point: Point, _: Picture) -> None:
         for metric, value in scalars(point).items():
             gauges[metric].set(value, {"training": name})
 
-    return send
+    return Sink(send)
 
 
 def _tensorboard(logs: Store) -> Sink:
-    import numpy as np
-    from PIL import Image
     from tensorboardX import summary
     from tensorboardX.event_file_writer import EventsWriter
     from tensorboardX.proto.event_pb2 import Event
 
     # An event file grows; an object store can't append, so it is written here and copied when it has grown.
-    folder = Path(logs.path) if logs.is_local else Path(tempfile.mkdtemp(prefix="raydistill-"))
+    here = None if logs.is_local else tempfile.TemporaryDirectory(prefix="raydistill-")
+    folder = Path(here.name if here else logs.path)
     folder.mkdir(parents=True, exist_ok=True)
     # SummaryWriter hands events to a thread and can lose the last ones; this writes at once.
     writer = EventsWriter(str(folder / "events"))
 
-    def send(point: Point) -> None:
+    def send(point: Point, picture: Picture) -> None:
         shown = [summary.scalar(metric, value) for metric, value in scalars(point).items()]
-        if "preview" in point:
-            picture = np.asarray(Image.open(BytesIO(logs.read_bytes(point["preview"]))))
+        if picture is not None:
             shown.append(summary.image("preview", picture, dataformats="HW"))
         for one in shown:
             writer.write_event(Event(step=point["step"], wall_time=time.time(), summary=one))
         writer.flush()
-        if not logs.is_local:
-            logs.upload(folder)
+        if here:
+            logs.upload(here.name)
 
-    return send
+    return Sink(send)
 
 
-def _wandb(arguments: Mapping[str, Any], name: str) -> Sink:
+def _wandb(arguments: Mapping[str, Any], name: str, training: str) -> Sink:
     import wandb
 
-    run = wandb.init(**{"name": name, **arguments})
-    return lambda point: run.log(scalars(point), step=point["step"])
+    # The same id again goes on with a run: a driver may have been lost.
+    run = wandb.init(**{"name": name, "id": training, "resume": "allow", **arguments})
+
+    def send(point: Point, picture: Picture) -> None:
+        shown = {} if picture is None else {"preview": wandb.Image(picture)}
+        run.log(scalars(point) | shown, step=point["step"])
+
+    return Sink(send, run.finish)
 
 
-def _mlflow(arguments: Mapping[str, Any], name: str) -> Sink:
+def _mlflow(arguments: Mapping[str, Any], name: str, training: str) -> Sink:
     import mlflow
 
     if "tracking_uri" in arguments:
         mlflow.set_tracking_uri(arguments["tracking_uri"])
     if "experiment_name" in arguments:
         mlflow.set_experiment(arguments["experiment_name"])
-    mlflow.start_run(run_name=name)
-    return lambda point: mlflow.log_metrics(scalars(point), step=point["step"])
+    known = mlflow.search_runs(filter_string=f"tags.raydistill = '{training}'", output_format="list")
+    if known:
+        mlflow.start_run(run_id=known[0].info.run_id)
+    else:
+        mlflow.start_run(run_name=name, tags={"raydistill": training})
+
+    def send(point: Point, picture: Picture) -> None:
+        mlflow.log_metrics(scalars(point), step=point["step"])
+        if picture is not None:
+            mlflow.log_image(picture, point["preview"])
+
+    return Sink(send, mlflow.end_run)

@@ -21,7 +21,7 @@ from raydistill.core.errors import TrainingError
 from raydistill.core.progress import Progress, silent
 from raydistill.core.section import Compute
 from raydistill.core.seeds import derive_seed
-from raydistill.distributed.engine import Engine, facts
+from raydistill.distributed.engine import Engine, facts, take_up
 from raydistill.distributed.history import History
 from raydistill.distributed.job import TrainJob, check_training
 from raydistill.distributed.session import board, root_cause
@@ -80,7 +80,7 @@ def train(job: TrainJob, max_failures: int, progress: Progress = silent, resize_
                 storage_filesystem=job.work.filesystem,
                 checkpoint_config=ray_train.CheckpointConfig(num_to_keep=1),
                 failure_config=ray_train.FailureConfig(max_failures=max_failures),
-                callbacks=[Tracking(job.tracking, job.logs, job.weights)] if job.logs else None,
+                callbacks=[Tracking(job.tracking, job.logs, job.name)] if job.logs else None,
             ),
             datasets={NAME: placeholder} if streamed else None,
             dataset_config=streamed or None,
@@ -126,10 +126,19 @@ def resources(compute: Compute) -> dict[str, float]:
 
 def _loop(config: dict[str, Any]) -> None:
     # Bytes: Ray Train's controller, which opens its arguments, needs none of the libraries that a job is made of.
-    job: TrainJob = pickle.loads(config["job"])
+    learn(pickle.loads(config["job"]), config["board"])  # noqa: S301 (packed by `train` itself)
+
+
+def learn(job: TrainJob, news: Any) -> None:
+    """Run a training as one of its workers.
+
+    Args:
+        job: the same on every worker.
+        news: a `board`, or None.
+    """
     os.environ["DS_ACCELERATOR"] = job.compute.device
     torch.set_num_threads(max(1, int(job.compute.num_cpus)))
-    _Worker(job, config["board"]).run()
+    _Worker(job, news).run()
 
 
 class _Worker:
@@ -155,7 +164,8 @@ class _Worker:
         self.losses: list[torch.Tensor] = []
         self.points: list[dict[str, Any]] = []
         self.posted = self.reported = self.looked = self.saved = time.monotonic()
-        self.looked_at, self.is_leaving = self.step, False
+        self.looked_at = self.saved_at = self.step
+        self.is_leaving = False
 
     def run(self) -> None:
         """Learn until the last step, or until the history says that it is over."""
@@ -165,14 +175,13 @@ class _Worker:
             self.losses.append(self.engine.learn(self._losses()))
             self.step += 1
             self._post()
-            if self._is_due(self.job.optimizer.log_every) or self._is_due(self.job.optimizer.checkpoint_every):
-                self._look()
+            # First what a checkpoint must know of.
             if self.job.guard and self._is_due(self.job.guard.config.every):
                 self._measure_gap()
+            if self._is_due(self.job.optimizer.log_every) or self._is_due(self.job.optimizer.checkpoint_every):
+                self._look()
             if self.job.preview and self.job.preview.every and self._is_due(self.job.preview.every):
                 self._draw()
-        if self.losses:
-            self._look()
         self._finish()
 
     def _is_due(self, every: int) -> bool:
@@ -207,10 +216,14 @@ class _Worker:
         self.losses = []
         self.history.add(self.step, losses)
         self.points.append(self._point(self.history.last, now))
+        leaving = self._is_preempted()
+        due = self._is_due(self.job.optimizer.checkpoint_every) or saving or leaving
+        if due and not self.history.has_diverged:
+            (whole,) = self._agree(self.engine.is_finite())
+            self.history.check_weights(self.step, whole == 1)
         if self.history.has_diverged:
             return
-        leaving = self._is_preempted()
-        if self._is_due(self.job.optimizer.checkpoint_every) or saving or leaving:
+        if due:
             self._checkpoint()
         elif reporting:
             self._report()
@@ -239,9 +252,11 @@ class _Worker:
             rows = self.guarded[name]
             parts = Parts(len(next(iter(rows.values()))), self.workers, 1)
             inside = parts.part(self.rank)
+            # A worker that has no row takes part in the collectives of a cut model all the same, and counts nothing.
+            weight, inside = parts.weight(inside), slice(inside.start, max(inside.stop, inside.start + 1))
             mine = {column: values[inside] for column, values in rows.items()}
             draws = [self.objective.loss(self.engine.wrapped, -1 - draw, inside, mine) for draw in range(config.draws)]
-            means.append(torch.stack(draws).mean() * parts.weight(inside))
+            means.append(torch.stack(draws).mean() * weight)
         self.engine.module.train()
         train, calibration = self._agree(*means)
         gap = self.history.add_gap(self.step, train, calibration, config)
@@ -266,18 +281,25 @@ class _Worker:
             self.posted = now
             self.news.post.remote(self.step, self.job.optimizer.steps, "steps")
 
-    def _report(self, checkpoint: Any = None) -> None:
-        self.ray.report({"step": self.step, "points": self.points}, checkpoint=checkpoint)
+    def _report(self, checkpoint: Any = None, is_last: bool = False) -> None:
+        self.ray.report({"step": self.step, "points": self.points, "is_last": is_last}, checkpoint=checkpoint)
         self.points, self.reported = [], time.monotonic()
 
     def _checkpoint(self) -> None:
         with tempfile.TemporaryDirectory(prefix="raydistill-") as folder:
             self.engine.save(Path(folder), {"step": self.step, "history": self.history.state()})
             self._report(self.ray.Checkpoint.from_directory(folder))
-        self.saved = time.monotonic()
+        self.saved, self.saved_at = time.monotonic(), self.step
 
     def _finish(self) -> None:
         """Export what was learned; of a training that diverged, say where the last good checkpoint is."""
+        if self.losses:
+            self._look()
+        if not self.history.has_diverged:
+            if self.job.guard and self.history.measured != self.step:
+                self._measure_gap()
+            if self.job.preview and self.job.preview.every:
+                self._draw()
         if self.history.has_diverged:
             if self.rank == 0:
                 self.job.work.write_json(STOPPED, {"why": f"{self.history.stopped}; {self._last_good()}"})
@@ -287,20 +309,17 @@ class _Worker:
                 with self._exported(trained) as folder:
                     self.job.out.upload(folder, self.job.weights)
                 self.job.out.write_json("history.json", self.history.summary())
-        self._report()
+        self._report(is_last=True)
 
     def _last_good(self) -> str:
-        checkpoint = self.ray.get_checkpoint()
-        with checkpoint.as_directory() if checkpoint else nullcontext() as folder:
-            step = facts(Path(folder))["step"] if folder else 0
-        if not step:
+        if not self.saved_at:
             return "no checkpoint was made before it"
-        return f"the last good checkpoint is of step {step}, in {(self.job.work / RUN).uri}"
+        return f"the last good checkpoint is of step {self.saved_at}, in {(self.job.work / RUN).uri}"
 
     @contextmanager
     def _exported(self, trained: dict[str, torch.Tensor]) -> Iterator[Path]:
         module = self.objective.build()
-        module.load_state_dict(trained, strict=False)
+        take_up(module, trained)
         with tempfile.TemporaryDirectory(prefix="raydistill-") as folder:
             self.objective.export(module, Path(folder))
             yield Path(folder)

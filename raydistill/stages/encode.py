@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 from raydistill.core.config import Config
 from raydistill.core.errors import ConfigError, NothingToDo
 from raydistill.core.store import Store
-from raydistill.core.training import DiffusionConfig
-from raydistill.diffusion import components
+from raydistill.core.training import FRESH, DiffusionConfig
+from raydistill.diffusion import components, provenance
 from raydistill.diffusion.latents import POLICY, Encoder
 from raydistill.distributed.data import map_shards
 from raydistill.stages.base import Context, Outcome, Stage
@@ -19,9 +19,8 @@ from raydistill.stages.images import pixels, read_kept
 PREVIEWED = 8
 """Commonest prompts, kept for sample grids."""
 
-SIZES = ("block_out_channels", "layers_per_block", "text_hidden_size", "prediction_type")
-USED = (*SIZES, "train_text_encoder", "horizontal_flip")
-"""Fields of the configuration that decide what is encoded; the content of what training starts from does too."""
+USED = ("train_text_encoder", "horizontal_flip")
+"""Fields of the configuration that decide what is encoded, beside `sizes` and what training starts from."""
 
 
 class Encode(Stage):
@@ -31,15 +30,24 @@ class Encode(Stage):
     `calibration/`: `rows/` and `words/` (`diffusion.latents`), `shapes.json`, `index.json` (rows of each shard).
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     resumable: ClassVar[bool] = True
     config: DiffusionConfig
 
     def check(self, config: Config) -> None:
         """Refuse a start that doesn't fit the images, and for a student one that has seen real data."""
         components.check_start(self.config, config.ingest.resolution)
-        private = components.private_parts(self.config)
-        if "verdicts" in self.inputs and private and not config.release.allow_private_weights:
+        if "verdicts" in self.inputs and not config.release.allow_private_weights:
+            self._refuse_private(config.teacher)
+
+    def _refuse_private(self, teacher: DiffusionConfig) -> None:
+        """Refuse a student's start that has seen real data, or that has a file in common with a teacher's that has."""
+        private = provenance.private_parts(self.config)
+        theirs = provenance.private_files(provenance.started_from(teacher)["sha256"], provenance.private_parts(teacher))
+        shared = theirs.keys() & set(provenance.started_from(self.config)["sha256"].values())
+        for path in sorted(theirs[digest] for digest in shared):
+            private.setdefault(path.split("/")[0], ["real data, as the teacher's configuration says"])
+        if private:
             said = "; ".join(f"its {part} was trained on {', '.join(seen)}" for part, seen in private.items())
             raise ConfigError(
                 f"pretrained {self.config.pretrained} has seen real data: {said}. A student starts from public "
@@ -49,8 +57,8 @@ class Encode(Stage):
     def key_config(self) -> dict[str, Any]:
         """Name what is encoded and by what."""
         dumped = super().key_config()
-        start = components.weights_provenance(self.config)["sha256"]
-        return {"seed": dumped["seed"], "start": start, **{name: dumped[name] for name in USED}}
+        start, used = provenance.started_from(self.config)["sha256"], sizes(self.config) + USED
+        return {"seed": dumped["seed"], "start": start, **{name: dumped[name] for name in used}}
 
     def run(self, context: Context) -> Outcome:
         """Write the folder that training starts from, then encode shard by shard on an actor pool."""
@@ -74,7 +82,16 @@ class Encode(Stage):
             (context.out / side).write_json("index.json", _about(initial, prompts))
         counts = {side: sum(map(len, prompts.values())) for side, prompts in asked.items()}
         index = context.out.read_json("train/index.json")
-        return Outcome(counts=counts, facts={"policy": POLICY, "notes": _notes(index)})
+        return Outcome(counts=counts, facts={"policy": POLICY, "notes": _notes(index), **self._lineage()})
+
+    def _lineage(self) -> dict[str, Any]:
+        """Say what training starts from, and whether that, or what it will see, is real data."""
+        private = provenance.private_parts(self.config)
+        return {
+            "started_from": provenance.started_from(self.config),
+            "private_start": private,
+            "has_seen_real_data": "verdicts" not in self.inputs or bool(private),
+        }
 
     def _prepare(self, context: Context) -> None:
         """Write the initial folder unless an earlier attempt did: whole, as its mark says."""
@@ -111,6 +128,11 @@ class EncodeShard:
         out.write_table(f"rows/{shard}", rows)
         out.write_table(f"words/{shard}", words)
         return len(table)
+
+
+def sizes(config: DiffusionConfig) -> tuple[str, ...]:
+    """Names of the fields that a fresh model is built by; pretrained weights bring their own."""
+    return FRESH if config.pretrained is None else ()
 
 
 def _prompts(inputs: Mapping[str, Store]) -> dict[str, list[str]]:

@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Literal
 
 from raydistill.core.config import Budgets, ReleaseConfig
 from raydistill.core.manifest import Manifest
+from raydistill.diffusion.provenance import drawn_from, private_files
 from raydistill.metrics.result import Check, MetricResult, judge
 from raydistill.stages.base import Context, Outcome, Stage
 
@@ -12,13 +13,13 @@ STUDENT_MAY_READ = {"student_latents", "teacher_samples", "verdicts"}
 
 
 class Release(Stage):
-    """Inputs: `student`, `student_latents`, `teacher`, `filter`, `student_filter`, and three evaluations.
+    """Inputs: `student`, `student_latents`, `teacher`, `teacher_latents`, `filter`, `student_filter`, and evaluations.
 
     Those are `real_evaluation`, `teacher_evaluation` and `student_evaluation`. Output: `verdict.json` and
     `certificate.json`. Whether RUN/release is filled follows from the verdict.
     """
 
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     needs_ray: ClassVar[bool] = False
     accepts_skipped: ClassVar[bool] = True
     config: ReleaseConfig
@@ -74,9 +75,22 @@ class Release(Stage):
         student, latents = context.manifests["student"], context.manifests["student_latents"]
         read = {entry.node for manifest in (student, latents) for entry in manifest.inputs.values()}
         found = [f"its training read {node}" for node in sorted(read - STUDENT_MAY_READ)]
-        for part, seen in student.facts.get("private_start", {}).items():
+        if student.skipped or latents.skipped:
+            return found
+        for part, seen in latents.facts["private_start"].items():
             found.append(f"its starting {part} was trained on {', '.join(seen)}")
-        return found + _shared_weights(student, context.manifests["teacher"])
+        teacher, origin = context.manifests["teacher"], context.manifests["teacher_latents"]
+        places = {"start": "student_latents/initial", "model": "teacher/model", "origin": "teacher_latents/initial"}
+        folders = {}
+        for role, place in places.items():
+            node, folder = place.split("/")
+            folders[role] = context.inputs[node].keep_local(folder)
+        shared = _shared_weights(latents.facts["started_from"]["sha256"], teacher, origin)
+        copied = [
+            f"its starting {part} lies nearer to the teacher's than to where the teacher began"
+            for part in drawn_from(**folders)
+        ]
+        return found + shared + copied
 
     def _short_of_evidence(self, context: Context) -> list[str]:
         """List what no claim can be made without, however good the numbers: people, an auditor that sees, a filter."""
@@ -104,7 +118,7 @@ class Release(Stage):
                 "key": student.key,
                 "digest": student.digest,
                 "inputs": {name: entry.model_dump() for name, entry in student.inputs.items()},
-                "started_from": student.facts.get("started_from"),
+                "started_from": context.manifests["student_latents"].facts.get("started_from"),
                 "touched_real_data": touched,
             },
             "filter": context.manifests["filter"].facts.get("policy"),
@@ -114,15 +128,23 @@ class Release(Stage):
         }
 
 
-def _shared_weights(student: Manifest, teacher: Manifest) -> list[str]:
-    """List the files that the student started from and that the teacher's training made, whatever their names."""
-    public = set(teacher.facts.get("started_from", {}).get("sha256", {}).values())
+def _shared_weights(start: Mapping[str, str], teacher: Manifest, origin: Manifest) -> list[str]:
+    """List the files that a student started from and that the teacher's training made, or that it had from real data.
+
+    Args:
+        start: path to SHA-256.
+        teacher: of the trained model.
+        origin: of what that training began with.
+    """
+    began = origin.facts["started_from"]["sha256"]
+    private = private_files(began, origin.facts["private_start"])
+    public = set(began.values()) - private.keys()
     made = {entry.sha256: entry.path for entry in teacher.files if entry.path.endswith(".safetensors")}
-    start = student.facts.get("started_from", {}).get("sha256", {})
+    theirs = {digest: path for digest, path in (made | private).items() if digest not in public}
     return [
-        f"its starting {path} is {made[digest]} of the teacher"
+        f"its starting {path} is {theirs[digest]} of the teacher"
         for path, digest in sorted(start.items())
-        if digest in made and digest not in public
+        if digest in theirs
     ]
 
 

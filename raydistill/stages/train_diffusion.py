@@ -9,25 +9,25 @@ import numpy as np
 
 from raydistill.core.config import Config
 from raydistill.core.store import Store
-from raydistill.core.training import DiffusionConfig
-from raydistill.diffusion import components
+from raydistill.core.training import FRESH, DiffusionConfig
 from raydistill.diffusion.folder import MARKER
 from raydistill.diffusion.objective import DiffusionObjective
 from raydistill.diffusion.preview import Grid
 from raydistill.diffusion.rows import LatentRows, Rows
-from raydistill.distributed.job import Guard, Preview, TrainJob, check_tracking, check_training
+from raydistill.distributed.job import Guard, Preview, TrainJob, check_tracking, check_training, where
 from raydistill.distributed.stream import Stream
 from raydistill.distributed.train import train
 from raydistill.stages.base import Context, Outcome, Stage
+from raydistill.stages.encode import sizes
 
 WINDOW_BYTES = 64 * 2**20
-"""Rows are shuffled within windows of about this size; a reader holds a few."""
+"""Rows are shuffled within windows of about this size, or of a shard where that is larger; a reader holds two."""
 
 
 class TrainDiffusion(Stage):
     """Inputs: `initial`, `rows`, optionally `calibration`, as `Encode` wrote them. Output: `model/`, `history.json`."""
 
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     is_gang: ClassVar[bool] = True
     config: DiffusionConfig
 
@@ -38,7 +38,7 @@ class TrainDiffusion(Stage):
 
     def key_config(self) -> dict[str, Any]:
         """Leave out where weights lie and how they are found: the input `initial` is what they are."""
-        elsewhere = {"pretrained", "local_files_only"}
+        elsewhere = {"pretrained", "local_files_only", *FRESH} - set(sizes(self.config))
         return {name: value for name, value in super().key_config().items() if name not in elsewhere}
 
     def run(self, context: Context) -> Outcome:
@@ -53,6 +53,7 @@ class TrainDiffusion(Stage):
             out=context.out,
             weights="model",
             work=context.work,
+            name=self.node,
             seed=context.seed,
             logs=context.logs,
             tracking=context.tracking,
@@ -61,17 +62,18 @@ class TrainDiffusion(Stage):
             preview=Preview(Grid(index["common"], self.config.compute.device), self.config.preview_every),
         )
         history = train(job, context.cluster.max_failures, context.progress, context.cluster.resize_s)
-        facts = self._lineage(context) | {"notes": _notes(history)}
+        facts = self._lineage(context) | {"notes": _notes(history), **where(self.config.deepspeed, self.config.compute)}
         return Outcome(counts={"images": index["rows"]}, facts=_course(history, self.config, index["rows"]) | facts)
 
     def _lineage(self, context: Context) -> dict[str, Any]:
         """Mark the folder, and each part that was trained, with what it has seen; name what they started from."""
-        start = components.weights_provenance(self.config)
-        mark = {"trained_on": _touched(context), "started_from": start}
+        known = context.manifests["rows"].facts
+        said = {name: known[name] for name in ("has_seen_real_data", "started_from")}
+        mark = {"trained_on": _touched(context), **said}
         parts = ("unet", "text_encoder") if self.config.train_text_encoder else ("unet",)
         for part in ("", *parts):
             (context.out / "model" / part).write_json(MARKER, mark)
-        return {"started_from": start, "private_start": components.private_parts(self.config)}
+        return said
 
     def _stream(self, context: Context, index: Mapping[str, Any]) -> Stream:
         rows, shards = LatentRows(context.inputs["rows"]), _shards(index)

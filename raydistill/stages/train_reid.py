@@ -8,7 +8,7 @@ from raydistill.core.errors import ConfigError
 from raydistill.core.section import Compute
 from raydistill.core.store import Store
 from raydistill.core.training import ReidConfig
-from raydistill.distributed.job import TrainJob, check_tracking, check_training
+from raydistill.distributed.job import TrainJob, check_tracking, check_training, where
 from raydistill.distributed.train import train
 from raydistill.reid.embedder import OWN, own_embedder
 from raydistill.reid.model import check_backbone, weights_digest
@@ -86,6 +86,7 @@ class TrainReid(Stage):
             out=context.out,
             weights="network",
             work=context.work,
+            name=self.node,
             seed=context.seed,
             logs=context.logs,
             tracking=context.tracking,
@@ -94,7 +95,11 @@ class TrainReid(Stage):
         patients = len(set(records["patient_id"].to_pylist()))
         return Outcome(
             counts={"images": records.num_rows, "patients": patients},
-            facts={"final_loss": history["loss"][-1][1], "backbone": self.config.backbone.kind},
+            facts={
+                "final_loss": history["loss"][-1][1],
+                "backbone": self.config.backbone.kind,
+                **where(self.config.deepspeed, self.config.compute),
+            },
         )
 
 

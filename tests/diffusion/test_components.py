@@ -9,9 +9,11 @@ from diffusers import DiffusionPipeline
 from raydistill.core.errors import ConfigError, InputError, RaydistillError
 from raydistill.core.training import DiffusionConfig
 from raydistill.data.phantom import render
-from raydistill.diffusion import components
+from raydistill.diffusion import components, provenance
 from raydistill.diffusion.folder import check_layout
 from raydistill.diffusion.pictures import draw
+from raydistill.diffusion.sampling import Sampler
+from raydistill.diffusion.tiny import PUBLIC, PUBLIC_NAME
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +105,7 @@ def test_pretrained_folder_is_copied_to_the_asked_resolution(tiny, config, tmp_p
         "unet/config.json",
         "scheduler/scheduler_config.json",
         "text_encoder/model.safetensors",
-    } <= set(components.weights_provenance(chosen)["sha256"])
+    } <= set(provenance.started_from(chosen)["sha256"])
 
 
 def test_pickled_weights_are_refused(tiny, config, tmp_path):
@@ -158,13 +160,22 @@ def test_velocity_models_start_from_pure_noise(tmp_path, prediction, spacing):
 
 
 def test_provenance_names_public_weights_by_digest():
-    provenance = components.weights_provenance(DiffusionConfig())
-    assert provenance["name"] == components.PUBLIC_NAME
-    assert all(len(digest) == 64 for digest in provenance["sha256"].values())
-    assert json.loads(json.dumps(provenance)) == provenance
+    said = provenance.started_from(DiffusionConfig())
+    assert said["name"] == PUBLIC_NAME
+    assert all(len(digest) == 64 for digest in said["sha256"].values())
+    assert json.loads(json.dumps(said)) == said
 
 
 def test_a_folder_does_not_say_where_its_parts_were_read_from(tiny):
     said = "".join(file.read_text() for file in tiny.rglob("*.json"))
     assert "_name_or_path" not in said
-    assert str(components.PUBLIC) not in said
+    assert str(PUBLIC) not in said
+
+
+def test_a_folder_in_half_precision_is_read_in_float32(tiny, tmp_path):
+    DiffusionPipeline.from_pretrained(tiny, torch_dtype=torch.float16).save_pretrained(tmp_path / "half")
+    parts = components.load(tmp_path / "half")
+    for module in (parts.text_encoder, parts.vae, parts.unet):
+        assert {parameter.dtype for parameter in module.parameters()} == {torch.float32}
+    requests = {"guidance_scale": 2.0, "num_inference_steps": 1, "batch_size": 1}
+    assert Sampler(tmp_path / "half").generate(["chest x-ray"], [0], **requests).shape == (1, 16, 16)

@@ -43,14 +43,24 @@ def test_a_loss_that_is_not_finite_is_named_with_its_step(bad):
     assert history.stopped.startswith(f"the loss was {bad} at step 14: lower the learning rate")
 
 
-def test_an_explosion_is_measured_against_the_first_look():
+def test_an_explosion_is_measured_against_the_best_look_and_lies_above_the_first():
     history = History(options(max_loss_ratio=5.0))
-    history.add(10, [2.0] * 10)
-    history.add(20, [9.9] * 10)
+    for step, loss in ((10, 2.0), (20, 9.9), (30, 0.1), (40, 1.9)):
+        history.add(step, [loss] * 10)
+        assert not history.stopped
+    again = History(options(max_loss_ratio=5.0), **history.state())
+    again.add(50, [2.1] * 10)
+    assert again.has_diverged
+    assert "exploded to 2.1 at step 50, 5 times its best and above its first" in again.stopped
+
+
+def test_weights_that_are_not_finite_are_not_saved():
+    history = History(options())
+    history.check_weights(10, are_finite=True)
     assert not history.stopped
-    history.add(30, [10.1] * 10)
+    history.check_weights(20, are_finite=False)
     assert history.has_diverged
-    assert "exploded to 10.1 at step 30, 5 times its first" in history.stopped
+    assert history.stopped.startswith("the weights weren't finite after step 20")
 
 
 def test_the_gap_stops_when_it_stays_too_large_and_that_is_no_divergence():
@@ -59,8 +69,13 @@ def test_the_gap_stops_when_it_stays_too_large_and_that_is_no_divergence():
     assert gaps == pytest.approx([0.2, 0.05, 0.3])
     assert not history.stopped
     history.add_gap(40, 1.0, 1.2, guard)
-    assert history.stopped.startswith("step 40: images of others have a loss 20 % above")
+    assert not history.stopped, "the last step has nothing left to stop"
+    history = History(options(steps=60), gap=history.gap)
+    history.add_gap(50, 1.0, 1.2, guard)
+    assert history.stopped.startswith("step 50: images of others have a loss 20 % above")
     assert not history.has_diverged
+    assert History(options(steps=60), **history.state()).stopped == history.stopped
+    assert history.measured == 50
 
 
 def test_without_a_limit_the_gap_is_only_reported():

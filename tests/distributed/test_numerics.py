@@ -5,7 +5,7 @@ import pytest
 from ray import train as ray_train
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from raydistill.distributed.train import _loop
+from raydistill.distributed.train import learn
 from tests.distributed.jobs import curve_job, losses, options, plain, weights
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -18,7 +18,7 @@ CASES = [{"zero_stage": stage, "gradient_accumulation_steps": micros} for stage 
 
 def several(config):
     for job in config["jobs"]:
-        _loop({"job": job, "board": None})
+        learn(job, None)
 
 
 def run_all(jobs, workers, folder):

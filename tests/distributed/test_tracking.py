@@ -69,27 +69,80 @@ def test_an_object_store_gets_the_files_as_they_grow(s3_bucket, silent_gauges):
     assert len(logs.read_bytes(name)) > size
 
 
-def test_other_services_get_the_same_numbers(tmp_path, silent_gauges, monkeypatch):
+@pytest.fixture
+def services(monkeypatch):
+    """Stand in for two services; what they are told, in order."""
     sent = []
-    run = SimpleNamespace(log=lambda values, step: sent.append(("wandb", step, values)))
-    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=lambda **how: sent.append(how) or run))
+
+    def log(values, step):
+        sent.append(("wandb", step, values))
+
+    def log_metrics(values, step):
+        sent.append(("mlflow", step, values))
+
+    run = SimpleNamespace(log=log, finish=lambda: sent.append("wandb ends"))
+    fake = SimpleNamespace(init=lambda **how: sent.append(("wandb", how)) or run, Image=lambda picture: picture.shape)
+    monkeypatch.setitem(sys.modules, "wandb", fake)
     flow = SimpleNamespace(
-        set_tracking_uri=lambda uri: sent.append(uri),
-        set_experiment=lambda name: sent.append(name),
-        start_run=lambda run_name: sent.append(run_name),
-        log_metrics=lambda values, step: sent.append(("mlflow", step, values)),
+        set_tracking_uri=lambda uri: sent.append(("uri", uri)),
+        set_experiment=lambda name: sent.append(("experiment", name)),
+        search_runs=lambda filter_string, output_format: [],
+        start_run=lambda **how: sent.append(("run", how)),
+        log_metrics=log_metrics,
+        log_image=lambda picture, name: sent.append((name, picture.shape)),
+        end_run=lambda: sent.append("mlflow ends"),
     )
     monkeypatch.setitem(sys.modules, "mlflow", flow)
-    config = TrackingConfig(
-        tensorboard=False, wandb={"project": "p"}, mlflow={"tracking_uri": "u", "experiment_name": "e"}
-    )
-    Tracking(config, Store.open(str(tmp_path)), "student").after_report(None, [{"points": POINTS[1:]}], None)
+    return sent, run, flow
+
+
+BOTH = TrackingConfig(tensorboard=False, wandb={"project": "p"}, mlflow={"tracking_uri": "u", "experiment_name": "e"})
+
+
+def told(folder, *points, **more):
+    tracking = Tracking(BOTH, Store.open(str(folder)) / "teacher/k1", "teacher")
+    tracking.after_report(None, [{"points": points, **more}], None)
+
+
+def test_other_services_get_the_same_numbers_and_pictures(tmp_path, silent_gauges, services):
+    sent, _, _ = services
+    (tmp_path / "teacher/k1/previews").mkdir(parents=True)
+    Image.fromarray(np.full((4, 6), 200, np.uint8)).save(tmp_path / "teacher/k1/previews/step.png")
+    told(tmp_path, POINTS[1], {"step": 20, "preview": "previews/step.png"}, is_last=True)
     numbers = {"train_loss": 0.4, "calibration_loss": 0.5, "gap": 0.25}
-    assert sent[0] == {"name": "student", "project": "p"}
-    assert sent[1:4] == ["u", "e", "student"]
+    assert ("wandb", {"name": "teacher", "id": "teacher-k1", "resume": "allow", "project": "p"}) in sent
+    assert ("uri", "u") in sent
+    assert ("experiment", "e") in sent
+    assert ("run", {"run_name": "teacher", "tags": {"raydistill": "teacher-k1"}}) in sent
     assert ("wandb", 20, numbers) in sent
     assert ("mlflow", 20, numbers) in sent
-    assert not list(tmp_path.glob("events.*"))
+    assert ("wandb", 20, {"preview": (4, 6)}) in sent
+    assert ("previews/step.png", (4, 6)) in sent
+    assert sent[-1] == "mlflow ends"
+    assert "wandb ends" in sent
+    assert not list(tmp_path.rglob("events.*"))
+
+
+def test_a_run_that_a_lost_driver_began_is_gone_on_with(tmp_path, silent_gauges, services):
+    sent, _, flow = services
+    asked = []
+    known = [SimpleNamespace(info=SimpleNamespace(run_id="r7"))]
+    flow.search_runs = lambda filter_string, output_format: asked.append(filter_string) or known
+    told(tmp_path, POINTS[0])
+    assert asked == ["tags.raydistill = 'teacher-k1'"]
+    assert ("run", {"run_id": "r7"}) in sent
+
+
+def test_a_service_that_fails_is_said_and_stops_nobody(tmp_path, silent_gauges, services, caplog):
+    sent, run, _ = services
+
+    def down(values, step):
+        raise ConnectionError("no route to host")
+
+    run.log = down
+    told(tmp_path, *POINTS)
+    assert "Weights & Biases of teacher wasn't told how the training goes: no route to host" in caplog.text
+    assert [entry[1] for entry in sent if entry[0] == "mlflow"] == [10, 20]
 
 
 def test_a_missing_library_is_said_with_the_line_that_installs_it():

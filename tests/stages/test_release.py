@@ -1,10 +1,13 @@
 """The gate: what passes, what fails, what lacks evidence, and what a student may have touched."""
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from raydistill.core.config import Budgets, ReleaseConfig
 from raydistill.core.manifest import FileEntry, InputEntry, Manifest
 from raydistill.core.store import Store
+from raydistill.diffusion.folder import WEIGHTS
 from raydistill.metrics.result import MetricResult, insufficient
 from raydistill.stages.base import Context
 from raydistill.stages.release import Release
@@ -27,6 +30,7 @@ NODES = (
     "student",
     "student_latents",
     "teacher",
+    "teacher_latents",
     "filter",
     "student_filter",
     "real_evaluation",
@@ -35,6 +39,9 @@ NODES = (
 )
 READ = {"images": "teacher_samples", "verdicts": "verdicts"}
 TEACHER = {"unet": "a" * 64, "text_encoder": "b" * 64}
+
+VAE = {"vae/diffusion_pytorch_model.safetensors": "d" * 64}
+PUBLIC = {"started_from": {"sha256": VAE}, "private_start": {}}
 
 
 def results(values):
@@ -47,15 +54,32 @@ def result(value, *interval):
     return MetricResult(value=value, interval=interval or None, n=100, unit="share", estimator="by hand")
 
 
-def decide(folder, student=None, selftest=None, config=None, read=READ, patients=50, **facts):
-    """Run the gate over metrics by hand; `facts` are of the student's manifest, or `skipped` for what lacks one."""
+def write_weights(folder, values):
+    """A whole folder's weights, one tensor each."""
+    for part, name in WEIGHTS.items():
+        (folder / part).mkdir(parents=True)
+        save_file({"w": torch.tensor(values, dtype=torch.float16)}, folder / part / name)
+
+
+def decide(
+    folder, student=None, selftest=None, config=None, read=READ, patients=50, teacher=None, start=(9, 9), **facts
+):
+    """Run the gate over metrics by hand; `facts` are what is known of the student's start, or `skipped`."""
+    write_weights(folder / "teacher_latents/initial", (1.0, 2.0))
+    write_weights(folder / "teacher/model", (1.5, 2.5))
+    write_weights(folder / "student_latents/initial", start)
     root, manifests = Store.open(str(folder)), {}
     (root / "student_evaluation").write_json("metrics.json", results({**STUDENT, **(student or {})}))
     (root / "filter").write_json("metrics.json", {"selftest": results({**SELFTEST, **(selftest or {})})})
     for node in NODES:
         inputs = {"student_latents": read, "student": {"rows": "student_latents"}}.get(node, {})
         made = {f"model/{part}.safetensors": digest for part, digest in TEACHER.items()} if node == "teacher" else {}
-        own = {"student": {"started_from": {}, **facts}, "filter": {"policy": {"identity_threshold": 0.5}}}
+        own = {
+            "student": {name: why for name, why in facts.items() if name == "skipped"},
+            "student_latents": PUBLIC | facts,
+            "teacher_latents": PUBLIC | (teacher or {}),
+            "filter": {"policy": {"identity_threshold": 0.5}},
+        }
         manifests[node] = Manifest(
             node=node, stage="x", version=1, key="k", digest="d", config={}, software={}, started="", seconds=1,
             inputs={name: InputEntry(node=n, key="k", folder="", digest="d") for name, n in inputs.items()},
@@ -108,6 +132,10 @@ def test_consistency_judges_only_when_it_has_a_budget(tmp_path):
             {"started_from": {"sha256": {"text_encoder/model.safetensors": "b" * 64, "vae/x.safetensors": "c" * 64}}},
             "its starting text_encoder/model.safetensors is model/text_encoder.safetensors of the teacher",
         ),
+        (
+            {"teacher": {"private_start": {"vae": ["somewhere"]}}},
+            "its starting vae/diffusion_pytorch_model.safetensors is vae/diffusion_pytorch_model.safetensors of the teacher",
+        ),
     ],
 )
 def test_a_student_that_touched_real_data_is_refused_unless_allowed(tmp_path, how, why):
@@ -119,6 +147,13 @@ def test_a_student_that_touched_real_data_is_refused_unless_allowed(tmp_path, ho
     verdict, certificate = decide(tmp_path / "allowed", config=allowed, **how)
     assert verdict["verdict"] == "pass"
     assert certificate["student"]["touched_real_data"] == [why]
+
+
+def test_a_copy_of_the_teacher_under_another_name_and_precision_is_refused(tmp_path):
+    verdict, certificate = decide(tmp_path, start=(1.5, 2.49))
+    assert verdict["verdict"] == "fail"
+    why = "lies nearer to the teacher's than to where the teacher began"
+    assert certificate["student"]["touched_real_data"] == [f"its starting {part} {why}" for part in WEIGHTS]
 
 
 def test_too_few_patients_are_never_a_pass(tmp_path):

@@ -1,5 +1,7 @@
 """What training reads: encoded once, kept samples alone, from weights whose past is known. Training: tests/golden."""
 
+from typing import ClassVar
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -12,6 +14,7 @@ from raydistill.core.training import DiffusionConfig
 from raydistill.data.images import encode_png
 from raydistill.diffusion import components
 from raydistill.diffusion.rows import LatentRows
+from raydistill.distributed.job import where
 from raydistill.stages.base import Context
 from raydistill.stages.encode import Encode
 from raydistill.stages.train_diffusion import GuardRows, TrainDiffusion
@@ -119,19 +122,32 @@ def test_how_often_one_looks_does_not_change_the_key():
     assert overridden != node().key_config()
 
 
-def test_weights_that_saw_real_data_say_so(tmp_path):
-    components.prepare_initial(SMALL, resolution=16, seed=0, folder=tmp_path / "whole")
-    config = SMALL.model_copy(update={"pretrained": str(tmp_path / "whole")})
-    assert components.private_parts(SMALL) == components.private_parts(config) == {}
-    (tmp_path / "whole/text_encoder/raydistill.json").write_text('{"trained_on": ["ingest"]}')
-    assert components.private_parts(config) == {"text_encoder": ["ingest"]}
-    (tmp_path / "whole/raydistill.json").write_text('{"trained_on": ["ingest"]}')
-    declared = config.model_copy(update={"private_parts": ("vae",)})
-    assert components.private_parts(declared) == {
-        "vae": ["real data, as private_parts says"],
-        "model": ["ingest"],
-        "text_encoder": ["ingest"],
-    }
+def test_how_the_state_is_cut_does_not_change_the_key():
+    """So that the same command with another ZeRO stage goes on from the checkpoint."""
+    how = {"zero_stage": 3, "gradient_checkpointing": True, "gradient_accumulation_steps": 2}
+    other = SMALL.model_copy(update={"deepspeed": SMALL.deepspeed.model_copy(update=how)})
+    assert node(other).key_config() == node().key_config()
+    assert where(other.deepspeed, other.compute)["deepspeed"]["zero_stage"] == 3
+
+
+def test_a_guard_reads_few_shards_of_a_large_set(tmp_path):
+    rows = Counting(Store.open(str(tmp_path)))
+    shards = tuple((f"{number}", 10) for number in range(50))
+    some = rows.some(shards, 64, seed=0)
+    assert len(some["latents"]) == len({*some["latents"].ravel()}) == 64
+    assert len(rows.asked) == 8
+    assert len(rows.some(shards, 200, seed=0)["latents"]) == 200
+    assert len(rows.some(shards[:2], 7, seed=0)["latents"]) == 7
+
+
+class Counting(LatentRows):
+    """Rows numbered through, and which shards were read."""
+
+    asked: ClassVar[set[str]] = set()
+
+    def __call__(self, name):
+        self.asked.add(name)
+        return {"latents": int(name) * 10 + np.arange(10)}
 
 
 def _check_both(config, whole):
@@ -146,11 +162,13 @@ def _check_both(config, whole):
         ({"deepspeed": {"precision": "fp16"}}, {}, "fp16 needs a GPU"),
         ({}, {"tracking": {"wandb": {}}}, r"tracking\.wandb needs a library that isn't installed"),
         ({}, {"ingest": {"resolution": 20}}, "isn't a multiple of 8"),
-        ({"pretrained": "/no/such/folder"}, {}, "no folder /no/such/folder"),
+        ({"pretrained": "/no/such/folder"}, {}, "no folder /no/such/folder.*download it first"),
+        ({"pretrained": "no/such", "local_files_only": False}, {}, "the hub didn't give it: check its name"),
     ],
 )
 def test_what_can_be_known_to_be_wrong_is_said_before_anything_starts(stage, config, message):
-    changed, whole = DiffusionConfig.model_validate({**SMALL.model_dump(), **stage}), Config.model_validate(config)
+    sizes = {} if "pretrained" in stage else {"block_out_channels": (32, 64), "text_hidden_size": 32}
+    changed, whole = DiffusionConfig.model_validate({**sizes, **stage}), Config.model_validate(config)
     with pytest.raises(RaydistillError, match=message):
         _check_both(changed, whole)
     node().check(Config())
@@ -169,6 +187,18 @@ def test_a_student_of_private_weights_is_refused_unless_allowed(tmp_path):
     Encode("teacher_latents", config, {"images": None}, 0).check(Config.model_validate(size))
 
 
+def test_a_student_of_what_only_the_teacher_calls_private_is_refused(tmp_path):
+    components.prepare_initial(SMALL, resolution=16, seed=0, folder=tmp_path / "whole")
+    start = {"pretrained": str(tmp_path / "whole")}
+    config = DiffusionConfig(**start)
+    student = Encode("student_latents", config, {"images": None, "verdicts": None}, 0)
+    both = {"ingest": {"resolution": 16}, "student": start}
+    student.check(Config.model_validate(both | {"teacher": start}))
+    told = Config.model_validate(both | {"teacher": {**start, "private_parts": ["vae"]}})
+    with pytest.raises(ConfigError, match="its vae was trained on real data, as the teacher's configuration says"):
+        student.check(told)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -176,6 +206,8 @@ def test_a_student_of_private_weights_is_refused_unless_allowed(tmp_path):
         ({"lora": {}, "pretrained": "x"}, "lora leaves the text encoder as it is"),
         ({"private_parts": ["vae"]}, "private_parts speaks of pretrained"),
         ({"deepspeed": {"zero_stage": 0, "offload_optimizer": True}}, "offload_optimizer needs zero_stage"),
+        ({"deepspeed": {"override": {"gradient_accumulation_steps": 4}}}, "would contradict how batches are cut"),
+        ({"pretrained": "x", "prediction_type": "epsilon"}, "prediction_type belong to a fresh model"),
         ({"compute": {"num_workers": [3, 2]}}, "the fewest come first"),
     ],
 )
