@@ -49,7 +49,7 @@ def same(got, expected):
 def test_a_killed_worker_goes_on_as_if_nothing_had_happened(local_ray, tmp_path):
     rows = {"train": {"x": np.zeros(1)}, "calibration": {"x": np.zeros(1)}}
     guard = Guard(partial(dict, rows), GuardConfig(every=10, draws=1))
-    how = {"zero_stage": 2, "gradient_accumulation_steps": 2, "ema": 0.9, "workers": 2, "more": {"guard": guard}}
+    how = {"zero_stage": 2, "gradient_accumulation_steps": 2, "ema": 0.9, "more": {"guard": guard}}
     whole = train(curve_job(tmp_path / "whole", make=partial(Curve, dropout=0.3), **how), max_failures=0)
     dying = partial(Curve, dropout=0.3, pause=0.1, die_at=25, scar=str(tmp_path / "scar"), log=str(tmp_path / "log"))
     broken = train(curve_job(tmp_path / "broken", make=dying, **how), max_failures=1)
