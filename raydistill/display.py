@@ -1,9 +1,13 @@
-"""What a person at the terminal sees: one live line for the running stage, one line for each finished one."""
+"""What a person sees: one live line for the running stage, one line for each finished one.
+
+Where there is no terminal, as in a job's log, the running stage writes a line from time to time.
+"""
 
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import (
@@ -22,6 +26,8 @@ from rich.text import Text
 from raydistill.core.manifest import Manifest
 
 NAME_WIDTH = 20
+LINE_EVERY_S = 30.0
+"""Between two lines of a running stage in a log."""
 
 
 class Display:
@@ -29,11 +35,12 @@ class Display:
 
     Args:
         quiet: say nothing at all.
+        line_every_s: seconds between two lines of a running stage where nothing is live.
     """
 
-    def __init__(self, quiet: bool = False) -> None:
+    def __init__(self, quiet: bool = False, line_every_s: float = LINE_EVERY_S) -> None:
         """Write to the terminal behind standard error."""
-        self.console = Console(file=sys.stderr, quiet=quiet, highlight=False)
+        self.console, self.line_every_s = Console(file=sys.stderr, quiet=quiet, highlight=False), line_every_s
 
     def line(self, text: str) -> None:
         """Write one line."""
@@ -64,10 +71,23 @@ class StageLine:
     def __init__(self, display: Display, title: str, live: Progress, task: TaskID) -> None:
         """Start at nothing done."""
         self.display, self.title, self.live, self.task = display, title, live, task
+        self.written = time.monotonic()
 
     def progress(self, done: int, total: int, unit: str) -> None:
-        """Move the bar."""
+        """Move the bar; in a log, write a line when one is due."""
         self.live.update(self.task, completed=done, total=total or None, unit=unit)
+        now = time.monotonic()
+        if self.live.disable and now - self.written >= self.display.line_every_s:
+            self.written = now
+            self.display.line(f"{self.title} {self._course()}")
+
+    def _course(self) -> str:
+        """How far it is and what is left, by the pace of the last half minute."""
+        task = next(task for task in self.live.tasks if task.id == self.task)
+        said = f"{task.completed:,.0f}" + (f"/{task.total:,.0f}" if task.total else "") + f" {task.fields['unit']}"
+        pace = f", {task.speed:.1f}/s" if task.speed else ""
+        left = f", ETA {timedelta(seconds=task.time_remaining)}" if task.time_remaining else ""
+        return f"{'running':>7}  {said}{pace}{left}"
 
     def finish(self, state: str, manifest: Manifest) -> None:
         """Leave one line behind.

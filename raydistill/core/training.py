@@ -66,7 +66,7 @@ class OptimizerConfig(Section):
     max_loss_ratio: float = Field(
         20.0,
         gt=1.0,
-        description="A loss so many times its best and above its first, over `log_every` steps, stops the training.",
+        description="A loss, over `log_every` steps, so many times its median and above its first stops the training.",
     )
 
 

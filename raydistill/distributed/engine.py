@@ -53,14 +53,16 @@ class Piece:
         return moment
 
 
-def settings(options: DeepSpeedConfig, micro_batch_size: int) -> dict[str, Any]:
+def settings(options: DeepSpeedConfig, micro_batch_size: int, workers: int) -> dict[str, Any]:
     """Return DeepSpeed's own configuration.
 
     Args:
         options: `override` is laid over everything else, key by key.
         micro_batch_size: rows that one worker sees at a time, at most.
+        workers: of this training.
     """
-    zero: dict[str, Any] = {"stage": options.zero_stage}
+    # Gradients are gathered in one buffer for the others to read; a worker alone would copy them for nothing.
+    zero: dict[str, Any] = {"stage": options.zero_stage, "contiguous_gradients": workers > 1}
     if options.offload_optimizer:
         zero["offload_optimizer"] = {"device": "cpu"}
     ours = {
@@ -107,7 +109,9 @@ class Engine:
         if checkpoint:
             # Before DeepSpeed sees it: what it makes of the weights, cut or rounded, is then right too.
             take_up(module, _read_whole(checkpoint, WEIGHTS, module))
-        self.wrapped = _initialise(module, optimizer, settings(deepspeed, micro_batch_size))
+        self.wrapped = _initialise(
+            module, optimizer, settings(deepspeed, micro_batch_size, torch.distributed.get_world_size())
+        )
         self.module: nn.Module = self.wrapped.module
         self.basic: torch.optim.Optimizer = self.wrapped.basic_optimizer
         self.pieces = list(_pieces(self.wrapped))

@@ -1,13 +1,18 @@
 """The course of a training: its losses, its gap between train and calibration images, and whether it must end."""
 
 import math
+from collections import deque
 from collections.abc import Sequence
+from statistics import median
 from typing import Any
 
 from raydistill.core.training import GuardConfig, OptimizerConfig
 
 POINTS = 200
 """Points of a whole training, about."""
+
+WINDOW = 51
+"""Looks at the loss whose median is what it usually is."""
 
 
 class History:
@@ -19,7 +24,7 @@ class History:
         gap: (step, train loss, calibration loss) points.
         recent: losses since the last point.
         first: mean loss at the first look.
-        best: smallest mean loss at any look.
+        looks: mean loss at each of the last `WINDOW` looks.
         stopped: why the training must end.
     """
 
@@ -30,13 +35,13 @@ class History:
         gap: Sequence[Sequence[float]] = (),
         recent: Sequence[float] = (),
         first: float | None = None,
-        best: float = math.inf,
+        looks: Sequence[float] = (),
         stopped: str | None = None,
     ) -> None:
         """Start empty, or from the `state` of a checkpoint."""
         self.options, self.width = options, max(1, options.steps // POINTS)
         self.loss, self.gap, self.recent = [list(p) for p in loss], [list(p) for p in gap], list(recent)
-        self.first, self.best, self.last = first, best, math.nan
+        self.first, self.looks, self.last = first, deque(looks, WINDOW), math.nan
         self.stopped = stopped
         self.has_diverged = False
 
@@ -51,11 +56,12 @@ class History:
             self.recent.append(loss)
             if number % self.width == 0 or number == self.options.steps:
                 self._condense(number)
-        self.best, limit = min(self.best, self.last), self.options.max_loss_ratio
-        if self.last > max(limit * self.best, self.first) > 0:
-            self._diverge(
-                f"the loss exploded to {self.last:.3g} at step {step}, {limit:g} times its best and above its first"
-            )
+        # The median: one lucky batch, or one unlucky, is no measure of what a loss usually is.
+        usual, limit = median(self.looks or [self.last]), self.options.max_loss_ratio
+        self.looks.append(self.last)
+        if self.last > max(limit * usual, self.first) > 0:
+            what = f"the loss exploded to {self.last:.3g} at step {step}"
+            self._diverge(f"{what}, over {limit:g} times its median and above its first")
         return None
 
     def check_weights(self, step: int, are_finite: bool) -> None:
@@ -95,7 +101,7 @@ class History:
         """What a checkpoint needs to go on."""
         return {
             "loss": self.loss, "gap": self.gap, "recent": self.recent,
-            "first": self.first, "best": self.best, "stopped": self.stopped,
+            "first": self.first, "looks": list(self.looks), "stopped": self.stopped,
         }  # fmt: skip
 
     def summary(self) -> dict[str, Any]:

@@ -111,6 +111,8 @@ def session(config: ClusterConfig) -> Iterator[dict[str, Any]]:
         yield {**describe(), "is_local": address is None}
     finally:
         ray.shutdown()
+        if address is None:
+            os.environ.pop("RAY_ADDRESS")
 
 
 def describe() -> dict[str, Any]:

@@ -43,15 +43,23 @@ def test_a_loss_that_is_not_finite_is_named_with_its_step(bad):
     assert history.stopped.startswith(f"the loss was {bad} at step 14: lower the learning rate")
 
 
-def test_an_explosion_is_measured_against_the_best_look_and_lies_above_the_first():
-    history = History(options(max_loss_ratio=5.0))
-    for step, loss in ((10, 2.0), (20, 9.9), (30, 0.1), (40, 1.9)):
+def test_an_explosion_is_measured_against_the_median_and_lies_above_the_first():
+    history = History(options(steps=100, max_loss_ratio=5.0))
+    for step, loss in ((10, 2.0), (20, 9.9), (30, 0.1), (40, 0.3), (50, 0.3), (60, 0.01), (70, 1.9)):
         history.add(step, [loss] * 10)
         assert not history.stopped
-    again = History(options(max_loss_ratio=5.0), **history.state())
-    again.add(50, [2.1] * 10)
+    again = History(options(steps=100, max_loss_ratio=5.0), **history.state())
+    again.add(80, [2.1] * 10)
     assert again.has_diverged
-    assert "exploded to 2.1 at step 50, 5 times its best and above its first" in again.stopped
+    assert "exploded to 2.1 at step 80, over 5 times its median and above its first" in again.stopped
+
+
+@given(st.lists(st.floats(1e-9, 1.0), min_size=1, max_size=80))
+def test_a_loss_below_the_first_is_no_explosion_however_small_another_was(losses):
+    history = History(options(steps=1000))
+    for step, loss in enumerate([1.0, *losses], start=1):
+        history.add(step, [loss])
+    assert not history.stopped
 
 
 def test_weights_that_are_not_finite_are_not_saved():

@@ -19,7 +19,9 @@ from raydistill.core.store import Store
 
 ROOT = Path(__file__).parents[2]
 RAY = Path(sys.executable).with_name("ray")
-ENVIRONMENT = {"PYTHONPATH": str(ROOT), "PATH": f"{RAY.parent}{os.pathsep}{os.environ['PATH']}"}
+# No address of a Ray that other tests have started in this process.
+ENVIRONMENT = {"RAY_ADDRESS": "", "RAY_AUTH_MODE": "disabled"}
+ENVIRONMENT |= {"PYTHONPATH": str(ROOT), "PATH": f"{RAY.parent}{os.pathsep}{os.environ['PATH']}"}
 MICRO = Path(__file__).parent / "micro.yaml"
 KILL_DURING = ("teacher", "teacher_samples")
 LIMIT_S = 900
@@ -49,7 +51,7 @@ def cluster():
     line += [f"--dashboard-port={ports[1]}", f"--ray-client-server-port={ports[2]}"]
     line += [f"--dashboard-agent-listen-port={ports[3]}"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True, "cwd": ROOT}
-    settings = ENVIRONMENT | {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    settings = ENVIRONMENT | {"RAY_USAGE_STATS_ENABLED": "0"}
     process = subprocess.Popen(line, env=os.environ | settings, **quiet)
     try:
         yield wait_for(f"http://127.0.0.1:{ports[1]}", process)
@@ -60,7 +62,7 @@ def cluster():
 
 def wait_for(address, process):
     deadline = time.monotonic() + 120
-    while finished([RAY, "job", "list", f"--address={address}"], RAY_AUTH_MODE="disabled").returncode:
+    while finished([RAY, "job", "list", f"--address={address}"], **ENVIRONMENT).returncode:
         assert process.poll() is None, "the cluster ended"
         assert time.monotonic() < deadline, "no cluster answers"
     return address
@@ -78,7 +80,7 @@ def submit(address, run_uri):
     line[line.index(str(MICRO))] = str(MICRO.relative_to(ROOT))
     deadline = time.monotonic() + 120
     while True:
-        done = finished(line, **ENVIRONMENT, RAY_AUTH_MODE="disabled", RAY_ADDRESS="")
+        done = finished(line, **ENVIRONMENT)
         # A cluster lists jobs before it has an agent that takes one.
         if "No available agent" not in done.stderr or time.monotonic() > deadline:
             return done

@@ -1,0 +1,31 @@
+"""What a job's log says of a running stage. No Ray."""
+
+import re
+import time
+
+from raydistill.display import Display
+
+
+def said(capsys, line_every_s, steps=4, quiet=False):
+    with Display(quiet, line_every_s).stage("teacher", 3, 12) as line:
+        for step in range(steps):
+            line.progress(100 * step, 1000, "steps")
+            time.sleep(0.01)
+    return capsys.readouterr().err.splitlines()
+
+
+def test_a_log_hears_how_far_a_stage_is_and_what_is_left(capsys):
+    lines = said(capsys, line_every_s=0.0)
+    assert len(lines) == 4
+    assert re.fullmatch(r"\[ 3/12\] teacher +running  300/1,000 steps, [\d,.]+/s, ETA \d:\d\d:\d\d", lines[-1])
+
+
+def test_not_at_every_step_and_never_where_nobody_listens(capsys):
+    assert said(capsys, line_every_s=60.0) == []
+    assert said(capsys, line_every_s=0.0, quiet=True) == []
+
+
+def test_without_a_total_there_is_a_count_and_no_eta(capsys):
+    with Display(line_every_s=0.0).stage("match", 1, 2) as line:
+        line.progress(1234, 0, "images")
+    assert re.fullmatch(r"\[ 1/2\] match +running  1,234 images", capsys.readouterr().err.strip())
