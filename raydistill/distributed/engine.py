@@ -117,6 +117,8 @@ class Engine:
         self.pieces = list(_pieces(self.wrapped))
         self.held = [nn.Parameter(piece.values) for piece in self.pieces]
         self.average = _moving_average(self.held, ema_decay)
+        # Torch's own optimizer, which DeepSpeed steps as it is without ZeRO in float32, doesn't.
+        self.counts_norm, self.norm = self.wrapped.optimizer is self.basic, None
         if checkpoint:
             self._restore(checkpoint)
 
@@ -129,6 +131,8 @@ class Engine:
         seen = []
         for loss in losses:
             self.wrapped.backward(loss)
+            if self.counts_norm and self.wrapped.is_gradient_accumulation_boundary():
+                self.norm = nn.utils.get_total_norm([p.grad for p in self.module.parameters() if p.grad is not None])
             self.wrapped.step()
             seen.append(loss.detach())
         if self.average is not None:
@@ -144,8 +148,8 @@ class Engine:
         return float(self.basic.param_groups[0]["lr"])
 
     def gradient_norm(self) -> float | None:
-        """L2 norm of the last step's gradient before clipping; None where DeepSpeed doesn't keep it (ZeRO-0)."""
-        norm = self.wrapped.get_global_grad_norm()
+        """L2 norm of the last step's gradient before clipping; None where DeepSpeed was told not to compute it."""
+        norm = self.norm if self.counts_norm else self.wrapped.get_global_grad_norm()
         return None if norm is None else float(norm)
 
     @property
@@ -341,6 +345,9 @@ def _pieces(engine: Any) -> Iterator[Piece]:
     """Find what DeepSpeed holds here of each parameter that learns; the attributes are those of DeepSpeed 0.19."""
     stage, rank = engine.zero_optimization_stage(), engine.global_rank
     masters = {} if stage else _masters(engine.optimizer)
+    flats = getattr(engine.optimizer, "single_partition_of_fp32_groups", None)
+    # Gradients in float32 of weights in bfloat16 (`data_types.grad_accum_dtype`) are another class's at stage 1.
+    flats = flats or getattr(engine.optimizer, "fp32_groups_flat_partition", ())
     for name, parameter in engine.module.named_parameters():
         if not parameter.requires_grad:
             continue
@@ -355,8 +362,7 @@ def _pieces(engine: Any) -> Iterator[Piece]:
             mapping = parameter._hp_mapping
             if mapping is not None:
                 at, of = mapping.hp_fragment_address, mapping.lp_fragment_address
-                flat = engine.optimizer.single_partition_of_fp32_groups[mapping.param_group_index]
-                yield Piece(name, of.start, flat, at.start, at.numel)
+                yield Piece(name, of.start, flats[mapping.param_group_index], at.start, at.numel)
         else:
             yield Piece(name, 0, masters.get(id(parameter), parameter), 0, parameter.numel())
 

@@ -1,0 +1,72 @@
+"""The engine alone, one worker in this process: what it says of a step, whatever DeepSpeed was told."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torch._C._distributed_c10d import HashStore
+
+from raydistill.core.training import DeepSpeedConfig
+from raydistill.distributed.engine import Engine, settings
+from raydistill.distributed.session import prepare_libraries
+from tests.distributed.jobs import options
+from tests.distributed.toys import Curve
+
+FLOAT32_GRADIENTS = {"data_types": {"grad_accum_dtype": "fp32"}}
+CASES = {
+    "ZeRO-0": {"zero_stage": 0},
+    "ZeRO-1": {"zero_stage": 1},
+    "ZeRO-2": {"zero_stage": 2},
+    "ZeRO-3": {"zero_stage": 3},
+    "bf16": {"zero_stage": 0, "precision": "bf16"},
+    "bf16 ZeRO-1, gradients in float32": {"zero_stage": 1, "precision": "bf16", "override": FLOAT32_GRADIENTS},
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def alone():
+    prepare_libraries()
+    os.environ.setdefault("LOCAL_RANK", "0")
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
+
+
+def start(case, checkpoint=None):
+    config = DeepSpeedConfig(**CASES[case], gradient_clipping=1e-3, gradient_accumulation_steps=2)
+    return Engine(Curve().build(), options(), config, 6, 0.9, checkpoint)
+
+
+def step(engine, number):
+    curve = Curve()
+    return engine.learn(curve.loss(engine.wrapped, number, slice(first, first + 6), {}) for first in (0, 6))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_gradient_norm_is_that_before_clipping(case):
+    model = Curve().build()
+    Curve().loss(model, 0, slice(0, 12), {}).backward()
+    expected = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+    engine = start(case)
+    step(engine, 0)
+    assert engine.gradient_norm() == pytest.approx(float(expected), rel=0.02 if "bf16" in case else 1e-5)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_checkpoint_is_taken_up_to_the_bit(case, tmp_path):
+    engine = start(case)
+    for number in range(2):
+        step(engine, number)
+    engine.save(tmp_path, {})
+    again = start(case, Path(tmp_path))
+    for number in range(2, 4):
+        assert step(engine, number) == step(again, number)
+    for name, value in engine.trained().items():
+        torch.testing.assert_close(again.trained()[name], value, rtol=0, atol=0)
+
+
+def test_a_worker_alone_does_not_copy_its_gradients_together():
+    assert not settings(DeepSpeedConfig(), 4, workers=1)["zero_optimization"]["contiguous_gradients"]
+    assert settings(DeepSpeedConfig(), 4, workers=2)["zero_optimization"]["contiguous_gradients"]
+    wanted = DeepSpeedConfig(override={"zero_optimization": {"contiguous_gradients": True}})
+    assert settings(wanted, 4, workers=1)["zero_optimization"]["contiguous_gradients"]
