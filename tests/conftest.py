@@ -1,6 +1,8 @@
 """One local Ray for all tests that need it."""
 
+import hashlib
 import os
+import shutil
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -19,6 +21,23 @@ def local_ray():
 
     with session(ClusterConfig(num_cpus=4, object_store_mb=200)) as cluster:
         yield cluster
+
+
+@pytest.fixture
+def hub_cache(tmp_path, monkeypatch):
+    """Lay a folder into an empty cache of the Hugging Face hub, as a download leaves it: `lay(folder, id, revision)`."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+
+    def lay(folder, name, revision="main"):
+        place = tmp_path / "hub" / f"models--{name.replace('/', '--')}"
+        commit = hashlib.sha256(revision.encode()).hexdigest()[:40]
+        shutil.copytree(folder, place / "snapshots" / commit)
+        (place / "refs").mkdir(exist_ok=True)
+        (place / "refs" / revision).write_text(commit)
+
+    return lay
 
 
 @pytest.fixture(scope="session")

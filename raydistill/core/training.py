@@ -70,12 +70,20 @@ class OptimizerConfig(Section):
     )
 
 
+def hub_revision(pretrained: str) -> tuple[str, str | None]:
+    """Split `owner/name@revision`: a hub id, and a branch, tag or commit; None for the hub's default branch."""
+    name, _, revision = pretrained.partition("@")
+    return name, revision or None
+
+
 class BackboneConfig(Section):
     """A transformers backbone: built small from scratch, or read from a local folder or a hub id."""
 
     kind: Literal["resnet", "convnext", "vit"] = "resnet"
     width: PositiveInt = Field(24, description="Channels of the first stage when built from scratch.")
-    pretrained: str | None = Field(None, description="Folder or hub id with safetensors weights; public weights only.")
+    pretrained: str | None = Field(
+        None, description="Folder, or hub id[@revision], with safetensors weights; public weights only."
+    )
     local_files_only: bool = True
 
 
@@ -156,7 +164,8 @@ class DiffusionConfig(Section):
     """A Stable Diffusion folder to start from and how to train it. The student's and the teacher's are of this kind."""
 
     pretrained: str | None = Field(
-        None, description="Folder or hub id of public weights; none builds the tiny model on the packaged public VAE."
+        None,
+        description="Folder, or hub id[@revision], of public weights; none builds a small model on the packaged VAE.",
     )
     local_files_only: bool = True
     block_out_channels: tuple[PositiveInt, ...] = Field((64, 128), min_length=2)

@@ -15,6 +15,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from transformers.utils import logging as transformers_logging
 
 from raydistill.core.errors import InputError
+from raydistill.core.training import hub_revision
 
 WEIGHTS = {
     "vae": "diffusion_pytorch_model.safetensors",
@@ -60,7 +61,7 @@ def check_layout(folder: Path) -> None:
 
 
 def find(name: str, local_files_only: bool) -> Path:
-    """Find a folder by its path, or a model of the hub by its id: in the local cache, or downloaded if allowed.
+    """Find a folder by its path, or a model of the hub by its id[@revision], cached or downloaded if allowed.
 
     Raises:
         InputError: when there is neither.
@@ -74,8 +75,12 @@ def find(name: str, local_files_only: bool) -> Path:
         "tokenizer/*",
         *(f"{part}/{file}" for part, file in WEIGHTS.items()),
     ]
+    repository, revision = hub_revision(name)
     try:
-        return Path(snapshot_download(name, local_files_only=local_files_only, allow_patterns=patterns))
+        found = snapshot_download(
+            repository, revision=revision, local_files_only=local_files_only, allow_patterns=patterns
+        )
+        return Path(found)
     except (LocalEntryNotFoundError, HFValidationError, HfHubHTTPError) as error:
         raise InputError(
             f"pretrained: no folder {name}, and no such model in the local cache; "

@@ -22,7 +22,7 @@ from transformers import (
 
 from raydistill.core.errors import ConfigError, InputError
 from raydistill.core.seeds import derive_seed
-from raydistill.core.training import BackboneConfig, ReidConfig
+from raydistill.core.training import BackboneConfig, ReidConfig, hub_revision
 
 FORMAT = 1
 SMALL_SIDE = 48
@@ -210,10 +210,11 @@ def _trimmed(backbone: PreTrainedModel, side: int) -> PreTrainedModel:
 
 def _reading(kind: Any, backbone: BackboneConfig, **options: Any) -> Any:
     """Read a configuration or a model from a folder or a hub id: no code from there, no pickle."""
+    source = str(backbone.pretrained)
+    name, revision = (source, None) if Path(source).is_dir() else hub_revision(source)
+    options |= {"local_files_only": backbone.local_files_only, "trust_remote_code": False}
     try:
-        return kind.from_pretrained(
-            str(backbone.pretrained), local_files_only=backbone.local_files_only, trust_remote_code=False, **options
-        )
+        return kind.from_pretrained(name, revision=revision or "main", **options)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(f"backbone.pretrained: can't read {backbone.pretrained}: {reason}") from error

@@ -10,7 +10,7 @@ from raydistill.core.errors import ConfigError, InputError, RaydistillError
 from raydistill.core.training import DiffusionConfig
 from raydistill.data.phantom import render
 from raydistill.diffusion import components, provenance
-from raydistill.diffusion.folder import check_layout
+from raydistill.diffusion.folder import check_layout, find
 from raydistill.diffusion.pictures import draw
 from raydistill.diffusion.sampling import Sampler
 from raydistill.diffusion.tiny import PUBLIC, PUBLIC_NAME
@@ -179,3 +179,19 @@ def test_a_folder_in_half_precision_is_read_in_float32(tiny, tmp_path):
         assert {parameter.dtype for parameter in module.parameters()} == {torch.float32}
     requests = {"guidance_scale": 2.0, "num_inference_steps": 1, "batch_size": 1}
     assert Sampler(tmp_path / "half").generate(["chest x-ray"], [0], **requests).shape == (1, 16, 16)
+
+
+def test_a_hub_id_is_found_in_the_cache_at_its_revision(tiny, tmp_path, config, hub_cache):
+    components.build_tiny(config, resolution=16, seed=9, folder=tmp_path / "second")
+    hub_cache(tiny, "hospital/model")
+    hub_cache(tmp_path / "second", "hospital/model", "v2")
+    weights = "unet/diffusion_pytorch_model.safetensors"
+    for name, folder in (("hospital/model", tiny), ("hospital/model@v2", tmp_path / "second")):
+        found = find(name, local_files_only=True)
+        check_layout(found)
+        assert (found / weights).read_bytes() == (folder / weights).read_bytes()
+        said = provenance.started_from(DiffusionConfig(pretrained=name))
+        assert said["name"] == name
+        assert weights in said["sha256"]
+    with pytest.raises(InputError, match="no such model in the local cache; download it first"):
+        find("hospital/model@v3", local_files_only=True)

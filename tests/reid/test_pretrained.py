@@ -106,3 +106,17 @@ def test_checking_loads_no_weights_and_minds_no_resolution(kind, folder):
     saved(kind, folder)
     (folder / "model.safetensors").write_bytes(b"not weights")
     check_backbone(BackboneConfig(pretrained=str(folder)), 20)
+
+
+def test_a_hub_id_is_read_from_the_cache_at_its_revision(folder, tmp_path, hub_cache):
+    first = saved("vit", folder)
+    hub_cache(folder, "hospital/vit")
+    second = saved("vit", tmp_path / "second", dtype=torch.bfloat16)
+    hub_cache(tmp_path / "second", "hospital/vit", "v2")
+    for name, network in (("hospital/vit", first), ("hospital/vit@v2", second)):
+        expected = network.state_dict()
+        assert all(
+            torch.equal(value, expected[key].float()) for key, value in build(name).backbone.state_dict().items()
+        )
+    with pytest.raises(ConfigError, match="can't read hospital/vit@v3"):
+        check_backbone(BackboneConfig(pretrained="hospital/vit@v3"), 16)
