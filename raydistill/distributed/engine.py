@@ -118,7 +118,8 @@ class Engine:
         self.held = [nn.Parameter(piece.values) for piece in self.pieces]
         self.average = _moving_average(self.held, ema_decay)
         # Torch's own optimizer, which DeepSpeed steps as it is without ZeRO in float32, doesn't.
-        self.counts_norm, self.norm = self.wrapped.optimizer is self.basic, None
+        self.counts_norm = self.wrapped.optimizer is self.basic
+        self.norm: Tensor | None = None
         if checkpoint:
             self._restore(checkpoint)
 
@@ -345,9 +346,9 @@ def _pieces(engine: Any) -> Iterator[Piece]:
     """Find what DeepSpeed holds here of each parameter that learns; the attributes are those of DeepSpeed 0.19."""
     stage, rank = engine.zero_optimization_stage(), engine.global_rank
     masters = {} if stage else _masters(engine.optimizer)
-    flats = getattr(engine.optimizer, "single_partition_of_fp32_groups", None)
     # Gradients in float32 of weights in bfloat16 (`data_types.grad_accum_dtype`) are another class's at stage 1.
-    flats = flats or getattr(engine.optimizer, "fp32_groups_flat_partition", ())
+    flats: Any = getattr(engine.optimizer, "single_partition_of_fp32_groups", None)
+    flats = flats or getattr(engine.optimizer, "fp32_groups_flat_partition", None)
     for name, parameter in engine.module.named_parameters():
         if not parameter.requires_grad:
             continue
