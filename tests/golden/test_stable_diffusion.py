@@ -1,4 +1,7 @@
-"""`jobs/stable_diffusion.yaml` from end to end, with a tiny folder of just the layout of Stable Diffusion 1.x."""
+"""`jobs/stable_diffusion.yaml` from end to end, with a tiny folder of just the layout of Stable Diffusion 1.x.
+
+The teacher is an adaptation, as in the file; the student is trained in full.
+"""
 
 import json
 
@@ -90,7 +93,7 @@ def weights(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(weights, tmp_path_factory):
     run = tmp_path_factory.mktemp("run") / "run"
-    more = [f"{model}.pretrained={weights}" for model in ("teacher", "student")]
+    more = [*(f"{model}.pretrained={weights}" for model in ("teacher", "student")), "student.lora=null"]
     settings = [word for setting in (*SMALL, *more) for word in ("--set", setting)]
     done = run_to_end(str(run), *settings, config="jobs/stable_diffusion.yaml")
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
@@ -111,7 +114,7 @@ def test_it_ends_in_a_verdict_of_a_student_that_read_samples_alone(finished):
 
 
 @pytest.mark.parametrize("node", ["teacher", "student"])
-def test_only_the_adaptation_changed_and_plain_diffusers_loads_both_ways(finished, weights, node):
+def test_plain_diffusers_loads_it_and_only_the_unet_changed(finished, weights, node):
     model = folder_of(finished, node) / "model"
     for part in ("vae/diffusion_pytorch_model", "text_encoder/model"):
         with (
@@ -119,21 +122,30 @@ def test_only_the_adaptation_changed_and_plain_diffusers_loads_both_ways(finishe
             safe_open(model / f"{part}.safetensors", "pt") as now,
         ):
             assert all((before.get_tensor(name) == now.get_tensor(name)).all() for name in before.keys())  # noqa: SIM118
-    merged = StableDiffusionPipeline.from_pretrained(model, safety_checker=None)
-    changed = {
-        name
-        for (name, now), before in zip(
-            merged.unet.named_parameters(),
-            UNet2DConditionModel.from_pretrained(weights / "unet").parameters(),
-            strict=True,
-        )
-        if not (now == before).all()
-    }
-    assert changed
-    assert all(any(target in name for target in ("to_q", "to_k", "to_v", "to_out.0")) for name in changed)
+    assert not [file for file in model.rglob("*") if file.suffix in (".bin", ".pt", ".ckpt", ".pkl")]
+
+
+def changed(weights, model):
+    """Names of the UNet's parameters that a training changed, and of all."""
+    before = UNet2DConditionModel.from_pretrained(weights / "unet").state_dict()
+    now = StableDiffusionPipeline.from_pretrained(model, safety_checker=None).unet.state_dict()
+    return {name for name, value in now.items() if not (value == before[name]).all()}, set(before)
+
+
+def test_an_adaptation_changes_attention_alone_and_is_there_by_itself(finished, weights):
+    model = folder_of(finished, "teacher") / "model"
+    names, _ = changed(weights, model)
+    assert names
+    assert all(any(target in name for target in ("to_q", "to_k", "to_v", "to_out.0")) for name in names)
     adapted = StableDiffusionPipeline.from_pretrained(weights, safety_checker=None)
     adapted.load_lora_weights(model / "lora")
-    assert not [file for file in model.rglob("*") if file.suffix in (".bin", ".pt", ".ckpt", ".pkl")]
+
+
+def test_full_fine_tuning_changes_every_parameter(finished, weights):
+    model = folder_of(finished, "student") / "model"
+    names, every = changed(weights, model)
+    assert names == every
+    assert not (model / "lora").exists()
 
 
 def test_words_are_embedded_once_and_the_course_can_be_watched(finished):
