@@ -64,11 +64,12 @@ def map_shards(
     progress(len(shards) - len(missing), len(shards), "shards")
     if missing:
         dataset = ray.data.from_items([{"shard": name} for name in missing], override_num_blocks=len(missing))
+        fewest, most = (min(workers, len(missing)) for workers in compute.workers)
         made = dataset.map_batches(
             _Worker,
             fn_constructor_args=(make, arguments, max(1, int(compute.num_cpus))),
             batch_size=1,
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(compute.max_workers, len(missing))),
+            compute=ray.data.ActorPoolStrategy(min_size=fewest, max_size=most),
             num_cpus=compute.num_cpus,
             num_gpus=compute.num_gpus or None,
         )
