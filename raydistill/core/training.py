@@ -70,10 +70,10 @@ class OptimizerConfig(Section):
     )
 
 
-def hub_revision(pretrained: str) -> tuple[str, str | None]:
-    """Split `owner/name@revision`: a hub id, and a branch, tag or commit; None for the hub's default branch."""
+def hub_revision(pretrained: str) -> tuple[str, str]:
+    """Split `owner/name@revision`: a hub id, and a branch, tag or commit; the hub's default branch is `main`."""
     name, _, revision = pretrained.partition("@")
-    return name, revision or None
+    return name, revision or "main"
 
 
 class BackboneConfig(Section):

@@ -92,7 +92,7 @@ def drawn_from(start: Path, model: Path, origin: Path) -> list[str]:
 def _aligned(*files: Path) -> Iterator[list[Any]]:
     """Tensors of the same name in all files, in float64; none where names or shapes differ."""
     opened: list[Any] = [safe_open(file, "pt") for file in files]
-    shapes = [{name: file.get_slice(name).get_shape() for name in file.keys()} for file in opened]  # noqa: SIM118
+    shapes = [{name: file.get_slice(name).get_shape() for name in file.keys()} for file in opened]  # noqa: SIM118 (not a mapping)
     if all(other == shapes[0] for other in shapes):
         for name in shapes[0]:
             yield [file.get_tensor(name).double() for file in opened]

@@ -309,7 +309,7 @@ def _read_whole(folder: Path, kind: str, module: nn.Module) -> dict[str, Tensor]
                 saved.fill(kind, Piece(name, 0, flat, 0, flat.numel()), flat)
                 whole[name] = flat.view(parameter.shape)
     with safe_open(folder / "buffers.safetensors", "pt") as file:
-        return whole | {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return whole | {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
 
 
 def _buffers(module: nn.Module) -> dict[str, Tensor]:

@@ -102,14 +102,19 @@ def train_here(job: TrainJob) -> dict[str, Any]:
     from ray import train as ray_train
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-    os.environ.setdefault("LOCAL_RANK", "0")
-    if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
+    form_group_of_one()
     alone = ray_train.ScalingConfig(num_workers=0)
     # Not TorchTrainer: it would end the process group, which DeepSpeed holds on to.
     packed = {"job": cloudpickle.dumps(job), "board": None}
     DataParallelTrainer(_loop, train_loop_config=packed, scaling_config=alone).fit()
     return _outcome(job)
+
+
+def form_group_of_one() -> None:
+    """Give this process the process group that DeepSpeed needs, unless it has one."""
+    os.environ.setdefault("LOCAL_RANK", "0")
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
 
 
 def _outcome(job: TrainJob) -> dict[str, Any]:

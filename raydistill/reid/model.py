@@ -211,10 +211,10 @@ def _trimmed(backbone: PreTrainedModel, side: int) -> PreTrainedModel:
 def _reading(kind: Any, backbone: BackboneConfig, **options: Any) -> Any:
     """Read a configuration or a model from a folder or a hub id: no code from there, no pickle."""
     source = str(backbone.pretrained)
-    name, revision = (source, None) if Path(source).is_dir() else hub_revision(source)
+    name, revision = (source, "main") if Path(source).is_dir() else hub_revision(source)
     options |= {"local_files_only": backbone.local_files_only, "trust_remote_code": False}
     try:
-        return kind.from_pretrained(name, revision=revision or "main", **options)
+        return kind.from_pretrained(name, revision=revision, **options)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(f"backbone.pretrained: can't read {backbone.pretrained}: {reason}") from error

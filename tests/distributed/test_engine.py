@@ -1,15 +1,14 @@
 """The engine alone, one worker in this process: what it says of a step, whatever DeepSpeed was told."""
 
-import os
 from pathlib import Path
 
 import pytest
 import torch
-from torch._C._distributed_c10d import HashStore
 
 from raydistill.core.training import DeepSpeedConfig
 from raydistill.distributed.engine import Engine, settings
 from raydistill.distributed.session import prepare_libraries
+from raydistill.distributed.train import form_group_of_one
 from tests.distributed.jobs import options
 from tests.distributed.toys import Curve
 
@@ -27,9 +26,7 @@ CASES = {
 @pytest.fixture(scope="module", autouse=True)
 def alone():
     prepare_libraries()
-    os.environ.setdefault("LOCAL_RANK", "0")
-    if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
+    form_group_of_one()
 
 
 def start(case, checkpoint=None):

@@ -19,9 +19,13 @@ from raydistill.core.store import Store
 
 ROOT = Path(__file__).parents[2]
 RAY = Path(sys.executable).with_name("ray")
-# No address of a Ray that other tests have started in this process.
-ENVIRONMENT = {"RAY_ADDRESS": "", "RAY_AUTH_MODE": "disabled"}
-ENVIRONMENT |= {"PYTHONPATH": str(ROOT), "PATH": f"{RAY.parent}{os.pathsep}{os.environ['PATH']}"}
+ENVIRONMENT = {
+    "PYTHONPATH": str(ROOT),
+    "PATH": f"{RAY.parent}{os.pathsep}{os.environ['PATH']}",
+    # No address of a Ray that other tests have started in this process.
+    "RAY_ADDRESS": "",
+    "RAY_AUTH_MODE": "disabled",
+}
 MICRO = Path(__file__).parent / "micro.yaml"
 KILL_DURING = ("teacher", "teacher_samples")
 LIMIT_S = 900
