@@ -32,6 +32,8 @@ LIBRARY_ENVIRONMENT = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     # Ray Tune's newer reporter prints a box whatever its verbosity.
     "RAY_AIR_NEW_OUTPUT": "0",
+    # Ctrl-C would end a search early and go on with the trials that there are.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
 }
 
 LOCAL_ENVIRONMENT = {

@@ -6,7 +6,9 @@ counter: a resumed run sees the batches an unbroken one would have seen, whateve
 
 import os
 import pickle
+import signal
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -86,10 +88,24 @@ def train(job: TrainJob, max_failures: int, progress: Progress = silent, resize_
             dataset_config=streamed or None,
         )
         try:
-            trainer.fit()
+            with _interruptible():
+                trainer.fit()
         except (ray_train.TrainingFailedError, exceptions.RayError) as error:
             raise TrainingError(f"training failed: {root_cause(error)}") from error
     return _outcome(job)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C interrupt a training like anything else: Ray Train would exit with code 0, and keep its handler."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as left:
+        raise KeyboardInterrupt from left
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
 
 
 def train_here(job: TrainJob) -> dict[str, Any]:

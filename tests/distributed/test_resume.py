@@ -25,14 +25,18 @@ TOLERANCE = 2e-5
 """Relative, of every loss and averaged weight after a resumption."""
 
 DRIVER = """
+import signal
 import sys
-from functools import partial
 from raydistill.core.config import ClusterConfig
 from raydistill.distributed.session import session
 from raydistill.distributed.train import train
 from tests.distributed.test_resume import slow_job
 with session(ClusterConfig(num_cpus=2, object_store_mb=100)):
-    train(slow_job(sys.argv[1]), max_failures=0)
+    try:
+        train(slow_job(sys.argv[1]), max_failures=0)
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+    signal.raise_signal(signal.SIGINT)
 """
 
 
@@ -88,12 +92,28 @@ def slow_job(folder):
     return curve_job(Path(folder), make=make, optimizer=options(checkpoint_every=5), zero_stage=2)
 
 
-def test_a_killed_driver_goes_on_with_the_same_command(local_ray, tmp_path):
-    driver = subprocess.Popen([sys.executable, "-c", DRIVER, tmp_path], cwd=ROOT, start_new_session=True)
-    log, deadline = tmp_path / "log", time.monotonic() + 120
+def start_driver(folder):
+    """Start a training in a process of its own and wait until it is well under way."""
+    how = {"cwd": ROOT, "start_new_session": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    driver = subprocess.Popen([sys.executable, "-c", DRIVER, folder], **how)
+    log, deadline = folder / "log", time.monotonic() + 120
     while not (log.exists() and max(steps_seen(log), default=0) >= 12) and time.monotonic() < deadline:
-        assert driver.poll() is None, "the training ended before it could be killed"
+        assert driver.poll() is None, "the training ended before it could be stopped"
         time.sleep(0.05)
+    return driver, log
+
+
+def test_an_interrupt_interrupts_a_training_and_what_comes_after_it(tmp_path):
+    driver, _ = start_driver(tmp_path)
+    driver.send_signal(signal.SIGINT)
+    said, errors = driver.communicate(timeout=60)
+    assert said == "interrupted\n"
+    assert errors.splitlines()[-1] == "KeyboardInterrupt"
+    assert driver.returncode == -signal.SIGINT
+
+
+def test_a_killed_driver_goes_on_with_the_same_command(local_ray, tmp_path):
+    driver, log = start_driver(tmp_path)
     os.killpg(driver.pid, signal.SIGKILL)
     driver.wait()
     time.sleep(2)
