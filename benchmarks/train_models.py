@@ -12,6 +12,7 @@ from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNe
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from raydistill.core.rows import Rows
 from raydistill.core.store import Store
 from raydistill.core.training import DiffusionConfig
 from raydistill.data.images import encode_png
@@ -22,7 +23,7 @@ from raydistill.diffusion.folder import save
 from raydistill.diffusion.rows import LatentRows
 from raydistill.diffusion.tiny import PUBLIC
 from raydistill.distributed.data import shard_names
-from raydistill.distributed.stream import Rows, Stream
+from raydistill.distributed.stream import Stream
 from raydistill.stages.encode import EncodeShard
 from raydistill.stages.images import pixels
 from raydistill.stages.train_diffusion import WINDOW_BYTES

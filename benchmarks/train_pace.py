@@ -22,13 +22,14 @@ from torch import Tensor, nn
 from train_models import Material
 from train_turns import Clocks, Turns
 
+from raydistill.core.rows import Rows
 from raydistill.core.section import Compute
 from raydistill.core.store import Store
 from raydistill.core.training import DeepSpeedConfig
 from raydistill.diffusion.components import encode_images, load
 from raydistill.diffusion.objective import DiffusionObjective
 from raydistill.distributed.job import Objective, TrainJob
-from raydistill.distributed.stream import Rows, Stream
+from raydistill.distributed.stream import Stream
 from raydistill.distributed.train import train
 
 BARE, ENCODING = "bare loop", "encodes at every step"

@@ -23,6 +23,13 @@ def local_ray():
         yield cluster
 
 
+@pytest.fixture(scope="session")
+def gpu(local_ray):
+    """Fail, rather than skip, where a GPU was asked for and there is none."""
+    if not local_ray["gpus"]:
+        pytest.fail("Ray sees no GPU here")
+
+
 @pytest.fixture
 def hub_cache(tmp_path, monkeypatch):
     """Lay a folder into an empty cache of the Hugging Face hub, as a download leaves it: `lay(folder, id, revision)`."""

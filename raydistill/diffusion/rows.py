@@ -4,7 +4,7 @@ A shard of rows has a twin of words: the token ids, or with a frozen text encode
 prompt of that shard. A row names its prompt by its place there.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from raydistill.core.rows import Rows
 from raydistill.core.seeds import generator
 from raydistill.core.store import Store
-
-Rows = Mapping[str, NDArray[Any]]
 
 SHARDS = 8
 """Shards that a few rows are chosen from: reading all of a large set for them would take longer than they are worth."""

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from raydistill.core.errors import ConfigError
+from raydistill.core.rows import Rows
 from raydistill.core.section import Compute
 from raydistill.core.store import Store
 from raydistill.core.training import DeepSpeedConfig, GuardConfig, OptimizerConfig, TrackingConfig
-from raydistill.distributed.stream import Rows, Stream
+from raydistill.distributed.stream import Stream
 
 
 class Objective(Protocol):

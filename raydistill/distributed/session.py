@@ -82,17 +82,41 @@ def session(config: ClusterConfig) -> Iterator[dict[str, Any]]:
     """
     address = reachable_address()
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(config.health_check_interval_s))
-    if address is None:
-        # Else Ray Train's cleaner asks the Ray last started on this machine, and ends a training unknown to it.
-        os.environ["RAY_ADDRESS"] = "local"
-        for name, value in LOCAL_ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
+    with _joined(address) if address else _started(config):
+        _quiet()
+        yield {**describe(), "is_local": address is None}
+
+
+@contextmanager
+def _joined(address: str) -> Iterator[None]:
+    import ray
+
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
+    except ConnectionError as error:
+        raise RaydistillError(
+            f"no Ray cluster answers at RAY_ADDRESS={address}: start one, or unset the variable for a local Ray"
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _started(config: ClusterConfig) -> Iterator[None]:
+    # Else Ray Train's cleaner asks the Ray last started on this machine, and ends a training unknown to it.
+    os.environ["RAY_ADDRESS"] = "local"
+    # A stage starts a process a CPU, and a few that need none: no cause for a warning.
+    at_once = {"RAY_worker_maximum_startup_concurrency": str(2 * config.num_cpus)}
+    for name, value in (LOCAL_ENVIRONMENT | at_once).items():
+        os.environ.setdefault(name, value)
     import ray
     from ray._private import ray_constants
 
-    if address is None:
-        # The variable above for this process, should Ray have been imported before it was set.
-        ray_constants.ENABLE_RAY_CLUSTER = False
+    # The variable above for this process, should Ray have been imported before it was set.
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
         ray.init(
             address="local",
             num_cpus=config.num_cpus,
@@ -101,20 +125,10 @@ def session(config: ClusterConfig) -> Iterator[dict[str, Any]]:
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
-    else:
-        try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
-        except ConnectionError as error:
-            raise RaydistillError(
-                f"no Ray cluster answers at RAY_ADDRESS={address}: start one, or unset the variable for a local Ray"
-            ) from error
-    _quiet()
-    try:
-        yield {**describe(), "is_local": address is None}
+        yield
     finally:
         ray.shutdown()
-        if address is None:
-            os.environ.pop("RAY_ADDRESS")
+        os.environ.pop("RAY_ADDRESS")
 
 
 def describe() -> dict[str, Any]:

@@ -5,8 +5,9 @@ from typing import Any
 
 from ray import train as ray_train
 
+from raydistill.core.rows import Rows
 from raydistill.core.store import Store
-from raydistill.distributed.stream import Parts, Rows, Stream
+from raydistill.distributed.stream import Parts, Stream
 
 NAME, POSITION = "rows", "position.json"
 MAX_STEPS_PER_TASK, READERS_PER_WORKER = 64, 0.25

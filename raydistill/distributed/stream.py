@@ -14,10 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from raydistill.core.rows import Rows
 from raydistill.core.seeds import generator
-
-Rows = Mapping[str, NDArray[Any]]
-"""Columns of a few rows, by name, each (rows, …)."""
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,14 @@ from torch._C._distributed_c10d import HashStore
 
 from raydistill.core.errors import TrainingError
 from raydistill.core.progress import Progress, silent
+from raydistill.core.rows import Rows
 from raydistill.core.section import Compute
 from raydistill.core.seeds import derive_seed
 from raydistill.distributed.engine import Engine, facts, take_up
 from raydistill.distributed.history import History
 from raydistill.distributed.job import TrainJob, check_training
 from raydistill.distributed.session import board, root_cause
-from raydistill.distributed.stream import Parts, Rows, ahead
+from raydistill.distributed.stream import Parts, ahead
 
 POST_EVERY_S, REPORT_EVERY_S = 1.0, 5.0
 RUN, STOPPED = "train", "stopped.json"

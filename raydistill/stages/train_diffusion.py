@@ -8,12 +8,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from raydistill.core.config import Config
+from raydistill.core.rows import Rows
 from raydistill.core.store import Store
 from raydistill.core.training import FRESH, DiffusionConfig
 from raydistill.diffusion.folder import MARKER
 from raydistill.diffusion.objective import DiffusionObjective
 from raydistill.diffusion.preview import Grid
-from raydistill.diffusion.rows import LatentRows, Rows
+from raydistill.diffusion.rows import LatentRows
 from raydistill.distributed.job import Guard, Preview, TrainJob, check_tracking, check_training, where
 from raydistill.distributed.stream import Stream
 from raydistill.distributed.train import train

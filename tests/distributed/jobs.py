@@ -20,14 +20,14 @@ def options(batch=12, steps=STEPS, **more):
     )
 
 
-def curve_job(folder, workers=1, make=Curve, optimizer=None, ema=DECAY, **deepspeed):
+def curve_job(folder, workers=1, make=Curve, optimizer=None, ema=DECAY, gpus=0, **deepspeed):
     """A training of a curve; more keywords are DeepSpeed's."""
     store, more = Store.open(str(folder)), deepspeed.pop("more", {})
     return TrainJob(
         make_objective=make,
         optimizer=optimizer or options(),
         deepspeed=DeepSpeedConfig(**{"gradient_clipping": CLIP} | deepspeed),
-        compute=Compute(num_workers=workers),
+        compute=Compute(num_workers=workers, num_gpus=gpus),
         ema_decay=ema,
         out=store / "out",
         weights="model",

@@ -61,8 +61,8 @@ class Curve:
         x = torch.randn(self.batch, 3, generator=torch.Generator().manual_seed(abs(step)))[part]
         y = x.prod(dim=1, keepdim=True) + x.sum(dim=1, keepdim=True)
         like = next(model.parameters())
-        got = model(x.to(like.dtype)).float()
-        return ((got - y) ** 2).mean() * (self.grow if step >= 20 else 1.0)
+        got = model(x.to(like)).float()
+        return ((got - y.to(got)) ** 2).mean() * (self.grow if step >= 20 else 1.0)
 
     def live(self, step, part):
         """Take time, leave a trace, and die when it is due."""
