@@ -34,7 +34,7 @@ from raydistill.diffusion import components  # noqa: E402
 from raydistill.distributed.stream import Parts, Stream  # noqa: E402
 
 FULL = os.environ.get("SIZE") == "full"
-BLOCKS = 21 if FULL else 9
+BLOCKS = 16 if FULL else 8
 EPOCHS = 10
 WORKERS = (1, 2, 4)
 MEASURES = ("steps", "epochs", "memory", "gpu")
@@ -79,8 +79,8 @@ def reading(stream: Stream) -> float:
 def steps(folder: Path) -> dict[str, float]:
     """A step of raydistill's loop against one of a bare loop on latents in memory."""
     settings = {
-        "": ("UNet (64, 128), 64 px, 16 rows", config((64, 128), 16), 64, Pace(BLOCKS, 10, 1)),
-        "_tiny": ("UNet (32, 64), 32 px, 32 rows: the demo's", config((32, 64), 32), 32, Pace(BLOCKS, 40, 4)),
+        "": ("UNet (64, 128), 64 px, 32 rows: jobs/nih64.yaml", config((64, 128), 32), 64, Pace(2 * BLOCKS, 3, 1)),
+        "_tiny": ("UNet (32, 64), 32 px, 32 rows: jobs/demo.yaml", config((32, 64), 32), 32, Pace(2 * BLOCKS, 12, 2)),
     }
     table = Table("model", "loop", "rows/s", "over the bare loop, and by CPU time", "mean loss", title="Steps")
     figures = {}
@@ -112,8 +112,8 @@ def epochs(folder: Path) -> dict[str, float]:
     own = packaged(folder / "own", config((64, 128), 16, **frozen), 64)
     name = f"Stable Diffusion 1.5, widths / {sizes.divisor}, {resolution} px, 4 rows"
     settings = {
-        "": (name, scaled, Pace(BLOCKS, 5, 1)),
-        "_lora": (f"{name}; LoRA", replace(scaled, config=adapted), Pace(BLOCKS, 5, 1)),
+        "": (name, scaled, Pace(BLOCKS, 4, 1)),
+        "_lora": (f"{name}; LoRA", replace(scaled, config=adapted), Pace(BLOCKS, 4, 1)),
         "_packaged_vae": ("packaged VAE, UNet (64, 128), 64 px, 16 rows", own, Pace(BLOCKS, 10, 1)),
     }
     table = Table(
