@@ -24,6 +24,9 @@ WEIGHTS, AVERAGE, MOMENTS = "weights", "average", ("exp_avg", "exp_avg_sq")
 
 STATE, FACTS = "state-{:05d}.safetensors", "facts.json"
 
+BUCKET = 500_000_000
+"""Most elements of gradients that workers exchange at a time; DeepSpeed's default."""
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -53,16 +56,22 @@ class Piece:
         return moment
 
 
-def settings(options: DeepSpeedConfig, micro_batch_size: int, workers: int) -> dict[str, Any]:
+def settings(options: DeepSpeedConfig, micro_batch_size: int, workers: int, elements: int) -> dict[str, Any]:
     """Return DeepSpeed's own configuration.
 
     Args:
         options: `override` is laid over everything else, key by key.
         micro_batch_size: rows that one worker sees at a time, at most.
         workers: of this training.
+        elements: of all parameters that learn.
     """
-    # Gradients are gathered in one buffer for the others to read; a worker alone would copy them for nothing.
-    zero: dict[str, Any] = {"stage": options.zero_stage, "contiguous_gradients": workers > 1}
+    zero: dict[str, Any] = {
+        "stage": options.zero_stage,
+        # Gradients are gathered in one buffer for the others to read; a worker alone would copy them for nothing.
+        "contiguous_gradients": workers > 1,
+        # Of that buffer, which is made whole at every step: no larger than what there is to gather.
+        "reduce_bucket_size": max(1, min(BUCKET, elements)),
+    }
     if options.offload_optimizer:
         zero["offload_optimizer"] = {"device": "cpu"}
     ours = {
@@ -109,9 +118,9 @@ class Engine:
         if checkpoint:
             # Before DeepSpeed sees it: what it makes of the weights, cut or rounded, is then right too.
             take_up(module, _read_whole(checkpoint, WEIGHTS, module))
-        self.wrapped = _initialise(
-            module, optimizer, settings(deepspeed, micro_batch_size, torch.distributed.get_world_size())
-        )
+        learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        workers, elements = torch.distributed.get_world_size(), sum(parameter.numel() for parameter in learning)
+        self.wrapped = _initialise(module, optimizer, settings(deepspeed, micro_batch_size, workers, elements))
         self.module: nn.Module = self.wrapped.module
         self.basic: torch.optim.Optimizer = self.wrapped.basic_optimizer
         self.pieces = list(_pieces(self.wrapped))

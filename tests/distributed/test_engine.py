@@ -63,7 +63,12 @@ def test_a_checkpoint_is_taken_up_to_the_bit(case, tmp_path):
 
 
 def test_a_worker_alone_does_not_copy_its_gradients_together():
-    assert not settings(DeepSpeedConfig(), 4, workers=1)["zero_optimization"]["contiguous_gradients"]
-    assert settings(DeepSpeedConfig(), 4, workers=2)["zero_optimization"]["contiguous_gradients"]
+    assert not settings(DeepSpeedConfig(), 4, 1, 10)["zero_optimization"]["contiguous_gradients"]
+    assert settings(DeepSpeedConfig(), 4, 2, 10)["zero_optimization"]["contiguous_gradients"]
     wanted = DeepSpeedConfig(override={"zero_optimization": {"contiguous_gradients": True}})
-    assert settings(wanted, 4, workers=1)["zero_optimization"]["contiguous_gradients"]
+    assert settings(wanted, 4, 1, 10)["zero_optimization"]["contiguous_gradients"]
+
+
+def test_no_more_is_set_aside_for_gradients_than_there_are():
+    assert settings(DeepSpeedConfig(), 4, 2, elements=10)["zero_optimization"]["reduce_bucket_size"] == 10
+    assert settings(DeepSpeedConfig(), 4, 2, elements=10**9)["zero_optimization"]["reduce_bucket_size"] == 500_000_000
