@@ -164,7 +164,7 @@ def gpu() -> dict[str, Any]:
     if not measured:
         console.print("No GPU here: images a second of a Stable Diffusion 1.5 UNet in bf16 were not measured.")
         return {}
-    table = Table("side", "images/s", "with torch.compile", title="UNet of Stable Diffusion 1.5, bf16, cached latents")
+    table = Table("side", *train_gpu.KINDS, title="Images/s: UNet of Stable Diffusion 1.5, bf16, cached latents")
     for side, rates in measured.items():
         table.add_row(side, *(f"{rate:.1f}" for rate in rates.values()))
     console.print(table)

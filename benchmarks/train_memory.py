@@ -100,7 +100,8 @@ def _ddp(module: nn.Module, loss: Callable[[nn.Module, int], Tensor]) -> Held:
 
 def _zero(stage: int, precision: str) -> Callable[..., Held]:
     def held(module: nn.Module, loss: Callable[[nn.Module, int], Tensor]) -> Held:
-        engine = Engine(module, HOW, DeepSpeedConfig(zero_stage=stage, precision=precision), HOW.batch_size, 0.99, None)
+        parts = Parts(HOW.batch_size, torch.distributed.get_world_size(), 1)
+        engine = Engine(module, HOW, DeepSpeedConfig(zero_stage=stage, precision=precision), parts, 0.99, None)
         engine.learn(iter([loss(engine.wrapped, 0)]))
         engine.wrapped.backward(loss(engine.wrapped, 1))
         parameters, cut = list(engine.module.parameters()), engine.wrapped.optimizer

@@ -100,7 +100,7 @@ def bare(make: Callable[[], Objective], material: Material, stream: Stream, step
     model = objective.build()
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(learning, lr=how.lr, weight_decay=how.weight_decay)
-    schedule = get_scheduler(how.schedule, optimizer, num_warmup_steps=how.warmup_steps, num_training_steps=steps)
+    schedule = get_scheduler(how.schedule, optimizer, num_warmup_steps=how.warmup, num_training_steps=steps)
     average = EMAModel(learning, decay=material.config.ema_decay, use_ema_warmup=True, foreach=True)
     seen = []
     for step, rows in enumerate(_batches(stream, steps)):

@@ -143,6 +143,25 @@ def verify(run_dir: RunArgument) -> None:
 
 @app.command()
 @in_one_line
+def checkpoint(
+    run_dir: RunArgument,
+    node: Annotated[str, typer.Argument(help="A training that isn't finished, such as teacher.")],
+    folder: Annotated[Path, typer.Argument(help="Where to write; it must not exist.")],
+) -> None:
+    """Write the last checkpoint of a training as the model it would have become. A teacher's is private."""
+    runner = _finished(run_dir)
+    if folder.exists():
+        raise InputError(f"{folder} is there already: choose another folder")
+    waiting = {line.node for line in runner.plan() if line.state == "waiting"}
+    stages = {stage.node: stage for stage in runner.stages if stage.node not in waiting}
+    if node not in stages:
+        raise InputError(f"no node {node} in {runner.run.uri} whose inputs are complete")
+    steps = stages[node].write_checkpoint(runner.context(stages[node]), folder)
+    typer.echo(f"{node} after {steps} steps: {folder}")
+
+
+@app.command()
+@in_one_line
 def report(run_dir: RunArgument) -> None:
     """Render report.html of a run again."""
     from raydistill.report.html import write_report

@@ -110,23 +110,11 @@ class Runner:
         manifest = self.load(stage.node, key)
         if manifest:
             return manifest, True
-        out, work = self.artifact(stage.node, key), self.run / WORK / stage.node / key
+        out = self.artifact(stage.node, key)
         if not stage.resumable:
             out.delete()
         started, clock = datetime.now(UTC), time.monotonic()
-        context = Context(
-            inputs={name: self.artifact(v.node.node, self.manifests[v.node.node].key) / v.folder
-                    for name, v in stage.inputs.items()},
-            out=out,
-            work=work,
-            seed=stage.seed,
-            manifests={name: self.manifests[view.node.node] for name, view in stage.inputs.items()},
-            logs=self.run / LOGS / stage.node / key,
-            tracking=self.config.tracking,
-            cluster=self.config.cluster,
-            progress=progress,
-        )  # fmt: skip
-        outcome = _run(stage, context)
+        outcome = _run(stage, self.context(stage, progress))
         out.delete_partial()
         files = out.fingerprint()
         manifest = Manifest(
@@ -146,8 +134,24 @@ class Runner:
         )
         out.write_bytes("manifest.json", manifest.model_dump_json(indent=1).encode())
         self.manifests[stage.node] = manifest
-        work.delete()
+        (self.run / WORK / stage.node / key).delete()
         return manifest, False
+
+    def context(self, stage: Stage, progress: Progress = silent) -> Context:
+        """Return what a stage whose inputs are complete runs with."""
+        key, sources = self._key(stage), {name: self.manifests[v.node.node] for name, v in stage.inputs.items()}
+        folders = {name: self.artifact(source.node, source.key) for name, source in sources.items()}
+        return Context(
+            inputs={name: folders[name] / view.folder for name, view in stage.inputs.items()},
+            out=self.artifact(stage.node, key),
+            work=self.run / WORK / stage.node / key,
+            seed=stage.seed,
+            manifests=sources,
+            logs=self.run / LOGS / stage.node / key,
+            tracking=self.config.tracking,
+            cluster=self.config.cluster,
+            progress=progress,
+        )
 
     def verify(self) -> Iterator[tuple[str, int]]:
         """Re-hash every artifact of the chain, first to last.

@@ -9,9 +9,13 @@ import torch
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
+import train_gpu
 import train_memory
 from train_models import Sizes
 from train_turns import Turns
+
+from raydistill.distributed.session import prepare_libraries
+from raydistill.distributed.train import form_group_of_one
 
 
 def test_the_papers_example():
@@ -45,6 +49,13 @@ def test_loops_take_turns():
     log, taken = asyncio.run(both())
     assert log == [(name, block) for block in range(3) for name in "ab"]
     assert [seconds for seconds, _ in taken["a"]] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("kind", ["bare loop", "raydistill"])
+def test_the_gpu_benchmark_runs_on_anything(kind):
+    prepare_libraries()
+    form_group_of_one()
+    assert train_gpu.images_per_s(Sizes(8), side=64, rows=1, kind=kind, device="cpu", steps=1) > 0
 
 
 def test_sizes_are_those_of_stable_diffusion():

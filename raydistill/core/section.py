@@ -6,8 +6,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat
 
 NOT_IN_KEY = frozenset(
     {
-        *("compute", "checkpoint_every", "checkpoint_minutes", "log_every", "preview_every"),
-        *("zero_stage", "offload_optimizer", "gradient_checkpointing", "gradient_accumulation_steps"),
+        *("compute", "checkpoint_every", "checkpoint_minutes", "log_every", "preview_every", "max_loss_ratio"),
+        *("zero_stage", "offload_optimizer", "gradient_checkpointing"),
+        *("gradient_accumulation_steps", "micro_batch_size"),
     }
 )
 """Names of fields that say where and how a stage runs and what is seen of it, never what it computes."""

@@ -9,6 +9,7 @@ from raydistill.core.section import Compute, Import, OpenShare, Section, Share
 OURS = frozenset(
     {
         "gradient_accumulation_steps",
+        "managed_gradient_accumulation",
         "optimizer",
         "scheduler",
         "train_batch_size",
@@ -27,6 +28,11 @@ class DeepSpeedConfig(Section):
     gradient_accumulation_steps: PositiveInt = Field(
         1, description="Parts in which a worker sees its share of a batch."
     )
+    micro_batch_size: PositiveInt | None = Field(
+        None,
+        description="Rows that a worker sees at a time, at most: its share of a batch is cut as often as that takes, "
+        "however many workers there are.",
+    )
     gradient_checkpointing: bool = Field(
         False, description="Compute activations again on the way back instead of keeping them: less memory, more time."
     )
@@ -36,6 +42,11 @@ class DeepSpeedConfig(Section):
         description="Laid over what raydistill tells DeepSpeed, key by key; what batches and steps are made of has "
         "settings of its own.",
     )
+
+    def micros(self, rows: int, workers: int) -> int:
+        """Parts in which each of some workers sees its share of a batch of `rows`."""
+        fewest = -(-rows // (workers * self.micro_batch_size)) if self.micro_batch_size else 1
+        return max(self.gradient_accumulation_steps, fewest)
 
     @model_validator(mode="after")
     def _works(self) -> "DeepSpeedConfig":
@@ -56,7 +67,9 @@ class OptimizerConfig(Section):
     batch_size: PositiveInt = Field(description="Global batch: the sum over the workers.")
     lr: PositiveFloat
     weight_decay: float = Field(0.01, ge=0.0)
-    warmup_steps: int = Field(50, ge=0)
+    warmup_steps: int | None = Field(
+        None, ge=0, description="Steps until `lr` is reached; by default 50, and of a short training a tenth."
+    )
     schedule: Literal["constant", "constant_with_warmup", "cosine", "cosine_with_restarts", "linear", "polynomial"] = (
         "cosine"
     )
@@ -68,6 +81,19 @@ class OptimizerConfig(Section):
         gt=1.0,
         description="A loss, over `log_every` steps, so many times its median and above its first stops the training.",
     )
+
+    @model_validator(mode="after")
+    def _arrives(self) -> "OptimizerConfig":
+        if self.warmup >= self.steps:
+            raise ValueError(f"warmup_steps {self.warmup_steps} leave nothing of {self.steps} steps: lr isn't reached")
+        if self.schedule == "constant" and self.warmup_steps:
+            raise ValueError("schedule constant has no warmup_steps: take constant_with_warmup")
+        return self
+
+    @property
+    def warmup(self) -> int:
+        """Steps of the warm-up."""
+        return min(50, self.steps // 10) if self.warmup_steps is None else self.warmup_steps
 
 
 def hub_revision(pretrained: str) -> tuple[str, str]:
@@ -134,7 +160,7 @@ class GuardConfig(Section):
 
     every: PositiveInt = Field(100, description="Steps between two measurements.")
     images: PositiveInt = Field(64, description="Images of each side, at most.")
-    draws: PositiveInt = Field(4, description="Noise draws an image's loss is averaged over.")
+    draws: PositiveInt = Field(2, description="Noise draws an image's loss is averaged over.")
     max_gap: PositiveFloat | None = Field(None, description="A larger gap stops the training; none only reports it.")
     patience: PositiveInt = Field(2, description="Measurements in a row that must be larger.")
 

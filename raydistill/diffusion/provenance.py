@@ -1,12 +1,14 @@
 """Whose weights: what a model starts from, which parts have seen real data, whether one was drawn from another."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import safe_open
+from torch import Tensor
 
 from raydistill.core.training import DiffusionConfig
 from raydistill.diffusion.folder import DESCRIPTIONS, MARKER, WEIGHTS, find, sha256
@@ -45,10 +47,15 @@ def private_parts(config: DiffusionConfig) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {part: ["real data, as private_parts says"] for part in config.private_parts}
     for part in ("", *WEIGHTS):
         marker = folder / part / MARKER
-        said = json.loads(marker.read_text()) if marker.exists() else {}
-        if said and said.get("has_seen_real_data", True):
-            found[part or WHOLE] = list(said["trained_on"])
+        said = json.loads(marker.read_text()) if marker.exists() else {"has_seen_real_data": False}
+        if said.get("has_seen_real_data", True):
+            found[part or WHOLE] = list(said.get("trained_on") or ["real data, as its marker says"])
     return found
+
+
+def weights_of(private: Mapping[str, object]) -> list[str]:
+    """Parts whose weights have seen real data, of what `private_parts` gives: all where the parts don't say."""
+    return sorted(set(private) - {WHOLE} or (WEIGHTS if private else ()))
 
 
 def private_files(start: Mapping[str, str], private: Mapping[str, object]) -> dict[str, str]:
@@ -56,11 +63,32 @@ def private_files(start: Mapping[str, str], private: Mapping[str, object]) -> di
 
     Args:
         start: path to SHA-256, as `started_from` gives them.
-        private: by part, as `private_parts` gives them; a folder whose parts don't say is private as a whole.
+        private: by part, as `private_parts` gives them.
     """
-    parts = set(private) - {WHOLE} or (set(WEIGHTS) if private else set())
-    weights = {f"{part}/{WEIGHTS[part]}" for part in parts}
+    weights = {f"{part}/{WEIGHTS[part]}" for part in weights_of(private)}
     return {digest: path for path, digest in start.items() if path in weights}
+
+
+def folder_of(config: DiffusionConfig) -> Path:
+    """Return the folder of the weights that a model starts from; of a fresh one, what is packaged."""
+    return find(config.pretrained, config.local_files_only) if config.pretrained else PUBLIC
+
+
+def copied(start: Path, origin: Path, parts: Iterable[str]) -> list[str]:
+    """Find which of some parts of a starting point are another folder's, at any precision.
+
+    Args:
+        start: folder that is suspected.
+        origin: folder that is known to be private.
+        parts: names.
+    """
+    files = {part: [folder / part / WEIGHTS[part] for folder in (start, origin)] for part in parts}
+    return [part for part, pair in files.items() if all(file.is_file() for file in pair) and _is_same(*pair)]
+
+
+def _is_same(*files: Path) -> bool:
+    equal = [torch.equal(suspect, _rounded(known, suspect)) for suspect, known in _aligned(*files)]
+    return bool(equal) and all(equal)
 
 
 def drawn_from(start: Path, model: Path, origin: Path) -> list[str]:
@@ -80,7 +108,9 @@ def drawn_from(start: Path, model: Path, origin: Path) -> list[str]:
     found = []
     for part, name in WEIGHTS.items():
         near = kept = moved = 0.0
-        for suspect, made, before in _aligned(*(folder / part / name for folder in (start, model, origin))):
+        for suspect, *theirs in _aligned(*(folder / part / name for folder in (start, model, origin))):
+            # Else rounding the whole would hide what a short training moved.
+            made, before = (_rounded(tensor, suspect) for tensor in theirs)
             near += float((suspect - made).square().sum())
             kept += float((suspect - before).square().sum())
             moved += float((made - before).square().sum())
@@ -89,7 +119,15 @@ def drawn_from(start: Path, model: Path, origin: Path) -> list[str]:
     return found
 
 
-def _aligned(*files: Path) -> Iterator[list[Any]]:
+def _rounded(tensor: Tensor, like: Tensor) -> Tensor:
+    """Round to the precision at which another tensor was once kept, by its values, whatever type they have now."""
+    for kind in (torch.bfloat16, torch.float16):
+        if torch.equal(like, like.to(kind).to(like.dtype)):
+            return tensor.to(kind).to(tensor.dtype)
+    return tensor
+
+
+def _aligned(*files: Path) -> Iterator[list[Tensor]]:
     """Tensors of the same name in all files, in float64; none where names or shapes differ."""
     opened: list[Any] = [safe_open(file, "pt") for file in files]
     shapes = [{name: file.get_slice(name).get_shape() for name in file.keys()} for file in opened]  # noqa: SIM118 (not a mapping)

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from raydistill.core.training import DeepSpeedConfig, OptimizerConfig
+from raydistill.distributed.stream import Parts
 
 WEIGHTS, AVERAGE, MOMENTS = "weights", "average", ("exp_avg", "exp_avg_sq")
 """Kinds of state: the weights, their moving average, and AdamW's two moments by torch's names."""
@@ -56,27 +57,26 @@ class Piece:
         return moment
 
 
-def settings(options: DeepSpeedConfig, micro_batch_size: int, workers: int, elements: int) -> dict[str, Any]:
+def settings(options: DeepSpeedConfig, parts: Parts, elements: int) -> dict[str, Any]:
     """Return DeepSpeed's own configuration.
 
     Args:
         options: `override` is laid over everything else, key by key.
-        micro_batch_size: rows that one worker sees at a time, at most.
-        workers: of this training.
+        parts: how a batch is cut among the workers.
         elements: of all parameters that learn.
     """
     zero: dict[str, Any] = {
         "stage": options.zero_stage,
         # Gradients are gathered in one buffer for the others to read; a worker alone would copy them for nothing.
-        "contiguous_gradients": workers > 1,
+        "contiguous_gradients": parts.workers > 1,
         # Of that buffer, which is made whole at every step: no larger than what there is to gather.
         "reduce_bucket_size": max(1, min(BUCKET, elements)),
     }
     if options.offload_optimizer:
         zero["offload_optimizer"] = {"device": "cpu"}
     ours = {
-        "train_micro_batch_size_per_gpu": micro_batch_size,
-        "gradient_accumulation_steps": options.gradient_accumulation_steps,
+        "train_micro_batch_size_per_gpu": parts.width,
+        "gradient_accumulation_steps": parts.accumulation,
         "gradient_clipping": options.gradient_clipping,
         "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,
@@ -100,7 +100,7 @@ class Engine:
         module: what to train; the same on every worker.
         optimizer: learning rate, schedule, length.
         deepspeed: ZeRO stage, precision, accumulation.
-        micro_batch_size: rows that one worker sees at a time, at most.
+        parts: how a batch is cut among the workers.
         ema_decay: of the moving average of the weights; None keeps none.
         checkpoint: folder to go on from; None starts anew.
     """
@@ -110,7 +110,7 @@ class Engine:
         module: nn.Module,
         optimizer: OptimizerConfig,
         deepspeed: DeepSpeedConfig,
-        micro_batch_size: int,
+        parts: Parts,
         ema_decay: float | None,
         checkpoint: Path | None,
     ) -> None:
@@ -119,8 +119,8 @@ class Engine:
             # Before DeepSpeed sees it: what it makes of the weights, cut or rounded, is then right too.
             take_up(module, _read_whole(checkpoint, WEIGHTS, module))
         learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        workers, elements = torch.distributed.get_world_size(), sum(parameter.numel() for parameter in learning)
-        self.wrapped = _initialise(module, optimizer, settings(deepspeed, micro_batch_size, workers, elements))
+        elements = sum(parameter.numel() for parameter in learning)
+        self.wrapped = _initialise(module, optimizer, settings(deepspeed, parts, elements))
         self.module: nn.Module = self.wrapped.module
         self.basic: torch.optim.Optimizer = self.wrapped.basic_optimizer
         self.pieces = list(_pieces(self.wrapped))
@@ -308,6 +308,16 @@ class _Saved:
             raise RuntimeError(f"a checkpoint holds {found} of the {piece.length} elements of {name} that are due")
 
 
+def checkpointed(folder: Path, module: nn.Module) -> dict[str, Tensor]:
+    """Read what was trained as of a checkpoint, averaged where it has a moving average, as `Engine.trained` gives it.
+
+    Args:
+        folder: the checkpoint, of any number of workers and any ZeRO stage.
+        module: the plain module that was trained.
+    """
+    return _read_whole(folder, AVERAGE if facts(folder)["engine"]["average_steps"] else WEIGHTS, module)
+
+
 def _read_whole(folder: Path, kind: str, module: nn.Module) -> dict[str, Tensor]:
     """Assemble the tensors of one kind, and the buffers, for a module that isn't cut yet."""
     whole = {}
@@ -337,7 +347,7 @@ def _initialise(module: nn.Module, options: OptimizerConfig, configuration: dict
     learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(learning, lr=options.lr, weight_decay=options.weight_decay)
     schedule = get_scheduler(
-        options.schedule, optimizer, num_warmup_steps=options.warmup_steps, num_training_steps=options.steps
+        options.schedule, optimizer, num_warmup_steps=options.warmup, num_training_steps=options.steps
     )
     wrapped, *_ = deepspeed.initialize(
         model=module, optimizer=optimizer, lr_scheduler=schedule, dist_init_required=False, config=configuration

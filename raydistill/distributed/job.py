@@ -44,11 +44,12 @@ def check_training(optimizer: OptimizerConfig, deepspeed: DeepSpeedConfig, compu
     Raises:
         ConfigError: when a batch has fewer rows than parts, or half precision has no hardware.
     """
-    needed = compute.max_workers * deepspeed.gradient_accumulation_steps
+    micros = deepspeed.micros(optimizer.batch_size, compute.max_workers)
+    needed = compute.max_workers * micros
     if optimizer.batch_size < needed:
         raise ConfigError(
             f"optimizer.batch_size {optimizer.batch_size} has no row for each of {compute.max_workers} workers x "
-            f"{deepspeed.gradient_accumulation_steps} gradient_accumulation_steps: raise it to {needed} or more"
+            f"{micros} gradient_accumulation_steps: raise it to {needed} or more"
         )
     if deepspeed.precision == "fp16" and not compute.num_gpus:
         raise ConfigError("deepspeed.precision fp16 needs a GPU (compute.num_gpus): on a CPU take fp32 or bf16")

@@ -1,6 +1,6 @@
 """A stream of rows through Ray Data and Ray Train's dataset shards: read while the workers learn, cut among them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ray import train as ray_train
@@ -21,20 +21,20 @@ class Split(ray_train.DataConfig):  # type: ignore[misc]
     Args:
         stream: what to read.
         steps: of the whole training.
-        accumulation: micro-batches of a step.
+        micros: micro-batches of a step, by the number of workers.
         work: where the position is.
     """
 
-    def __init__(self, stream: Stream, steps: int, accumulation: int, work: Store) -> None:
+    def __init__(self, stream: Stream, steps: int, micros: Callable[[int], int], work: Store) -> None:
         """Split everything."""
         super().__init__()
-        self.stream, self.steps, self.accumulation, self.work = stream, steps, accumulation, work
+        self.stream, self.steps, self.micros, self.work = stream, steps, micros, work
 
     def configure(self, datasets: Any, world_size: int, *_: Any, **__: Any) -> list[dict[str, Any]]:
         """Return each worker's iterator: record r of the stream is worker r % world_size's."""
         import ray
 
-        parts = Parts(self.stream.batch_size, world_size, self.accumulation)
+        parts = Parts(self.stream.batch_size, world_size, self.micros(world_size))
         first = self.work.read_json(POSITION)["step"]
         stride = min(max(1, self.stream.window_rows // self.stream.batch_size), MAX_STEPS_PER_TASK)
         chunks = [{"first": step, "last": min(step + stride, self.steps)} for step in range(first, self.steps, stride)]

@@ -4,6 +4,8 @@ A batch is a function of (seed, step) and of nothing else. That makes the positi
 counter: a resumed run sees the batches an unbroken one would have seen, whatever the number of workers.
 """
 
+import json
+import logging
 import os
 import pickle
 import signal
@@ -12,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,20 +22,24 @@ from typing import Any
 import torch
 from torch._C._distributed_c10d import HashStore
 
-from raydistill.core.errors import TrainingError
+from raydistill.core.errors import InputError, TrainingError
 from raydistill.core.progress import Progress, silent
 from raydistill.core.rows import Rows
 from raydistill.core.section import Compute
 from raydistill.core.seeds import derive_seed
-from raydistill.distributed.engine import Engine, facts, take_up
+from raydistill.core.store import Store
+from raydistill.distributed.engine import FACTS, Engine, checkpointed, facts, take_up
 from raydistill.distributed.history import History
-from raydistill.distributed.job import TrainJob, check_training
+from raydistill.distributed.job import Objective, TrainJob, check_training
 from raydistill.distributed.session import board, root_cause
 from raydistill.distributed.stream import Parts, ahead
 
-POST_EVERY_S, REPORT_EVERY_S = 1.0, 5.0
+POST_EVERY_S, REPORT_EVERY_S, NOTICE_EVERY_S = 1.0, 5.0, 1.0
 RUN, STOPPED = "train", "stopped.json"
 """In a job's `work`: Ray Train's folder of checkpoints; why a training ended that must not be tried again."""
+
+SNAPSHOT = "checkpoint_manager_snapshot.json"
+"""Ray Train's list of the checkpoints in `RUN`."""
 
 
 def train(job: TrainJob, max_failures: int, progress: Progress = silent, resize_s: float = 60.0) -> dict[str, Any]:
@@ -62,9 +69,10 @@ def train(job: TrainJob, max_failures: int, progress: Progress = silent, resize_
     check_training(job.optimizer, job.deepspeed, job.compute)
     job.work.make()
     job.work.delete(STOPPED)
+    _drop_torn(job.work / RUN)
     fewest, most = job.compute.workers
     streamed = job.stream and Split(
-        job.stream, job.optimizer.steps, job.deepspeed.gradient_accumulation_steps, job.work
+        job.stream, job.optimizer.steps, partial(job.deepspeed.micros, job.optimizer.batch_size), job.work
     )
     with board(progress) as news:
         trainer = TorchTrainer(
@@ -96,6 +104,16 @@ def train(job: TrainJob, max_failures: int, progress: Progress = silent, resize_
     return _outcome(job)
 
 
+def _drop_torn(run: Store) -> None:
+    """Start anew where a kill cut Ray Train's list of checkpoints short: no run would ever get past it."""
+    if run.exists(SNAPSHOT):
+        try:
+            json.loads(run.read_bytes(SNAPSHOT))
+        except ValueError:
+            logging.getLogger(__name__).warning("%s/%s is cut short: starting anew", run.uri, SNAPSHOT)
+            run.delete()
+
+
 @contextmanager
 def _interruptible() -> Iterator[None]:
     """Let Ctrl-C interrupt a training like anything else: Ray Train would exit with code 0, and keep its handler."""
@@ -107,6 +125,30 @@ def _interruptible() -> Iterator[None]:
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, handler)
+
+
+def export_checkpoint(objective: Objective, work: Store, folder: Path) -> int:
+    """Write the last checkpoint of a training that isn't finished, as its end would be written.
+
+    Args:
+        objective: of that training.
+        work: the job's.
+        folder: where to write; it is made when missing.
+
+    Returns:
+        The number of steps taken.
+
+    Raises:
+        InputError: when there is no checkpoint.
+    """
+    names = sorted({name.split("/")[0] for name in (work / RUN).files() if name.endswith(f"/{FACTS}")})
+    if not names:
+        raise InputError(f"{(work / RUN).uri} has no checkpoint")
+    checkpoint, module = (work / RUN / names[-1]).keep_local(), objective.build()
+    take_up(module, checkpointed(checkpoint, module))
+    folder.mkdir(parents=True, exist_ok=True)
+    objective.export(module, folder)
+    return int(facts(checkpoint)["step"])
 
 
 def train_here(job: TrainJob) -> dict[str, Any]:
@@ -172,14 +214,15 @@ class _Worker:
         context = ray_train.get_context()
         self.job, self.news, self.ray = job, news, ray_train
         self.rank, self.workers = context.get_world_rank(), context.get_world_size()
-        self.parts = Parts(job.optimizer.batch_size, self.workers, job.deepspeed.gradient_accumulation_steps)
+        rows = job.optimizer.batch_size
+        self.parts = Parts(rows, self.workers, job.deepspeed.micros(rows, self.workers))
         self.objective = job.make_objective()
         with _last_checkpoint() as folder:
             known: dict[str, Any] = facts(folder) if folder else {"step": 0, "history": {}}
             self.step: int = known["step"]
             # Readers take as long to start as models take to load: both at once.
             self.rows = ahead(self._rows())
-            options = (job.optimizer, job.deepspeed, self.parts.width, job.ema_decay)
+            options = (job.optimizer, job.deepspeed, self.parts, job.ema_decay)
             self.engine = Engine(self.objective.build(), *options, folder)
         self.history = History(job.optimizer, **known["history"])
         self.guarded = job.guard.rows() if job.guard else {}
@@ -187,12 +230,13 @@ class _Worker:
         self.points: list[dict[str, Any]] = []
         self.posted = self.reported = self.looked = self.saved = time.monotonic()
         self.looked_at = self.saved_at = self.step
-        self.is_leaving = False
+        self.leaving: set[str] = set()
+        self.ask_every = 1
 
     def run(self) -> None:
         """Learn until the last step, or until the history says that it is over."""
-        steps = self.job.optimizer.steps
-        while self.step < steps and not self.history.stopped:
+        optimizer = self.job.optimizer
+        while self.step < optimizer.steps and not self.history.stopped:
             torch.manual_seed(derive_seed(self.job.seed, "module", self.step, self.rank))
             self.losses.append(self.engine.learn(self._losses()))
             self.step += 1
@@ -200,8 +244,9 @@ class _Worker:
             # First what a checkpoint must know of.
             if self.job.guard and self._is_due(self.job.guard.config.every):
                 self._measure_gap()
-            if self._is_due(self.job.optimizer.log_every) or self._is_due(self.job.optimizer.checkpoint_every):
-                self._look()
+            leaving = self._is_preempted()
+            if leaving or any(self._is_due(every) for every in (optimizer.log_every, optimizer.checkpoint_every)):
+                self._look(leaving)
             if self.job.preview and self.job.preview.every and self._is_due(self.job.preview.every):
                 self._draw()
         self._finish()
@@ -229,20 +274,19 @@ class _Worker:
             torch.distributed.all_reduce(numbers)
         return [float(number) / self.workers for number in numbers]
 
-    def _look(self) -> None:
+    def _look(self, leaving: bool = False) -> None:
         """Learn what the losses were, whether all is well, and whether it is time to save or to report."""
         now, first = time.monotonic(), self.rank == 0
         save = first and now - self.saved > 60 * self.job.optimizer.checkpoint_minutes
         report = first and now - self.reported > REPORT_EVERY_S
-        *losses, saving, reporting = self._agree(*self.losses, save, report)
-        self.losses = []
+        pace = (now - self.looked) / max(1, self.step - self.looked_at)
+        *losses, saving, reporting, pace = self._agree(*self.losses, save, report, pace)
+        self.losses, self.ask_every = [], max(1, int(NOTICE_EVERY_S / max(pace, 1e-3)))
         self.history.add(self.step, losses)
         self.points.append(self._point(self.history.last, now))
-        leaving = self._is_preempted()
         due = self._is_due(self.job.optimizer.checkpoint_every) or saving or leaving
         if due and not self.history.has_diverged:
-            (whole,) = self._agree(self.engine.is_finite())
-            self.history.check_weights(self.step, whole == 1)
+            self._check_weights()
         if self.history.has_diverged:
             return
         if due:
@@ -250,12 +294,18 @@ class _Worker:
         elif reporting:
             self._report()
 
+    def _check_weights(self) -> None:
+        (whole,) = self._agree(self.engine.is_finite())
+        self.history.check_weights(self.step, whole == 1)
+
     def _is_preempted(self) -> bool:
-        """Whether a node is about to be taken away, said once."""
-        if self.is_leaving or self.ray.get_preemption_info() is None:
+        """Whether a node is about to be taken away, said once of each; asked about once a second."""
+        if self.step % self.ask_every:
             return False
-        self.is_leaving = True
-        return True
+        told = self.ray.get_preemption_info()
+        leaving = set(told.preempted_node_ids) - self.leaving if told else set()
+        self.leaving |= leaving
+        return bool(leaving)
 
     def _point(self, loss: float, now: float) -> dict[str, Any]:
         rows = (self.step - self.looked_at) * self.job.optimizer.batch_size
@@ -292,10 +342,14 @@ class _Worker:
             from PIL import Image
 
             name, stream = f"previews/step-{self.step:06d}.png", BytesIO()
-            with self._exported(trained) as folder:
-                Image.fromarray(self.job.preview.draw(folder)).save(stream, "PNG")
-            self.job.logs.write_bytes(name, stream.getvalue())
-            self.points.append({"step": self.step, "preview": name})
+            try:
+                with self._exported(trained) as folder:
+                    Image.fromarray(self.job.preview.draw(folder)).save(stream, "PNG")
+                self.job.logs.write_bytes(name, stream.getvalue())
+            except Exception:  # a full disk or GPU: a picture isn't worth a training
+                logging.getLogger(__name__).exception("no preview at step %d", self.step)
+            else:
+                self.points.append({"step": self.step, "preview": name})
 
     def _post(self) -> None:
         now = time.monotonic()
@@ -318,6 +372,8 @@ class _Worker:
         if self.losses:
             self._look()
         if not self.history.has_diverged:
+            self._check_weights()
+        if not self.history.has_diverged:
             if self.job.guard and self.history.measured != self.step:
                 self._measure_gap()
             if self.job.preview and self.job.preview.every:
@@ -336,7 +392,8 @@ class _Worker:
     def _last_good(self) -> str:
         if not self.saved_at:
             return "no checkpoint was made before it"
-        return f"the last good checkpoint is of step {self.saved_at}, in {(self.job.work / RUN).uri}"
+        where = f"in {(self.job.work / RUN).uri}; `raydistill checkpoint` writes it as a model"
+        return f"the last good checkpoint is of step {self.saved_at}, {where}"
 
     @contextmanager
     def _exported(self, trained: dict[str, torch.Tensor]) -> Iterator[Path]:

@@ -7,11 +7,14 @@ on exactly what it reads: the teacher on `ingest/train`, not on the evaluation p
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
 
 from raydistill.core.config import ClusterConfig, Config
+from raydistill.core.errors import InputError
 from raydistill.core.manifest import Manifest
 from raydistill.core.progress import Progress, silent
 from raydistill.core.section import NOT_IN_KEY, Compute
@@ -112,8 +115,7 @@ class Stage(ABC):
 
     def key_config(self) -> dict[str, Any]:
         """Return the resolved configuration that is part of the key: all of it but where it runs."""
-        dumped = self.config.model_dump(mode="json")
-        return {"seed": self.seed, **_what_decides(dumped)}
+        return {"seed": self.seed, **_what_decides(self.config)}
 
     def __getitem__(self, folder: str) -> View:
         """Return the view of one folder of this node's artifact."""
@@ -123,8 +125,27 @@ class Stage(ABC):
     def run(self, context: Context) -> Outcome:
         """Fill `context.out` from `context.inputs`."""
 
+    def write_checkpoint(self, context: Context, folder: Path) -> int:
+        """Write the last checkpoint of a run that isn't finished as what its end would have been.
+
+        Args:
+            context: of that run.
+            folder: where to write.
+
+        Returns:
+            The number of steps taken.
+
+        Raises:
+            InputError: when there is none.
+        """
+        raise InputError(f"{self.node} isn't a training: it has no checkpoints")
+
 
 def _what_decides(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _what_decides(inner) for name, inner in value.items() if name not in NOT_IN_KEY}
-    return [_what_decides(inner) for inner in value] if isinstance(value, list) else value
+    """Leave out the fields that don't decide, of sections alone: what somebody's own part is given is all its own."""
+    if isinstance(value, BaseModel):
+        fields = type(value).model_fields.keys() - NOT_IN_KEY
+        return {name: _what_decides(getattr(value, name)) for name in sorted(fields)}
+    if isinstance(value, Mapping):
+        return {name: _what_decides(inner) for name, inner in value.items()}
+    return [_what_decides(inner) for inner in value] if isinstance(value, list | tuple) else to_jsonable_python(value)

@@ -45,8 +45,11 @@ class Encode(Stage):
         private = provenance.private_parts(self.config)
         theirs = provenance.private_files(provenance.started_from(teacher)["sha256"], provenance.private_parts(teacher))
         shared = theirs.keys() & set(provenance.started_from(self.config)["sha256"].values())
-        for path in sorted(theirs[digest] for digest in shared):
-            private.setdefault(path.split("/")[0], ["real data, as the teacher's configuration says"])
+        parts = {theirs[digest].split("/")[0] for digest in shared}
+        folders = provenance.folder_of(self.config), provenance.folder_of(teacher)
+        parts.update(provenance.copied(*folders, provenance.weights_of(provenance.private_parts(teacher))))
+        for part in sorted(parts):
+            private.setdefault(part, ["real data, as the teacher's configuration says"])
         if private:
             said = "; ".join(f"its {part} was trained on {', '.join(seen)}" for part, seen in private.items())
             raise ConfigError(
@@ -58,7 +61,9 @@ class Encode(Stage):
         """Name what is encoded and by what."""
         dumped = super().key_config()
         start, used = provenance.started_from(self.config)["sha256"], sizes(self.config) + USED
-        return {"seed": dumped["seed"], "start": start, **{name: dumped[name] for name in used}}
+        # What it says of real data must be made anew when that is known better.
+        said = {"start": start, "private": provenance.private_parts(self.config)}
+        return {"seed": dumped["seed"], **said, **{name: dumped[name] for name in used}}
 
     def run(self, context: Context) -> Outcome:
         """Write the folder that training starts from, then encode shard by shard on an actor pool."""

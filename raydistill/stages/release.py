@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 
 from raydistill.core.config import Budgets, ReleaseConfig
 from raydistill.core.manifest import Manifest
-from raydistill.diffusion.provenance import drawn_from, private_files
+from raydistill.diffusion.provenance import copied, drawn_from, private_files, weights_of
 from raydistill.metrics.result import Check, MetricResult, judge
 from raydistill.stages.base import Context, Outcome, Stage
 
@@ -86,11 +86,16 @@ class Release(Stage):
             node, folder = place.split("/")
             folders[role] = context.inputs[node].keep_local(folder)
         shared = _shared_weights(latents.facts["started_from"]["sha256"], teacher, origin)
-        copied = [
+        drawn = [
             f"its starting {part} lies nearer to the teacher's than to where the teacher began"
             for part in drawn_from(**folders)
         ]
-        return found + shared + copied
+        private = weights_of(origin.facts["private_start"])
+        same = [
+            f"its starting {part} has the weights of the teacher's, which saw real data"
+            for part in copied(folders["start"], folders["origin"], private)
+        ]
+        return found + shared + drawn + same
 
     def _short_of_evidence(self, context: Context) -> list[str]:
         """List what no claim can be made without, however good the numbers: people, an auditor that sees, a filter."""

@@ -1,8 +1,9 @@
 """Train a diffusion model: the teacher on real images, the student on kept samples. One stage, two inputs."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,7 +18,7 @@ from raydistill.diffusion.preview import Grid
 from raydistill.diffusion.rows import LatentRows
 from raydistill.distributed.job import Guard, Preview, TrainJob, check_tracking, check_training, where
 from raydistill.distributed.stream import Stream
-from raydistill.distributed.train import train
+from raydistill.distributed.train import export_checkpoint, train
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.encode import sizes
 
@@ -46,7 +47,7 @@ class TrainDiffusion(Stage):
         """Stream the encoded rows through the training loop; export a Stable Diffusion folder."""
         index = context.inputs["rows"].read_json("index.json")
         job = TrainJob(
-            make_objective=partial(_objective, context.inputs["initial"], self.config, context.seed),
+            make_objective=self._make_objective(context),
             optimizer=self.config.optimizer,
             deepspeed=self.config.deepspeed,
             compute=self.config.compute,
@@ -63,17 +64,29 @@ class TrainDiffusion(Stage):
             preview=Preview(Grid(index["common"], self.config.compute.device), self.config.preview_every),
         )
         history = train(job, context.cluster.max_failures, context.progress, context.cluster.resize_s)
-        facts = self._lineage(context) | {"notes": _notes(history), **where(self.config.deepspeed, self.config.compute)}
+        facts = self._mark(context, context.out / "model") | {
+            "notes": _notes(history),
+            **where(self.config.deepspeed, self.config.compute),
+        }
         return Outcome(counts={"images": index["rows"]}, facts=_course(history, self.config, index["rows"]) | facts)
 
-    def _lineage(self, context: Context) -> dict[str, Any]:
-        """Mark the folder, and each part that was trained, with what it has seen; name what they started from."""
+    def _make_objective(self, context: Context) -> Callable[[], DiffusionObjective]:
+        return partial(_objective, context.inputs["initial"], self.config, context.seed)
+
+    def write_checkpoint(self, context: Context, folder: Path) -> int:
+        """Write a Stable Diffusion folder, marked like the one that the training would end with."""
+        steps = export_checkpoint(self._make_objective(context)(), context.work, folder)
+        self._mark(context, Store.open(str(folder)))
+        return steps
+
+    def _mark(self, context: Context, model: Store) -> dict[str, Any]:
+        """Mark a folder, and each part that was trained, with what it has seen; return what they started from."""
         known = context.manifests["rows"].facts
         said = {name: known[name] for name in ("has_seen_real_data", "started_from")}
         mark = {"trained_on": _touched(context), **said}
         parts = ("unet", "text_encoder") if self.config.train_text_encoder else ("unet",)
         for part in ("", *parts):
-            (context.out / "model" / part).write_json(MARKER, mark)
+            (model / part).write_json(MARKER, mark)
         return said
 
     def _stream(self, context: Context, index: Mapping[str, Any]) -> Stream:

@@ -1,6 +1,8 @@
 """Train one re-identification network, an eye, on the train patients; or take somebody's own."""
 
+from collections.abc import Callable
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any, ClassVar
 
 from raydistill.core.config import Config
@@ -9,7 +11,7 @@ from raydistill.core.section import Compute
 from raydistill.core.store import Store
 from raydistill.core.training import ReidConfig
 from raydistill.distributed.job import TrainJob, check_tracking, check_training, where
-from raydistill.distributed.train import train
+from raydistill.distributed.train import export_checkpoint, train
 from raydistill.reid.embedder import OWN, own_embedder
 from raydistill.reid.model import check_backbone, weights_digest
 from raydistill.reid.training import ReidObjective, check_whole_patients
@@ -30,6 +32,8 @@ class TrainReid(Stage):
             return
         check_training(self.config.optimizer, self.config.deepspeed, self.config.compute)
         check_tracking(config.tracking)
+        if self.config.deepspeed.gradient_checkpointing:
+            raise ConfigError("deepspeed.gradient_checkpointing is for diffusion models: a network would ignore it")
         check_whole_patients(self._share(), self.config.images_per_patient, "a worker's part of the batch,")
         check_backbone(self.config.backbone, config.ingest.resolution)
 
@@ -47,14 +51,15 @@ class TrainReid(Stage):
         Raises:
             ConfigError: when it would depend on how many workers there happen to be, or on which of them.
         """
-        compute, micros = self.config.compute, self.config.deepspeed.gradient_accumulation_steps
+        compute, rows = self.config.compute, self.config.optimizer.batch_size
+        micros = self.config.deepspeed.micros(rows, compute.max_workers)
         if compute.min_workers < compute.max_workers:
             raise ConfigError("compute.num_workers of an eye is one number: pairs are formed within a worker's part")
-        share, rest = divmod(self.config.optimizer.batch_size, compute.max_workers * micros)
+        share, rest = divmod(rows, compute.max_workers * micros)
         if rest:
             raise ConfigError(
-                f"optimizer.batch_size {self.config.optimizer.batch_size} isn't divisible by compute.num_workers "
-                f"{compute.max_workers} x gradient_accumulation_steps {micros}"
+                f"optimizer.batch_size {rows} isn't divisible by compute.num_workers "
+                f"{compute.max_workers} x {micros} gradient_accumulation_steps"
             )
         return share
 
@@ -78,7 +83,7 @@ class TrainReid(Stage):
             return Outcome(counts={"images": 0}, facts={"embedder": self.own["embedder"]["factory"]})
         records = context.inputs["images"].read_table(columns=["patient_id"])
         job = TrainJob(
-            make_objective=partial(_objective, context.inputs["images"], self.config, context.seed),
+            make_objective=self._make_objective(context),
             optimizer=self.config.optimizer,
             deepspeed=self.config.deepspeed,
             compute=self.config.compute,
@@ -101,6 +106,13 @@ class TrainReid(Stage):
                 **where(self.config.deepspeed, self.config.compute),
             },
         )
+
+    def _make_objective(self, context: Context) -> Callable[[], ReidObjective]:
+        return partial(_objective, context.inputs["images"], self.config, context.seed)
+
+    def write_checkpoint(self, context: Context, folder: Path) -> int:
+        """Write a network."""
+        return export_checkpoint(self._make_objective(context)(), context.work, folder)
 
 
 def _objective(images: Store, config: ReidConfig, seed: int) -> ReidObjective:

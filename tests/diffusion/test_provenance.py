@@ -44,6 +44,8 @@ def test_a_released_student_is_no_private_weight_and_a_marker_that_does_not_say_
     assert provenance.private_parts(at(whole)) == {}
     mark(whole, {"trained_on": ["somewhere"]})
     assert provenance.private_parts(at(whole)) == {"model": ["somewhere"]}
+    mark(whole, {})
+    assert provenance.private_parts(at(whole)) == {"model": ["real data, as its marker says"]}
 
 
 def test_a_start_is_named_by_content_and_never_by_a_path(whole):
@@ -96,6 +98,22 @@ def test_a_start_drawn_from_the_teacher_is_found_at_any_precision(tiny, tmp_path
     weights = iter(load_file(made / "unet" / WEIGHTS["unet"]).values())
     suspect = changed(tiny, tmp_path / "suspect", lambda begin: change(begin, next(weights)), seed=2)
     assert provenance.drawn_from(suspect, made, tiny) == expected
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_what_a_short_training_moved_is_found_below_the_rounding_of_the_whole(tiny, tmp_path, kind):
+    def adapted(tensor):
+        return tensor + 0.001 * tensor.std() * torch.randn_like(tensor) if tensor.dim() == 2 else tensor
+
+    made = changed(tiny, tmp_path / "made", adapted)
+    copies = {"made": made, "begin": tiny}
+    for name, source in copies.items():
+        changed(source, tmp_path / f"{name}-copy", lambda tensor: tensor.to(kind))
+    assert provenance.drawn_from(tmp_path / "made-copy", made, tiny) == ["unet"]
+    assert provenance.drawn_from(tmp_path / "begin-copy", made, tiny) == []
+    assert provenance.copied(tmp_path / "made-copy", made, ["unet"]) == ["unet"]
+    assert provenance.copied(tmp_path / "made-copy", tiny, ["unet"]) == []
+    assert provenance.copied(tmp_path / "made-copy", tiny, ["vae", "unet"]) == ["vae"]
 
 
 def test_other_sizes_are_no_copy(config, tiny, tmp_path):

@@ -45,15 +45,15 @@ def losses(history):
     return np.array([loss for _, loss in history["loss"]])
 
 
-def plain(objective=None, how=None):
+def plain(objective=None, how=None, until=None):
     """Losses and averaged weights of the same training without any engine."""
     objective, how = objective or Curve(), how or options()
     model = objective.build()
     learning = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learning, lr=how.lr, weight_decay=how.weight_decay)
-    schedule = get_scheduler(how.schedule, optimizer, num_warmup_steps=how.warmup_steps, num_training_steps=how.steps)
+    schedule = get_scheduler(how.schedule, optimizer, num_warmup_steps=how.warmup, num_training_steps=how.steps)
     average, seen = EMAModel(learning, decay=DECAY, use_ema_warmup=True), []
-    for step in range(how.steps):
+    for step in range(until or how.steps):
         loss = objective.loss(model, step, slice(0, how.batch_size), {})
         optimizer.zero_grad()
         loss.backward()

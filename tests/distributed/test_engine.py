@@ -8,6 +8,7 @@ import torch
 from raydistill.core.training import DeepSpeedConfig
 from raydistill.distributed.engine import Engine, settings
 from raydistill.distributed.session import prepare_libraries
+from raydistill.distributed.stream import Parts
 from raydistill.distributed.train import form_group_of_one
 from tests.distributed.jobs import options
 from tests.distributed.toys import Curve
@@ -31,7 +32,7 @@ def alone():
 
 def start(case, checkpoint=None):
     config = DeepSpeedConfig(**CASES[case], gradient_clipping=1e-3, gradient_accumulation_steps=2)
-    return Engine(Curve().build(), options(), config, 6, 0.9, checkpoint)
+    return Engine(Curve().build(), options(), config, Parts(12, 1, 2), 0.9, checkpoint)
 
 
 def step(engine, number):
@@ -62,13 +63,16 @@ def test_a_checkpoint_is_taken_up_to_the_bit(case, tmp_path):
         torch.testing.assert_close(again.trained()[name], value, rtol=0, atol=0)
 
 
+def zero(parts, elements=10, **config):
+    return settings(DeepSpeedConfig(**config), parts, elements)["zero_optimization"]
+
+
 def test_a_worker_alone_does_not_copy_its_gradients_together():
-    assert not settings(DeepSpeedConfig(), 4, 1, 10)["zero_optimization"]["contiguous_gradients"]
-    assert settings(DeepSpeedConfig(), 4, 2, 10)["zero_optimization"]["contiguous_gradients"]
-    wanted = DeepSpeedConfig(override={"zero_optimization": {"contiguous_gradients": True}})
-    assert settings(wanted, 4, 1, 10)["zero_optimization"]["contiguous_gradients"]
+    assert not zero(Parts(4, 1, 1))["contiguous_gradients"]
+    assert zero(Parts(4, 2, 1))["contiguous_gradients"]
+    assert zero(Parts(4, 1, 1), override={"zero_optimization": {"contiguous_gradients": True}})["contiguous_gradients"]
 
 
 def test_no_more_is_set_aside_for_gradients_than_there_are():
-    assert settings(DeepSpeedConfig(), 4, 2, elements=10)["zero_optimization"]["reduce_bucket_size"] == 10
-    assert settings(DeepSpeedConfig(), 4, 2, elements=10**9)["zero_optimization"]["reduce_bucket_size"] == 500_000_000
+    assert zero(Parts(4, 2, 1), elements=10)["reduce_bucket_size"] == 10
+    assert zero(Parts(4, 2, 1), elements=10**9)["reduce_bucket_size"] == 500_000_000

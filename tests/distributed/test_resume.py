@@ -14,7 +14,7 @@ import pytest
 from raydistill.core.errors import TrainingError
 from raydistill.core.training import GuardConfig
 from raydistill.distributed.job import Guard
-from raydistill.distributed.train import train
+from raydistill.distributed.train import export_checkpoint, train
 from tests.distributed.jobs import curve_job, losses, options, plain, weights
 from tests.distributed.toys import Curve
 
@@ -123,6 +123,16 @@ def test_a_killed_driver_goes_on_with_the_same_command(local_ray, tmp_path):
     expected = plain()
     np.testing.assert_allclose(losses(history), expected[0], rtol=TOLERANCE)
     same(weights(tmp_path), expected[1])
+
+
+def test_a_checkpoint_can_be_written_as_what_was_learned(local_ray, tmp_path):
+    dying = partial(Curve, die_at=25, scar=str(tmp_path / "scar"), log=str(tmp_path / "log"), pause=0.05)
+    job = curve_job(tmp_path, workers=2, make=dying, zero_stage=3)
+    with pytest.raises(TrainingError, match="training failed"):
+        train(job, max_failures=0)
+    assert export_checkpoint(Curve(), job.work, tmp_path / "model") == 20
+    with np.load(tmp_path / "model/weights.npz") as saved:
+        same({name: saved[name] for name in saved.files}, plain(until=20)[1])
 
 
 def test_minutes_make_checkpoints_too(local_ray, tmp_path):

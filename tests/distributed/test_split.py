@@ -8,7 +8,7 @@ from ray import train as ray_train
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from raydistill.core.store import Store
-from raydistill.core.training import GuardConfig
+from raydistill.core.training import DeepSpeedConfig, GuardConfig
 from raydistill.distributed.job import Guard
 from raydistill.distributed.split import NAME, Split, placeholder, received
 from raydistill.distributed.stream import Parts, Stream
@@ -45,7 +45,9 @@ def test_each_worker_gets_its_parts_of_the_order(local_ray, tmp_path, workers, m
         scaling_config=ray_train.ScalingConfig(num_workers=workers),
         run_config=ray_train.RunConfig(storage_path=str(tmp_path / "ray")),
         datasets={NAME: placeholder},
-        dataset_config=Split(stream(), STEPS, micros, work),
+        dataset_config=Split(
+            stream(), STEPS, partial(DeepSpeedConfig(gradient_accumulation_steps=micros).micros, 9), work
+        ),
     ).fit()
     order, parts = stream().rows(0, STEPS * 9)["i"], Parts(9, workers, micros)
     for rank in range(workers):

@@ -1,20 +1,31 @@
 """What training reads: encoded once, kept samples alone, from weights whose past is known. Training: tests/golden."""
 
+import shutil
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from raydistill.core.columns import RECORDS, SAMPLES, VERDICTS
 from raydistill.core.config import Config
-from raydistill.core.errors import ConfigError, NothingToDo, RaydistillError
+from raydistill.core.errors import ConfigError, InputError, NothingToDo, RaydistillError
 from raydistill.core.store import Store
-from raydistill.core.training import DiffusionConfig
+from raydistill.core.training import DeepSpeedConfig, DiffusionConfig
 from raydistill.data.images import encode_png
 from raydistill.diffusion import components
+from raydistill.diffusion.folder import WEIGHTS
+from raydistill.diffusion.objective import DiffusionObjective
+from raydistill.diffusion.provenance import _started_from, private_parts
 from raydistill.diffusion.rows import LatentRows
+from raydistill.distributed.engine import Engine
 from raydistill.distributed.job import where
+from raydistill.distributed.stream import Parts
+from raydistill.distributed.train import form_group_of_one
 from raydistill.stages.base import Context
 from raydistill.stages.encode import Encode
 from raydistill.stages.train_diffusion import GuardRows, TrainDiffusion
@@ -124,10 +135,18 @@ def test_how_often_one_looks_does_not_change_the_key():
 
 def test_how_the_state_is_cut_does_not_change_the_key():
     """So that the same command with another ZeRO stage goes on from the checkpoint."""
-    how = {"zero_stage": 3, "gradient_checkpointing": True, "gradient_accumulation_steps": 2}
+    how = {"zero_stage": 3, "gradient_checkpointing": True, "gradient_accumulation_steps": 2, "micro_batch_size": 3}
     other = SMALL.model_copy(update={"deepspeed": SMALL.deepspeed.model_copy(update=how)})
     assert node(other).key_config() == node().key_config()
     assert where(other.deepspeed, other.compute)["deepspeed"]["zero_stage"] == 3
+
+
+@pytest.mark.parametrize(("rows", "workers", "expected"), [(64, 1, 8), (64, 8, 1), (64, 3, 3), (7, 2, 1), (65, 2, 5)])
+def test_a_worker_never_sees_more_rows_than_it_may(rows, workers, expected):
+    micros = DeepSpeedConfig(micro_batch_size=8).micros(rows, workers)
+    assert micros == expected
+    assert Parts(rows, workers, micros).width <= 8
+    assert DeepSpeedConfig(micro_batch_size=8, gradient_accumulation_steps=20).micros(rows, workers) == 20
 
 
 def test_a_guard_reads_few_shards_of_a_large_set(tmp_path):
@@ -199,9 +218,65 @@ def test_a_student_of_what_only_the_teacher_calls_private_is_refused(tmp_path):
         student.check(told)
 
 
+def test_a_copy_at_another_precision_is_refused_too(tmp_path):
+    components.prepare_initial(SMALL, resolution=16, seed=0, folder=tmp_path / "tuned")
+    shutil.copytree(tmp_path / "tuned", tmp_path / "copy")
+    file = tmp_path / "copy/vae" / WEIGHTS["vae"]
+    save_file({name: tensor.bfloat16() for name, tensor in load_file(file).items()}, file)
+    student = Encode("s", DiffusionConfig(pretrained=str(tmp_path / "copy")), {"images": None, "verdicts": None}, 0)
+    teacher = {"pretrained": str(tmp_path / "tuned"), "private_parts": ["vae"]}
+    with pytest.raises(ConfigError, match="its vae was trained on real data, as the teacher's configuration says"):
+        student.check(Config.model_validate({"ingest": {"resolution": 16}, "teacher": teacher}))
+    teacher["private_parts"] = ["unet"]
+    file = tmp_path / "copy/unet" / WEIGHTS["unet"]
+    save_file({name: tensor + 0.01 for name, tensor in load_file(file).items()}, file)
+    _started_from.cache_clear()
+    student.check(Config.model_validate({"ingest": {"resolution": 16}, "teacher": teacher}))
+
+
+def test_what_is_said_of_real_data_later_makes_the_encoding_anew(tmp_path):
+    components.prepare_initial(SMALL, resolution=16, seed=0, folder=tmp_path / "whole")
+    keys = [
+        latents(DiffusionConfig(pretrained=str(tmp_path / "whole"), private_parts=parts)).key_config()
+        for parts in ((), ("vae",))
+    ]
+    assert keys[0] != keys[1]
+
+
+def test_a_checkpoint_is_written_as_the_model_and_marked_like_it(tmp_path):
+    components.prepare_initial(SMALL, resolution=16, seed=0, folder=tmp_path / "initial")
+    objective = DiffusionObjective(tmp_path / "initial", SMALL, 0)
+    form_group_of_one()
+    engine = Engine(objective.build(), SMALL.optimizer, SMALL.deepspeed, Parts(2, 1, 1), SMALL.ema_decay, None)
+    rows = {"latents": np.ones((2, 4, 4, 4), np.float16), "words": np.ones((2, 64), np.int64)}
+    for step in range(2):
+        engine.learn(iter([objective.loss(engine.wrapped, step, slice(0, 2), rows)]))
+    root, place = Store.open(str(tmp_path)), tmp_path / "work/train/checkpoint_1"
+    place.mkdir(parents=True)
+    engine.save(place, {"step": 2})
+    made = SimpleNamespace(
+        facts={"has_seen_real_data": True, "started_from": {}}, inputs={"images": SimpleNamespace(node="ingest")}
+    )
+    given = replace(context(root, ("initial",)), manifests={"rows": made})
+    assert node().write_checkpoint(given, tmp_path / "model") == 2
+    assert private_parts(DiffusionConfig(pretrained=str(tmp_path / "model")))["unet"] == ["ingest"]
+    written = components.load(tmp_path / "model").unet.state_dict()
+    for name, value in engine.trained().items():
+        if name.startswith("unet."):
+            torch.testing.assert_close(written[name.removeprefix("unet.")], value, rtol=0, atol=0)
+    with pytest.raises(InputError, match="isn't a training"):
+        latents().write_checkpoint(given, tmp_path / "other")
+    (tmp_path / "work").rename(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="has no checkpoint"):
+        node().write_checkpoint(given, tmp_path / "other")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"deepspeed": {"override": {"managed_gradient_accumulation": False}}}, "would contradict how batches are cut"),
+        ({"optimizer": {"steps": 30, "batch_size": 2, "lr": 1e-3, "warmup_steps": 30}}, "leave nothing of 30 steps"),
+        ({"optimizer": {"steps": 9, "batch_size": 2, "lr": 1, "warmup_steps": 1, "schedule": "constant"}}, "no warmup"),
         ({"lora": {}}, "lora adapts pretrained weights"),
         ({"lora": {}, "pretrained": "x"}, "lora leaves the text encoder as it is"),
         ({"private_parts": ["vae"]}, "private_parts speaks of pretrained"),
@@ -216,10 +291,17 @@ def test_settings_that_contradict_each_other_are_refused(changes, message):
         DiffusionConfig.model_validate(changes)
 
 
-def test_one_error_names_the_stage(tmp_path):
+@pytest.mark.parametrize(
+    ("eyes", "message"),
+    [
+        ({"judge": {"backbone": {"kind": "vit", "width": 30}, "seed": 2}}, r"reid_judge: backbone\.width 30 of a vit"),
+        ({"filter": {"deepspeed": {"gradient_checkpointing": True}, "seed": 1}}, "a network would ignore it"),
+    ],
+)
+def test_an_error_names_the_stage(tmp_path, eyes, message):
     from raydistill.pipeline import wire
     from raydistill.run import check_before_ray
 
-    config = Config.model_validate({"eyes": {"judge": {"backbone": {"kind": "vit", "width": 30}, "seed": 2}}})
-    with pytest.raises(ConfigError, match=r"reid_judge: backbone\.width 30 of a vit"):
+    config = Config.model_validate({"eyes": eyes})
+    with pytest.raises(ConfigError, match=message):
         check_before_ray(config, Store.open(str(tmp_path)), wire(config))
