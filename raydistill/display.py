@@ -62,7 +62,7 @@ class Display:
             TimeRemainingColumn(), console=self.console, transient=True, disable=not self.console.is_terminal,
         )  # fmt: skip
         with live:
-            yield StageLine(self, title, live, live.add_task(title, total=None, unit=""))
+            yield StageLine(self, title, live, live.add_task(title, total=None, unit="", before=0))
 
 
 class StageLine:
@@ -70,11 +70,16 @@ class StageLine:
 
     def __init__(self, display: Display, title: str, live: Progress, task: TaskID) -> None:
         """Start at nothing done."""
+        self.is_first = True
         self.display, self.title, self.live, self.task = display, title, live, task
         self.written = time.monotonic()
 
     def progress(self, done: int, total: int, unit: str) -> None:
         """Move the bar; in a log, write a line when one is due."""
+        if self.is_first:
+            # What an earlier attempt did is no part of the pace.
+            self.live.update(self.task, before=done)
+            self.is_first = False
         self.live.update(self.task, completed=done, total=total or None, unit=unit)
         now = time.monotonic()
         if self.live.disable and now - self.written >= self.display.line_every_s:
@@ -109,4 +114,5 @@ class Rate(ProgressColumn):
         """Return the rate, or nothing before anything is done."""
         started = task.start_time
         elapsed = time.monotonic() - started if started is not None else 0.0
-        return Text(f"{task.completed / elapsed:.1f}/s" if task.completed and elapsed > 0 else "")
+        done = task.completed - task.fields["before"]
+        return Text(f"{done / elapsed:.1f}/s" if done > 0 and elapsed > 0 else "")

@@ -3,7 +3,7 @@
 import re
 import time
 
-from raydistill.display import Display
+from raydistill.display import Display, Rate
 
 
 def said(capsys, line_every_s, steps=4, quiet=False):
@@ -29,3 +29,12 @@ def test_without_a_total_there_is_a_count_and_no_eta(capsys):
     with Display(line_every_s=0.0).stage("match", 1, 2) as line:
         line.progress(1234, 0, "images")
     assert re.fullmatch(r"\[ 1/2\] match +running  1,234 images", capsys.readouterr().err.strip())
+
+
+def test_what_an_earlier_attempt_did_is_no_part_of_the_pace():
+    with Display(quiet=True).stage("teacher", 3, 12) as line:
+        line.progress(500_000, 1_000_000, "steps")
+        time.sleep(0.05)
+        line.progress(500_010, 1_000_000, "steps")
+        (task,) = line.live.tasks
+        assert 0 < float(Rate().render(task).plain.removesuffix("/s")) <= 200

@@ -47,7 +47,7 @@ def private_parts(config: DiffusionConfig) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {part: ["real data, as private_parts says"] for part in config.private_parts}
     for part in ("", *WEIGHTS):
         marker = folder / part / MARKER
-        said = json.loads(marker.read_text()) if marker.exists() else {"has_seen_real_data": False}
+        said: dict[str, Any] = json.loads(marker.read_text()) if marker.exists() else {"has_seen_real_data": False}
         if said.get("has_seen_real_data", True):
             found[part or WHOLE] = list(said.get("trained_on") or ["real data, as its marker says"])
     return found

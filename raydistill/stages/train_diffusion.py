@@ -39,8 +39,10 @@ class TrainDiffusion(Stage):
         check_tracking(config.tracking)
 
     def key_config(self) -> dict[str, Any]:
-        """Leave out where weights lie and how they are found: the input `initial` is what they are."""
+        """Leave out how weights are found, for the input `initial` is what they are, and a guard that sees nothing."""
         elsewhere = {"pretrained", "local_files_only", *FRESH} - set(sizes(self.config))
+        if "calibration" not in self.inputs:
+            elsewhere.add("guard")
         return {name: value for name, value in super().key_config().items() if name not in elsewhere}
 
     def run(self, context: Context) -> Outcome:
