@@ -4,9 +4,10 @@ What it starts from, its parts in memory, and the ways in and out of its latent 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,8 +15,8 @@ from diffusers import AutoencoderKL, SchedulerMixin, UNet2DConditionModel
 from numpy.typing import NDArray
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from raydistill.core.errors import InputError
-from raydistill.core.training import DiffusionConfig
+from raydistill.core.errors import ConfigError, InputError
+from raydistill.core.training import DiffusionConfig, LoraConfig
 from raydistill.diffusion.folder import check_layout, find, load_pipeline, save
 from raydistill.diffusion.tiny import build_tiny, check_tiny
 
@@ -39,8 +40,8 @@ def check_start(config: DiffusionConfig, resolution: int) -> None:
         resolution: side of the images in pixels.
 
     Raises:
-        ConfigError, InputError: when no tiny model of these sizes can be built, or the pretrained folder isn't a whole
-            Stable Diffusion folder with safetensors.
+        ConfigError, InputError: when no tiny model of these sizes can be built, the pretrained folder isn't a whole
+            Stable Diffusion folder with safetensors, or has no layer that an adaptation names.
     """
     if config.pretrained is None:
         check_tiny(config, resolution)
@@ -51,6 +52,17 @@ def check_start(config: DiffusionConfig, resolution: int) -> None:
     halvings = len(vae["block_out_channels"]) + len(unet["block_out_channels"]) - 2
     if resolution % 2**halvings:
         raise InputError(f"ingest.resolution {resolution} isn't a multiple of {2**halvings}, which {source} asks for")
+    if config.lora:
+        _check_targets(config.lora, unet)
+
+
+def _check_targets(lora: LoraConfig, description: Mapping[str, Any]) -> None:
+    """Refuse names of layers that a UNet doesn't have; it is built without weights."""
+    with torch.device("meta"):
+        layers = [name for name, _ in UNet2DConditionModel.from_config(description).named_modules()]
+    strange = [name for name in lora.target_modules if not any(f".{layer}".endswith(f".{name}") for layer in layers)]
+    if strange:
+        raise ConfigError(f"lora.target_modules: the UNet has no layer named {', '.join(strange)}")
 
 
 def prepare_initial(config: DiffusionConfig, *, resolution: int, seed: int, folder: Path) -> None:

@@ -291,6 +291,16 @@ def test_settings_that_contradict_each_other_are_refused(changes, message):
         DiffusionConfig.model_validate(changes)
 
 
+def test_layers_that_the_unet_does_not_have_are_named_before_anything_starts(tmp_path):
+    components.prepare_initial(SMALL, resolution=16, seed=0, folder=tmp_path / "whole")
+    start = {"pretrained": str(tmp_path / "whole"), "train_text_encoder": False}
+    whole = Config.model_validate({"ingest": {"resolution": 16}})
+    latents(DiffusionConfig.model_validate({**start, "lora": {}})).check(whole)
+    strange = {"target_modules": ["to_q", "q_proj", "o_q"]}
+    with pytest.raises(ConfigError, match="no layer named q_proj, o_q"):
+        latents(DiffusionConfig.model_validate({**start, "lora": strange})).check(whole)
+
+
 @pytest.mark.parametrize(
     ("eyes", "message"),
     [
