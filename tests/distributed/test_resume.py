@@ -96,9 +96,10 @@ def start_driver(folder):
     """Start a training in a process of its own and wait until it is well under way."""
     how = {"cwd": ROOT, "start_new_session": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     driver = subprocess.Popen([sys.executable, "-c", DRIVER, folder], **how)
-    log, deadline = folder / "log", time.monotonic() + 120
-    while not (log.exists() and max(steps_seen(log), default=0) >= 12) and time.monotonic() < deadline:
+    log, deadline = folder / "log", time.monotonic() + 300
+    while not (log.exists() and max(steps_seen(log), default=0) >= 12):
         assert driver.poll() is None, "the training ended before it could be stopped"
+        assert time.monotonic() < deadline, "the training doesn't start"
         time.sleep(0.05)
     return driver, log
 
@@ -106,7 +107,7 @@ def start_driver(folder):
 def test_an_interrupt_interrupts_a_training_and_what_comes_after_it(tmp_path):
     driver, _ = start_driver(tmp_path)
     driver.send_signal(signal.SIGINT)
-    said, errors = driver.communicate(timeout=60)
+    said, errors = driver.communicate(timeout=300)
     assert said == "interrupted\n"
     assert errors.splitlines()[-1] == "KeyboardInterrupt"
     assert driver.returncode == -signal.SIGINT
