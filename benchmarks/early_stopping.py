@@ -2,8 +2,7 @@
 
     python benchmarks/early_stopping.py [FOLDER]
 
-Trains teachers on a small embedded cohort for long enough to learn it by heart, with `teacher.guard.max_gap` unset and
-set; prints a Markdown table and, as the last line, one JSON object. About twenty minutes on two cores. The folder, by
+Trains teachers on a small embedded cohort for long enough to learn it by heart, without `teacher.guard.max_gap` and with; prints a Markdown table and, as the last line, one JSON object. About half an hour on two cores. The folder, by
 default `runs/early_stopping`, keeps what is done: the same command goes on.
 """
 

@@ -161,7 +161,7 @@ class GuardConfig(Section):
     every: PositiveInt = Field(100, description="Steps between two measurements.")
     images: PositiveInt = Field(64, description="Images of each side, at most.")
     draws: PositiveInt = Field(2, description="Noise draws an image's loss is averaged over.")
-    max_gap: PositiveFloat | None = Field(None, description="A larger gap stops the training; none only reports it.")
+    max_gap: PositiveFloat | None = Field(0.1, description="A larger gap stops the training; null only reports it.")
     patience: PositiveInt = Field(2, description="Measurements in a row that must be larger.")
 
 
