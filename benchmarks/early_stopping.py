@@ -2,7 +2,8 @@
 
     python benchmarks/early_stopping.py [FOLDER]
 
-Trains teachers on a small embedded cohort for long enough to learn it by heart, without `teacher.guard.max_gap` and with; prints a Markdown table and, as the last line, one JSON object. About half an hour on two cores. The folder, by
+Trains teachers on a small embedded cohort for long enough to learn it by heart, without `teacher.guard.max_gap` and
+with; prints a Markdown table and, as the last line, one JSON object. About half an hour on two cores. The folder, by
 default `runs/early_stopping`, keeps what is done: the same command goes on.
 """
 
