@@ -24,7 +24,7 @@ from tests.distributed.toys import Curve
 BATCH, PAUSE_S, PATIENCE_S, RESIZE_S = 12, 0.15, 240.0, 2.0
 NOTICE_S, HEARD_S = 12, 4
 """From the announcement to the end of a node, and until every worker has surely heard of it."""
-RARE = {"checkpoint_every": 1000, "checkpoint_minutes": 1000, "log_every": 3}
+RARE = {"checkpoint_every": 1000, "checkpoint_minutes": 1000, "log_every": 40}
 HOW = {
     "lost": options(BATCH, steps=80),
     "grown": options(BATCH, steps=60),
