@@ -8,9 +8,7 @@ import json
 import logging
 import os
 import pickle
-import signal
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -96,9 +94,10 @@ def train(job: TrainJob, max_failures: int, progress: Progress = silent, resize_
             datasets={NAME: placeholder} if streamed else None,
             dataset_config=streamed or None,
         )
+        # Ctrl-C is to interrupt a training like anything else: Ray Train's handler would stay, and leave with code 0.
+        trainer._register_sigint_handler = lambda controller: None
         try:
-            with _interruptible():
-                trainer.fit()
+            trainer.fit()
         except (ray_train.TrainingFailedError, exceptions.RayError) as error:
             raise TrainingError(f"training failed: {root_cause(error)}") from error
     return _outcome(job)
@@ -112,19 +111,6 @@ def _drop_torn(run: Store) -> None:
         except ValueError:
             logging.getLogger(__name__).warning("%s/%s is cut short: starting anew", run.uri, SNAPSHOT)
             run.delete()
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let Ctrl-C interrupt a training like anything else: Ray Train would exit with code 0, and keep its handler."""
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    except SystemExit as left:
-        raise KeyboardInterrupt from left
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, handler)
 
 
 def export_checkpoint(objective: Objective, work: Store, folder: Path) -> int:
