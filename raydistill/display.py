@@ -62,7 +62,7 @@ class Display:
             TimeRemainingColumn(), console=self.console, transient=True, disable=not self.console.is_terminal,
         )  # fmt: skip
         with live:
-            yield StageLine(self, title, live, live.add_task(title, total=None, unit="", before=0))
+            yield StageLine(self, title, live, live.add_task(title, total=None, unit=""))
 
 
 class StageLine:
@@ -70,16 +70,11 @@ class StageLine:
 
     def __init__(self, display: Display, title: str, live: Progress, task: TaskID) -> None:
         """Start at nothing done."""
-        self.is_first = True
         self.display, self.title, self.live, self.task = display, title, live, task
         self.written = time.monotonic()
 
     def progress(self, done: int, total: int, unit: str) -> None:
         """Move the bar; in a log, write a line when one is due."""
-        if self.is_first:
-            # What an earlier attempt did is no part of the pace.
-            self.live.update(self.task, before=done)
-            self.is_first = False
         self.live.update(self.task, completed=done, total=total or None, unit=unit)
         now = time.monotonic()
         if self.live.disable and now - self.written >= self.display.line_every_s:
@@ -108,11 +103,8 @@ class StageLine:
 
 
 class Rate(ProgressColumn):
-    """Units a second since the stage began."""
+    """Units a second of late; what an earlier attempt did is no part of it."""
 
     def render(self, task: Task) -> Text:
-        """Return the rate, or nothing before anything is done."""
-        started = task.start_time
-        elapsed = time.monotonic() - started if started is not None else 0.0
-        done = task.completed - task.fields["before"]
-        return Text(f"{done / elapsed:.1f}/s" if done > 0 and elapsed > 0 else "")
+        """Return the rate, or nothing before it can be told."""
+        return Text(f"{task.speed:.1f}/s" if task.speed else "")

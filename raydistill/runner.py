@@ -110,11 +110,12 @@ class Runner:
         manifest = self.load(stage.node, key)
         if manifest:
             return manifest, True
-        out = self.artifact(stage.node, key)
+        context = self.context(stage, progress)
+        out = context.out
         if not stage.resumable:
             out.delete()
         started, clock = datetime.now(UTC), time.monotonic()
-        outcome = _run(stage, self.context(stage, progress))
+        outcome = _run(stage, context)
         out.delete_partial()
         files = out.fingerprint()
         manifest = Manifest(
@@ -134,7 +135,7 @@ class Runner:
         )
         out.write_bytes("manifest.json", manifest.model_dump_json(indent=1).encode())
         self.manifests[stage.node] = manifest
-        (self.run / WORK / stage.node / key).delete()
+        context.work.delete()
         return manifest, False
 
     def context(self, stage: Stage, progress: Progress = silent) -> Context:

@@ -43,7 +43,7 @@ def private_parts(config: DiffusionConfig) -> dict[str, list[str]]:
     """
     if config.pretrained is None:
         return {}
-    folder = find(config.pretrained, config.local_files_only)
+    folder = folder_of(config)
     found: dict[str, list[str]] = {part: ["real data, as private_parts says"] for part in config.private_parts}
     for part in ("", *WEIGHTS):
         marker = folder / part / MARKER

@@ -118,8 +118,7 @@ class Engine:
         if checkpoint:
             # Before DeepSpeed sees it: what it makes of the weights, cut or rounded, is then right too.
             take_up(module, _read_whole(checkpoint, WEIGHTS, module))
-        learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        elements = sum(parameter.numel() for parameter in learning)
+        elements = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
         self.wrapped = _initialise(module, optimizer, settings(deepspeed, parts, elements))
         self.module: nn.Module = self.wrapped.module
         self.basic: torch.optim.Optimizer = self.wrapped.basic_optimizer

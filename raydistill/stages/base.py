@@ -144,8 +144,8 @@ class Stage(ABC):
 def _what_decides(value: Any) -> Any:
     """Leave out the fields that don't decide, of sections alone: what somebody's own part is given is all its own."""
     if isinstance(value, BaseModel):
-        fields = type(value).model_fields.keys() - NOT_IN_KEY
-        return {name: _what_decides(getattr(value, name)) for name in sorted(fields)}
+        fields = [name for name in type(value).model_fields if name not in NOT_IN_KEY]
+        return {name: _what_decides(getattr(value, name)) for name in fields}
     if isinstance(value, Mapping):
         return {name: _what_decides(inner) for name, inner in value.items()}
     return [_what_decides(inner) for inner in value] if isinstance(value, list | tuple) else to_jsonable_python(value)

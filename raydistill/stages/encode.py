@@ -41,14 +41,11 @@ class Encode(Stage):
             self._refuse_private(config.teacher)
 
     def _refuse_private(self, teacher: DiffusionConfig) -> None:
-        """Refuse a student's start that has seen real data, or that has a file in common with a teacher's that has."""
+        """Refuse a student's start that has seen real data, or that has weights in common with a teacher's that has."""
         private = provenance.private_parts(self.config)
-        theirs = provenance.private_files(provenance.started_from(teacher)["sha256"], provenance.private_parts(teacher))
-        shared = theirs.keys() & set(provenance.started_from(self.config)["sha256"].values())
-        parts = {theirs[digest].split("/")[0] for digest in shared}
+        theirs = provenance.weights_of(provenance.private_parts(teacher))
         folders = provenance.folder_of(self.config), provenance.folder_of(teacher)
-        parts.update(provenance.copied(*folders, provenance.weights_of(provenance.private_parts(teacher))))
-        for part in sorted(parts):
+        for part in provenance.copied(*folders, theirs):
             private.setdefault(part, ["real data, as the teacher's configuration says"])
         if private:
             said = "; ".join(f"its {part} was trained on {', '.join(seen)}" for part, seen in private.items())

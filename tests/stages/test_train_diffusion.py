@@ -20,7 +20,7 @@ from raydistill.data.images import encode_png
 from raydistill.diffusion import components
 from raydistill.diffusion.folder import WEIGHTS
 from raydistill.diffusion.objective import DiffusionObjective
-from raydistill.diffusion.provenance import _started_from, private_parts
+from raydistill.diffusion.provenance import private_parts
 from raydistill.diffusion.rows import LatentRows
 from raydistill.distributed.engine import Engine
 from raydistill.distributed.job import where
@@ -230,7 +230,6 @@ def test_a_copy_at_another_precision_is_refused_too(tmp_path):
     teacher["private_parts"] = ["unet"]
     file = tmp_path / "copy/unet" / WEIGHTS["unet"]
     save_file({name: tensor + 0.01 for name, tensor in load_file(file).items()}, file)
-    _started_from.cache_clear()
     student.check(Config.model_validate({"ingest": {"resolution": 16}, "teacher": teacher}))
 
 
