@@ -89,6 +89,6 @@ def test_the_gap_stops_when_it_stays_too_large_and_that_is_no_divergence():
 def test_without_a_limit_the_gap_is_only_reported():
     history = History(options())
     for step in range(10, 60, 10):
-        history.add_gap(step, 1.0, 3.0, GuardConfig())
+        history.add_gap(step, 1.0, 3.0, GuardConfig(max_gap=None))
     assert not history.stopped
     assert len(history.summary()["gap"]) == 5
