@@ -4,13 +4,10 @@ A `Store` is a folder. It pickles, so Ray workers get it as it is. What is writt
 local files are renamed into place, and an object store shows an object only when its upload is complete.
 """
 
-import atexit
 import hashlib
 import io
 import json
 import os
-import shutil
-import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +22,7 @@ from pyarrow import fs
 
 from raydistill.core.errors import InputError
 from raydistill.core.manifest import FileEntry
+from raydistill.core.scratch import new_folder
 
 CHUNK_BYTES = 1 << 20
 
@@ -177,9 +175,7 @@ class Store:
         """Return a local folder with the files of `name` that lives as long as the process."""
         if self.is_local:
             return Path(self._at(name))
-        folder = Path(tempfile.mkdtemp(prefix="raydistill-"))
-        # It may hold latents of real images: nothing of it may outlive the process.
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        folder = new_folder()
         self.download(folder, name)
         return folder
 

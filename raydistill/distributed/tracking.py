@@ -5,7 +5,6 @@ controller and passes them on. A point's `preview` names a PNG below the logs.
 """
 
 import logging
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from ray.train import UserCallback
 
+from raydistill.core.scratch import temporary_folder
 from raydistill.core.store import Store
 from raydistill.core.training import TrackingConfig
 
@@ -117,7 +117,7 @@ def _tensorboard(logs: Store) -> Sink:
     from tensorboardX.proto.event_pb2 import Event
 
     # An event file grows; an object store can't append, so it is written here and copied when it has grown.
-    here = None if logs.is_local else tempfile.TemporaryDirectory(prefix="raydistill-")
+    here = None if logs.is_local else temporary_folder()
     folder = Path(here.name if here else logs.path)
     folder.mkdir(parents=True, exist_ok=True)
     # SummaryWriter hands events to a thread and can lose the last ones; this writes at once.

@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import pickle
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -23,6 +22,7 @@ from torch._C._distributed_c10d import HashStore
 from raydistill.core.errors import InputError, TrainingError
 from raydistill.core.progress import Progress, silent
 from raydistill.core.rows import Rows
+from raydistill.core.scratch import temporary_folder
 from raydistill.core.section import Compute
 from raydistill.core.seeds import derive_seed
 from raydistill.core.store import Store
@@ -348,7 +348,7 @@ class _Worker:
         self.points, self.reported = [], time.monotonic()
 
     def _checkpoint(self) -> None:
-        with tempfile.TemporaryDirectory(prefix="raydistill-") as folder:
+        with temporary_folder() as folder:
             self.engine.save(Path(folder), {"step": self.step, "history": self.history.state()})
             self._report(self.ray.Checkpoint.from_directory(folder))
         self.saved, self.saved_at = time.monotonic(), self.step
@@ -385,7 +385,7 @@ class _Worker:
     def _exported(self, trained: dict[str, torch.Tensor]) -> Iterator[Path]:
         module = self.objective.build()
         take_up(module, trained)
-        with tempfile.TemporaryDirectory(prefix="raydistill-") as folder:
+        with temporary_folder() as folder:
             self.objective.export(module, Path(folder))
             yield Path(folder)
 

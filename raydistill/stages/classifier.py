@@ -1,6 +1,5 @@
 """Train a findings classifier for an evaluation: seconds in the evaluation's own process, through the one loop."""
 
-import tempfile
 from functools import partial
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import AutoModelForImageClassification, PreTrainedModel
 
+from raydistill.core.scratch import temporary_folder
 from raydistill.core.section import Compute
 from raydistill.core.store import Store
 from raydistill.core.training import DeepSpeedConfig, OptimizerConfig
@@ -37,7 +37,7 @@ def train_classifier(
     how = OptimizerConfig(
         steps=steps, batch_size=BATCH_SIZE, lr=LR, weight_decay=WEIGHT_DECAY, warmup_steps=steps // 10
     )
-    with tempfile.TemporaryDirectory(prefix="raydistill-") as folder:
+    with temporary_folder() as folder:
         store = Store.open(folder)
         train_here(
             TrainJob(

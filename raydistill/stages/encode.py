@@ -1,6 +1,5 @@
 """Encode once: latents of images and words of prompts, for as many trainings as one likes."""
 
-import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any, ClassVar
 
 from raydistill.core.config import Config
 from raydistill.core.errors import ConfigError, NothingToDo
+from raydistill.core.scratch import temporary_folder
 from raydistill.core.store import Store
 from raydistill.core.training import FRESH, DiffusionConfig
 from raydistill.diffusion import components, provenance
@@ -101,7 +101,7 @@ class Encode(Stage):
             return
         images = context.inputs["images"]
         resolution = pixels(images.read_table(images.shards()[0], columns=["image"]).slice(0, 1)).shape[-1]
-        with tempfile.TemporaryDirectory(prefix="raydistill-") as name:
+        with temporary_folder() as name:
             folder = Path(name) / "initial"
             components.prepare_initial(self.config, resolution=resolution, seed=context.seed, folder=folder)
             context.out.upload(folder, "initial")
