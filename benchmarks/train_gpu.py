@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 from train_models import TOKENS, Sizes
 
-from raydistill.core.training import DeepSpeedConfig, OptimizerConfig
+from raydistill.core.deepspeed import DeepSpeedConfig
+from raydistill.core.training import OptimizerConfig
 from raydistill.diffusion.objective import Denoiser
 from raydistill.distributed.engine import Engine
 from raydistill.distributed.stream import Parts

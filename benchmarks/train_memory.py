@@ -17,7 +17,8 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from raydistill.core.training import DeepSpeedConfig, DiffusionConfig, OptimizerConfig
+from raydistill.core.deepspeed import DeepSpeedConfig
+from raydistill.core.training import DiffusionConfig, OptimizerConfig
 from raydistill.diffusion.objective import DiffusionObjective
 from raydistill.distributed.engine import Engine
 from raydistill.distributed.stream import Parts

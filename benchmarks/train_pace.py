@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from train_models import Material
 from train_turns import Clocks, Turns
 
+from raydistill.core.deepspeed import DeepSpeedConfig
 from raydistill.core.rows import Rows
 from raydistill.core.section import Compute
 from raydistill.core.store import Store
-from raydistill.core.training import DeepSpeedConfig
 from raydistill.diffusion.components import encode_images, load
 from raydistill.diffusion.objective import DiffusionObjective
 from raydistill.distributed.job import Objective, TrainJob

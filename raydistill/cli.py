@@ -87,14 +87,12 @@ def run(
 def plan(
     config: ConfigOption = None, run_dir: RunDirOption = None, overrides: SetOption = None, as_json: JsonOption = False
 ) -> None:
-    """Show every node: whether it is cached, and what it reads. Runs nothing."""
+    """Show every node: whether it is cached, and what it reads. Refuses what a run would refuse. Runs nothing."""
     resolved = load_config(config, overrides or [])
-    from raydistill.run import default_run_dir
+    from raydistill.run import check_before_ray, default_run_dir
 
     runner = _runner(resolved, run_dir or default_run_dir(resolved))
-    from raydistill.runner import check_folder
-
-    check_folder(runner.run)
+    check_before_ray(resolved, runner.run, runner.stages)
     lines = runner.plan()
     if as_json:
         typer.echo(json.dumps([line.__dict__ for line in lines], indent=1))

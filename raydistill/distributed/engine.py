@@ -17,7 +17,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from raydistill.core.training import DeepSpeedConfig, OptimizerConfig
+from raydistill.core.deepspeed import DeepSpeedConfig
+from raydistill.core.errors import ConfigError
+from raydistill.core.training import OptimizerConfig
 from raydistill.distributed.stream import Parts
 
 WEIGHTS, AVERAGE, MOMENTS = "weights", "average", ("exp_avg", "exp_avg_sq")
@@ -86,6 +88,26 @@ def settings(options: DeepSpeedConfig, parts: Parts, elements: int) -> dict[str,
         "fp16": {"enabled": options.precision == "fp16"},
     }
     return _laid_over(ours, options.override)
+
+
+def check_settings(configuration: dict[str, Any]) -> None:
+    """Let DeepSpeed read its configuration before any worker does.
+
+    Raises:
+        ConfigError: with the first thing it doesn't take.
+    """
+    from deepspeed.runtime.config import DeepSpeedConfig as Theirs
+    from deepspeed.utils import logger
+    from pydantic import ValidationError
+
+    logger.setLevel("ERROR")
+    try:
+        Theirs(configuration)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"deepspeed.override: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    except Exception as error:  # whatever a wrong type makes it raise
+        raise ConfigError(f"deepspeed.override: {str(error).splitlines()[0]}") from error
 
 
 def _laid_over(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from raydistill.core.deepspeed import DeepSpeedConfig
 from raydistill.core.errors import ConfigError
 from raydistill.core.rows import Rows
 from raydistill.core.section import Compute
 from raydistill.core.store import Store
-from raydistill.core.training import DeepSpeedConfig, GuardConfig, OptimizerConfig, TrackingConfig
-from raydistill.distributed.stream import Stream
+from raydistill.core.training import GuardConfig, OptimizerConfig, TrackingConfig
+from raydistill.distributed.engine import check_settings, settings
+from raydistill.distributed.stream import Parts, Stream
 
 
 class Objective(Protocol):
@@ -42,7 +44,8 @@ def check_training(optimizer: OptimizerConfig, deepspeed: DeepSpeedConfig, compu
     """Refuse what no training can do.
 
     Raises:
-        ConfigError: when a batch has fewer rows than parts, or half precision has no hardware.
+        ConfigError: when a batch has fewer rows than parts, half precision has no hardware, or DeepSpeed refuses its
+            own settings.
     """
     micros = deepspeed.micros(optimizer.batch_size, compute.max_workers)
     needed = compute.max_workers * micros
@@ -51,6 +54,8 @@ def check_training(optimizer: OptimizerConfig, deepspeed: DeepSpeedConfig, compu
             f"optimizer.batch_size {optimizer.batch_size} has no row for each of {compute.max_workers} workers x "
             f"{micros} gradient_accumulation_steps: raise it to {needed} or more"
         )
+    if deepspeed.override:
+        check_settings(settings(deepspeed, Parts(optimizer.batch_size, compute.max_workers, micros), 1))
     if deepspeed.precision == "fp16" and not compute.num_gpus:
         raise ConfigError("deepspeed.precision fp16 needs a GPU (compute.num_gpus): on a CPU take fp32 or bf16")
 

@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import AutoModelForImageClassification, PreTrainedModel
 
+from raydistill.core.deepspeed import DeepSpeedConfig
 from raydistill.core.scratch import temporary_folder
 from raydistill.core.section import Compute
 from raydistill.core.store import Store
-from raydistill.core.training import DeepSpeedConfig, OptimizerConfig
+from raydistill.core.training import OptimizerConfig
 from raydistill.distributed.job import TrainJob
 from raydistill.distributed.train import train_here
 from raydistill.metrics.classifier import FindingsObjective

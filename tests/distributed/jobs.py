@@ -5,9 +5,10 @@ import torch
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 
+from raydistill.core.deepspeed import DeepSpeedConfig
 from raydistill.core.section import Compute
 from raydistill.core.store import Store
-from raydistill.core.training import DeepSpeedConfig, OptimizerConfig
+from raydistill.core.training import OptimizerConfig
 from raydistill.distributed.job import TrainJob
 from tests.distributed.toys import Curve
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from raydistill.core.training import DeepSpeedConfig
+from raydistill.core.deepspeed import DeepSpeedConfig
 from raydistill.distributed.engine import Engine, settings
 from raydistill.distributed.session import prepare_libraries
 from raydistill.distributed.stream import Parts

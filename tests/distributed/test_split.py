@@ -7,8 +7,9 @@ import pytest
 from ray import train as ray_train
 from ray.train.torch import TorchConfig, TorchTrainer
 
+from raydistill.core.deepspeed import DeepSpeedConfig
 from raydistill.core.store import Store
-from raydistill.core.training import DeepSpeedConfig, GuardConfig
+from raydistill.core.training import GuardConfig
 from raydistill.distributed.job import Guard
 from raydistill.distributed.split import NAME, Split, placeholder, received
 from raydistill.distributed.stream import Parts, Stream

@@ -13,9 +13,10 @@ from safetensors.torch import load_file, save_file
 
 from raydistill.core.columns import RECORDS, SAMPLES, VERDICTS
 from raydistill.core.config import Config
+from raydistill.core.deepspeed import DeepSpeedConfig
 from raydistill.core.errors import ConfigError, InputError, NothingToDo, RaydistillError
 from raydistill.core.store import Store
-from raydistill.core.training import DeepSpeedConfig, DiffusionConfig
+from raydistill.core.training import DiffusionConfig
 from raydistill.data.images import encode_png
 from raydistill.diffusion import components
 from raydistill.diffusion.folder import WEIGHTS
