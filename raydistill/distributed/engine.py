@@ -1,118 +1,36 @@
-"""DeepSpeed behind one door: its configuration, the pieces of state a worker holds, a checkpoint of no world size.
+"""DeepSpeed behind one door: a module in training with its optimizer, schedule and moving average.
 
 ZeRO cuts the float32 master of the weights, and what the optimizer and the moving average keep of it, among the
-workers. A `Piece` says which part of which parameter is here. A checkpoint is every worker's pieces by name and
-place, in safetensors: it can be taken up by any number of workers and by any ZeRO stage.
+workers; `pieces` finds the parts and `checkpoint` puts them together.
 """
 
 import json
 import resource
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from raydistill.core.deepspeed import DeepSpeedConfig
-from raydistill.core.errors import ConfigError
 from raydistill.core.training import OptimizerConfig
+from raydistill.distributed.checkpoint import (
+    AVERAGE,
+    BUFFERS,
+    FACTS,
+    STATE,
+    WEIGHTS,
+    Saved,
+    buffers_of,
+    facts,
+    read_whole,
+    take_up,
+)
+from raydistill.distributed.pieces import MOMENTS, Piece, pieces_of, scaler_of
+from raydistill.distributed.settings import settings
 from raydistill.distributed.stream import Parts
-
-WEIGHTS, AVERAGE, MOMENTS = "weights", "average", ("exp_avg", "exp_avg_sq")
-"""Kinds of state: the weights, their moving average, and AdamW's two moments by torch's names."""
-
-STATE, FACTS = "state-{:05d}.safetensors", "facts.json"
-
-BUCKET = 500_000_000
-"""Most elements of gradients that workers exchange at a time; DeepSpeed's default."""
-
-
-@dataclass(frozen=True)
-class Piece:
-    """The part of one parameter's float32 master that this worker holds: `values` from element `start` on.
-
-    `values` is a view of elements `offset`, … of `flat`, the tensor that the optimizer itself steps.
-    """
-
-    name: str
-    start: int
-    flat: Tensor
-    offset: int
-    length: int
-
-    @property
-    def values(self) -> Tensor:
-        """(length,) float32, a view."""
-        values: Tensor = self.flat.detach().view(-1).narrow(0, self.offset, self.length)
-        return values
-
-    def moment(self, optimizer: torch.optim.Optimizer, kind: str) -> Tensor:
-        """(length,) float32, a view of one of the optimizer's moments; they start as zeros."""
-        state = optimizer.state[self.flat]
-        if kind not in state:
-            state |= {"step": torch.tensor(0.0)} | {name: torch.zeros_like(self.flat) for name in MOMENTS}
-        moment: Tensor = state[kind].view(-1).narrow(0, self.offset, self.length)
-        return moment
-
-
-def settings(options: DeepSpeedConfig, parts: Parts, elements: int) -> dict[str, Any]:
-    """Return DeepSpeed's own configuration.
-
-    Args:
-        options: `override` is laid over everything else, key by key.
-        parts: how a batch is cut among the workers.
-        elements: of all parameters that learn.
-    """
-    zero: dict[str, Any] = {
-        "stage": options.zero_stage,
-        # Gradients are gathered in one buffer for the others to read; a worker alone would copy them for nothing.
-        "contiguous_gradients": parts.workers > 1,
-        # Of that buffer, which is made whole at every step: no larger than what there is to gather.
-        "reduce_bucket_size": max(1, min(BUCKET, elements)),
-    }
-    if options.offload_optimizer:
-        zero["offload_optimizer"] = {"device": "cpu"}
-    ours = {
-        "train_micro_batch_size_per_gpu": parts.width,
-        "gradient_accumulation_steps": parts.accumulation,
-        "gradient_clipping": options.gradient_clipping,
-        "zero_optimization": zero,
-        "zero_allow_untested_optimizer": True,
-        # DeepSpeed's own CPU optimizer needs a compiler on every node; torch's doesn't.
-        "zero_force_ds_cpu_optimizer": False,
-        "bf16": {"enabled": options.precision == "bf16"},
-        "fp16": {"enabled": options.precision == "fp16"},
-    }
-    return _laid_over(ours, options.override)
-
-
-def check_settings(configuration: dict[str, Any]) -> None:
-    """Let DeepSpeed read its configuration before any worker does.
-
-    Raises:
-        ConfigError: with the first thing it doesn't take.
-    """
-    from deepspeed.runtime.config import DeepSpeedConfig as Theirs
-    from deepspeed.utils import logger
-    from pydantic import ValidationError
-
-    logger.setLevel("ERROR")
-    try:
-        Theirs(configuration)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(f"deepspeed.override: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-    except Exception as error:  # whatever a wrong type makes it raise
-        raise ConfigError(f"deepspeed.override: {str(error).splitlines()[0]}") from error
-
-
-def _laid_over(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    inner = {k: _laid_over(base[k], v) for k, v in over.items() if isinstance(v, Mapping) and k in base}
-    return {**base, **over, **inner}
 
 
 class Engine:
@@ -139,12 +57,12 @@ class Engine:
         """Restore, then hand the module over to DeepSpeed."""
         if checkpoint:
             # Before DeepSpeed sees it: what it makes of the weights, cut or rounded, is then right too.
-            take_up(module, _read_whole(checkpoint, WEIGHTS, module))
+            take_up(module, read_whole(checkpoint, WEIGHTS, module))
         elements = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
         self.wrapped = _initialise(module, optimizer, settings(deepspeed, parts, elements))
         self.module: nn.Module = self.wrapped.module
         self.basic: torch.optim.Optimizer = self.wrapped.basic_optimizer
-        self.pieces = list(_pieces(self.wrapped))
+        self.pieces = list(pieces_of(self.wrapped))
         self.held = [nn.Parameter(piece.values) for piece in self.pieces]
         self.average = _moving_average(self.held, ema_decay)
         # Torch's own optimizer, which DeepSpeed steps as it is without ZeRO in float32, doesn't.
@@ -206,7 +124,7 @@ class Engine:
             tensors[name], starts[name] = tensor.contiguous().cpu(), str(start)
         save_file(tensors, folder / STATE.format(self.wrapped.global_rank), metadata=starts)
         if self.wrapped.global_rank == 0:
-            save_file(_buffers(self.module), folder / "buffers.safetensors")
+            save_file(buffers_of(self.module), folder / BUFFERS)
             (folder / FACTS).write_text(json.dumps({**facts, "engine": self._counters()}))
 
     def _state(self) -> Iterator[tuple[str, int, Tensor]]:
@@ -222,7 +140,7 @@ class Engine:
                 yield f"{kind}/{piece.name}", piece.start, tensor
 
     def _counters(self) -> dict[str, Any]:
-        scaler = _scaler(self.wrapped.optimizer)
+        scaler = scaler_of(self.wrapped.optimizer)
         return {
             "steps": max((float(state["step"]) for state in self.basic.state.values() if "step" in state), default=0.0),
             "average_steps": self.average.optimization_step if self.average is not None else 0,
@@ -233,7 +151,7 @@ class Engine:
     def _restore(self, folder: Path) -> None:
         counters = facts(folder)["engine"]
         shadows = self.average.shadow_params if self.average is not None else [None] * len(self.pieces)
-        with _Saved(folder) as saved:
+        with Saved(folder) as saved:
             for piece, shadow in zip(self.pieces, shadows, strict=True):
                 saved.fill(WEIGHTS, piece, piece.values)
                 for kind in MOMENTS:
@@ -247,7 +165,7 @@ class Engine:
             group["lr"] = rate
         if self.average is not None:
             self.average.optimization_step = counters["average_steps"]
-        if scaler := _scaler(self.wrapped.optimizer):
+        if scaler := scaler_of(self.wrapped.optimizer):
             vars(scaler).update(counters["scaler"])
 
     def trained(self) -> dict[str, Tensor]:
@@ -264,7 +182,7 @@ class Engine:
                 values = self._gathered(torch.Size(shapes[name]), *here.get(name, (None, None)))
                 if self.wrapped.global_rank == 0:
                     whole[name] = values.cpu()
-        return whole | _buffers(self.module)
+        return whole | buffers_of(self.module)
 
     def _gathered(self, shape: torch.Size, piece: Piece | None, part: Tensor | None) -> Tensor:
         buffer = torch.zeros(shape.numel(), device=self.wrapped.device)
@@ -273,89 +191,6 @@ class Engine:
         if self.wrapped.zero_optimization_stage() > 0 and self.wrapped.world_size > 1:
             torch.distributed.all_reduce(buffer)
         return buffer.view(shape)
-
-
-def take_up(module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Load trained parameters and buffers by name; what doesn't learn stays as it is.
-
-    Raises:
-        RuntimeError: when there is something that the module doesn't have, or something that learns is missing.
-    """
-    found = module.load_state_dict(state, strict=False)
-    learning = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
-    if strange := [*found.unexpected_keys, *sorted(learning & set(found.missing_keys))]:
-        raise RuntimeError(f"weights don't fit the module: {', '.join(strange[:3])}")
-
-
-def facts(folder: Path) -> dict[str, Any]:
-    """Read what `Engine.save` was told."""
-    return dict(json.loads((folder / FACTS).read_text()))
-
-
-class _Saved:
-    """The state files of a checkpoint, open, whichever workers wrote them."""
-
-    def __init__(self, folder: Path) -> None:
-        self.files: list[Any] = [safe_open(path, "pt") for path in sorted(folder.glob("state-*.safetensors"))]
-        self.places: dict[str, list[tuple[int, int, Any]]] = {}
-        for file in self.files:
-            starts = file.metadata() or {}
-            for name in file.keys():  # noqa: SIM118 (not a mapping)
-                start = int(starts[name])
-                self.places.setdefault(name, []).append((start, file.get_slice(name).get_shape()[0], file))
-
-    def __enter__(self) -> "_Saved":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.files.clear()
-        self.places.clear()
-
-    def fill(self, kind: str, piece: Piece, target: Tensor) -> None:
-        """Copy the part of a saved tensor that a piece is, into (length,) `target`.
-
-        Raises:
-            RuntimeError: when elements are missing.
-        """
-        name, end = f"{kind}/{piece.name}", piece.start + piece.length
-        found = 0
-        for start, length, file in self.places.get(name, ()):
-            first, last = max(start, piece.start), min(start + length, end)
-            if first < last:
-                values = file.get_slice(name)[first - start : last - start]
-                target.data[first - piece.start : last - piece.start].copy_(values)
-                found += last - first
-        if found != piece.length:
-            raise RuntimeError(f"a checkpoint holds {found} of the {piece.length} elements of {name} that are due")
-
-
-def checkpointed(folder: Path, module: nn.Module) -> dict[str, Tensor]:
-    """Read what was trained as of a checkpoint, averaged where it has a moving average, as `Engine.trained` gives it.
-
-    Args:
-        folder: the checkpoint, of any number of workers and any ZeRO stage.
-        module: the plain module that was trained.
-    """
-    return _read_whole(folder, AVERAGE if facts(folder)["engine"]["average_steps"] else WEIGHTS, module)
-
-
-def _read_whole(folder: Path, kind: str, module: nn.Module) -> dict[str, Tensor]:
-    """Assemble the tensors of one kind, and the buffers, for a module that isn't cut yet."""
-    whole = {}
-    with _Saved(folder) as saved:
-        for name, parameter in module.named_parameters():
-            if parameter.requires_grad:
-                flat = torch.zeros(parameter.numel())
-                saved.fill(kind, Piece(name, 0, flat, 0, flat.numel()), flat)
-                whole[name] = flat.view(parameter.shape)
-    with safe_open(folder / "buffers.safetensors", "pt") as file:
-        return whole | {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-
-
-def _buffers(module: nn.Module) -> dict[str, Tensor]:
-    """Buffers that are part of a module's state, such as the running statistics of a batch normalisation."""
-    kept = set(module.state_dict())
-    return {name: buffer.detach().cpu().contiguous() for name, buffer in module.named_buffers() if name in kept}
 
 
 def _initialise(module: nn.Module, options: OptimizerConfig, configuration: dict[str, Any]) -> Any:
@@ -380,40 +215,3 @@ def _moving_average(held: list[nn.Parameter], decay: float | None) -> Any:
     from diffusers.training_utils import EMAModel
 
     return EMAModel(held, decay=decay, use_ema_warmup=True, foreach=True) if decay else None
-
-
-def _pieces(engine: Any) -> Iterator[Piece]:
-    """Find what DeepSpeed holds here of each parameter that learns; the attributes are those of DeepSpeed 0.19."""
-    stage, rank = engine.zero_optimization_stage(), engine.global_rank
-    masters = {} if stage else _masters(engine.optimizer)
-    # Gradients in float32 of weights in bfloat16 (`data_types.grad_accum_dtype`) are another class's at stage 1.
-    flats: Any = getattr(engine.optimizer, "single_partition_of_fp32_groups", None)
-    flats = flats or getattr(engine.optimizer, "fp32_groups_flat_partition", None)
-    for name, parameter in engine.module.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        if stage == 3:
-            cut = engine.optimizer
-            group, offset, length = cut.grad_position[cut.get_param_id(parameter)]
-            start = rank * length
-            length = min(length, parameter.ds_numel - start)
-            if length > 0:
-                yield Piece(name, start, cut.fp32_partitioned_groups_flat[group], int(offset), int(length))
-        elif stage:
-            mapping = parameter._hp_mapping
-            if mapping is not None:
-                at, of = mapping.hp_fragment_address, mapping.lp_fragment_address
-                yield Piece(name, of.start, flats[mapping.param_group_index], at.start, at.numel)
-        else:
-            yield Piece(name, 0, masters.get(id(parameter), parameter), 0, parameter.numel())
-
-
-def _scaler(optimizer: Any) -> Any:
-    """What keeps the loss scale of half precision; None where there is none."""
-    return getattr(optimizer, "loss_scaler", None) or getattr(optimizer, "loss_scale_config", None)
-
-
-def _masters(optimizer: Any) -> dict[int, Tensor]:
-    """Float32 masters by the identity of the half-precision parameter, of DeepSpeed's optimizer without ZeRO."""
-    pairs = zip(getattr(optimizer, "fp16_groups", ()), getattr(optimizer, "fp32_groups", ()), strict=True)
-    return {id(half): full for halves, fulls in pairs for half, full in zip(halves, fulls, strict=True)}

@@ -16,8 +16,11 @@ from raydistill.core.rows import Rows
 from raydistill.core.section import Compute
 from raydistill.core.store import Store
 from raydistill.core.training import GuardConfig, OptimizerConfig, TrackingConfig
-from raydistill.distributed.engine import check_settings, settings
+from raydistill.distributed.settings import check_settings, settings
 from raydistill.distributed.stream import Parts, Stream
+
+RUN, STOPPED = "train", "stopped.json"
+"""In a job's `work`: Ray Train's folder of checkpoints; why a training ended that must not be tried again."""
 
 
 class Objective(Protocol):

@@ -12,7 +12,7 @@ from raydistill.core.training import DiffusionConfig
 from raydistill.diffusion import components
 from raydistill.diffusion.objective import DiffusionObjective
 from raydistill.distributed.stream import Parts
-from raydistill.distributed.train import _Worker
+from raydistill.distributed.worker import Worker
 from tests.distributed.jobs import curve_job, losses, options, plain
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -48,7 +48,7 @@ def objective(folder, **deepspeed):
 def train_and_look(config):
     """Train each job; then let the live, cut module predict once more."""
     for job in config["jobs"]:
-        worker = _Worker(job, None)
+        worker = Worker(job, None)
         worker.run()
         parts = Parts(BATCH, worker.workers, 1)
         part = parts.part(worker.rank)

@@ -5,7 +5,7 @@ import pytest
 from ray import train as ray_train
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from raydistill.distributed.train import learn
+from raydistill.distributed.worker import learn
 from tests.distributed.jobs import curve_job, losses, options, plain, weights
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]

@@ -6,7 +6,8 @@ from functools import partial
 import pytest
 
 from raydistill.core.errors import ConfigError, TrainingError
-from raydistill.distributed.train import RUN, SNAPSHOT, train, train_here
+from raydistill.distributed.job import RUN
+from raydistill.distributed.train import SNAPSHOT, train, train_here
 from tests.distributed.jobs import curve_job, losses, options, plain
 from tests.distributed.toys import Curve, Line
 

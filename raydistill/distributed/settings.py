@@ -1,0 +1,67 @@
+"""DeepSpeed's own configuration: what raydistill tells it, and what a user lays over that."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from raydistill.core.deepspeed import DeepSpeedConfig
+from raydistill.core.errors import ConfigError
+from raydistill.distributed.stream import Parts
+
+BUCKET = 500_000_000
+"""Most elements of gradients that workers exchange at a time; DeepSpeed's default."""
+
+
+def settings(options: DeepSpeedConfig, parts: Parts, elements: int) -> dict[str, Any]:
+    """Return DeepSpeed's own configuration.
+
+    Args:
+        options: `override` is laid over everything else, key by key.
+        parts: how a batch is cut among the workers.
+        elements: of all parameters that learn.
+    """
+    zero: dict[str, Any] = {
+        "stage": options.zero_stage,
+        # Gradients are gathered in one buffer for the others to read; a worker alone would copy them for nothing.
+        "contiguous_gradients": parts.workers > 1,
+        # Of that buffer, which is made whole at every step: no larger than what there is to gather.
+        "reduce_bucket_size": max(1, min(BUCKET, elements)),
+    }
+    if options.offload_optimizer:
+        zero["offload_optimizer"] = {"device": "cpu"}
+    ours = {
+        "train_micro_batch_size_per_gpu": parts.width,
+        "gradient_accumulation_steps": parts.accumulation,
+        "gradient_clipping": options.gradient_clipping,
+        "zero_optimization": zero,
+        "zero_allow_untested_optimizer": True,
+        # DeepSpeed's own CPU optimizer needs a compiler on every node; torch's doesn't.
+        "zero_force_ds_cpu_optimizer": False,
+        "bf16": {"enabled": options.precision == "bf16"},
+        "fp16": {"enabled": options.precision == "fp16"},
+    }
+    return _laid_over(ours, options.override)
+
+
+def check_settings(configuration: dict[str, Any]) -> None:
+    """Let DeepSpeed read its configuration before any worker does.
+
+    Raises:
+        ConfigError: with the first thing it doesn't take.
+    """
+    from deepspeed.runtime.config import DeepSpeedConfig as Theirs
+    from deepspeed.utils import logger
+    from pydantic import ValidationError
+
+    logger.setLevel("ERROR")
+    try:
+        Theirs(configuration)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"deepspeed.override: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    except Exception as error:  # whatever a wrong type makes it raise
+        raise ConfigError(f"deepspeed.override: {str(error).splitlines()[0]}") from error
+
+
+def _laid_over(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    inner = {k: _laid_over(base[k], v) for k, v in over.items() if isinstance(v, Mapping) and k in base}
+    return {**base, **over, **inner}
