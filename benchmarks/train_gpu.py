@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable
 
 import torch
-from raydistill.core.deepspeed import DeepSpeedConfig
 from torch import Tensor
 from torch.nn.functional import mse_loss
 from train_models import TOKENS, Sizes
 
+from raydistill.core.deepspeed import DeepSpeedConfig
 from raydistill.core.training import OptimizerConfig
 from raydistill.diffusion.objective import Denoiser
 from raydistill.distributed.engine import Engine

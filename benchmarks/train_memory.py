@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from ray import train as ray_train
 from ray.train.torch import TorchConfig, TorchTrainer
-from raydistill.core.deepspeed import DeepSpeedConfig
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from raydistill.core.deepspeed import DeepSpeedConfig
 from raydistill.core.training import DiffusionConfig, OptimizerConfig
 from raydistill.diffusion.objective import DiffusionObjective
 from raydistill.distributed.engine import Engine

@@ -18,11 +18,11 @@ import torch
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 from numpy.typing import NDArray
-from raydistill.core.deepspeed import DeepSpeedConfig
 from torch import Tensor, nn
 from train_models import Material
 from train_turns import Clocks, Turns
 
+from raydistill.core.deepspeed import DeepSpeedConfig
 from raydistill.core.rows import Rows
 from raydistill.core.section import Compute
 from raydistill.core.store import Store

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
-from raydistill.core.deepspeed import DeepSpeedConfig
 
+from raydistill.core.deepspeed import DeepSpeedConfig
 from raydistill.core.section import Compute
 from raydistill.core.store import Store
 from raydistill.core.training import OptimizerConfig

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from raydistill.core.deepspeed import DeepSpeedConfig
 
+from raydistill.core.deepspeed import DeepSpeedConfig
 from raydistill.distributed.engine import Engine
 from raydistill.distributed.session import prepare_libraries
 from raydistill.distributed.settings import settings

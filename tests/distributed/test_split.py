@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from ray import train as ray_train
 from ray.train.torch import TorchConfig, TorchTrainer
-from raydistill.core.deepspeed import DeepSpeedConfig
 
+from raydistill.core.deepspeed import DeepSpeedConfig
 from raydistill.core.store import Store
 from raydistill.core.training import GuardConfig
 from raydistill.distributed.job import Guard

@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from raydistill.core.deepspeed import DeepSpeedConfig
 from safetensors.torch import load_file, save_file
 
 from raydistill.core.columns import RECORDS, SAMPLES, VERDICTS
 from raydistill.core.config import Config
+from raydistill.core.deepspeed import DeepSpeedConfig
 from raydistill.core.errors import ConfigError, InputError, NothingToDo, RaydistillError
 from raydistill.core.store import Store
 from raydistill.core.training import DiffusionConfig
