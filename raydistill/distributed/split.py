@@ -1,9 +1,11 @@
 """A stream of rows through Ray Data and Ray Train's dataset shards: read while the workers learn, cut among them."""
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from ray import train as ray_train
+from ray.data._internal.execution.execution_callback import ExecutionCallback
 
 from raydistill.core.rows import Rows
 from raydistill.core.store import Store
@@ -11,6 +13,17 @@ from raydistill.distributed.stream import Parts, Stream
 
 NAME, POSITION = "rows", "position.json"
 MAX_STEPS_PER_TASK, READERS_PER_WORKER = 64, 0.25
+
+PAUSE_S = 0.05
+"""Between two looks of Ray Data's at what there is to do; a record lasts for many steps."""
+
+
+class Pause(ExecutionCallback):  # type: ignore[misc]
+    """Keeps Ray Data's loop from asking again at once while nobody takes what was read, which costs a whole core."""
+
+    def on_execution_step(self, executor: Any) -> None:
+        """Wait a little after each look."""
+        time.sleep(PAUSE_S)
 
 
 class Split(ray_train.DataConfig):  # type: ignore[misc]
@@ -49,6 +62,7 @@ class Split(ray_train.DataConfig):  # type: ignore[misc]
         # One record a block: blocks in order go to the workers in turn, so the order decides who gets what.
         dataset.context.target_max_block_size = 1
         dataset.context.execution_options.preserve_order = True
+        dataset.context.custom_execution_callback_classes = [Pause]
         return [{NAME: split} for split in dataset.streaming_split(world_size, equal=True)]
 
 
