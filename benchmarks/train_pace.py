@@ -87,7 +87,7 @@ class EncodingObjective(DiffusionObjective):
 
     def loss(self, model: nn.Module, step: int, part: slice, rows: Rows) -> Tensor:
         """Encode, then return the loss; rows hold `images` and `ids`."""
-        latents = encode_images(self.frozen.vae, rows["images"], len(rows["images"]))
+        latents = encode_images(self.frozen.vae, rows["images"])
         with torch.no_grad():
             words = self.frozen.text_encoder(torch.from_numpy(rows["ids"])).last_hidden_state.numpy()
         return super().loss(model, step, part, {"latents": latents, "words": words})

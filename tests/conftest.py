@@ -35,6 +35,10 @@ def hub_cache(tmp_path, monkeypatch):
     """Lay a folder into an empty cache of the Hugging Face hub, as a download leaves it: `lay(folder, id, revision)`."""
     from huggingface_hub import constants
 
+    from raydistill.diffusion import folder as folders
+
+    # What was found once in a process is remembered.
+    folders._of_hub.cache_clear()
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
 
     def lay(folder, name, revision="main"):

@@ -109,6 +109,7 @@ class SelfTestConfig(Section):
         (0.2, 0.35, 0.5), min_length=1, description="Shares of the noise schedule to return from."
     )
     num_inference_steps: PositiveInt = 20
+    batch_size: PositiveInt = Field(32, description="Images that are noised and denoised at a time.")
     compute: Compute = Compute()
 
 

@@ -1,5 +1,6 @@
 """The part of the configuration that speaks of DeepSpeed."""
 
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, Literal
 
@@ -18,6 +19,14 @@ OURS = frozenset(
     }
 )
 """Keys of DeepSpeed's that follow from other settings."""
+
+CONTRADICTING = (
+    ("zero_optimization", "stage", "zero_stage"),
+    ("zero_optimization", "offload_optimizer", "offload_optimizer"),
+    ("bf16", "enabled", "precision"),
+    ("fp16", "enabled", "precision"),
+)
+"""Keys in sections of DeepSpeed's that have a setting of their own, with its name."""
 
 THEIRS = frozenset(
     {
@@ -85,7 +94,7 @@ class DeepSpeedConfig(Section):
     micro_batch_size: PositiveInt | None = Field(
         None,
         description="Rows that a worker sees at a time, at most: its share of a batch is cut as often as that takes, "
-        "however many workers there are.",
+        "however many workers there are. One more where they don't share a batch evenly.",
     )
     gradient_checkpointing: bool = Field(
         False, description="Compute activations again on the way back instead of keeping them: less memory, more time."
@@ -100,7 +109,8 @@ class DeepSpeedConfig(Section):
     def micros(self, rows: int, workers: int) -> int:
         """Parts in which each of some workers sees its share of a batch of `rows`."""
         fewest = -(-rows // (workers * self.micro_batch_size)) if self.micro_batch_size else 1
-        return max(self.gradient_accumulation_steps, fewest)
+        # Every part needs a row: where the workers don't share a batch evenly, some see one row more at a time.
+        return max(self.gradient_accumulation_steps, min(fewest, max(1, rows // workers)))
 
     @model_validator(mode="after")
     def _works(self) -> "DeepSpeedConfig":
@@ -111,6 +121,9 @@ class DeepSpeedConfig(Section):
                 f"override: {', '.join(ours)} would contradict how batches are cut and steps are taken: use "
                 "deepspeed.gradient_accumulation_steps and the section optimizer"
             )
+        for section, key, setting in CONTRADICTING:
+            if isinstance(told := self.override.get(section), Mapping) and key in told:
+                raise ValueError(f"override: {section}.{key} would contradict deepspeed.{setting}: set that")
         if unknown := sorted(self.override.keys() - THEIRS):
             near = get_close_matches(unknown[0], THEIRS, n=1)
             hint = f": did you mean {near[0]}?" if near else ""

@@ -128,6 +128,9 @@ class TrackingConfig(Section):
     tensorboard: bool = True
     wandb: dict[str, Any] | None = Field(None, description="Arguments of `wandb.init`, such as `{project: …}`.")
     mlflow: dict[str, Any] | None = Field(None, description="`tracking_uri` and `experiment_name`.")
+    pictures: bool = Field(
+        False, description="Send wandb and mlflow sample grids too; a teacher's may show what it has memorised."
+    )
 
 
 FRESH = ("block_out_channels", "layers_per_block", "text_hidden_size", "prediction_type")

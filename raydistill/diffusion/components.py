@@ -20,6 +20,9 @@ from raydistill.core.training import DiffusionConfig, LoraConfig
 from raydistill.diffusion.folder import check_layout, find, load_pipeline, save
 from raydistill.diffusion.tiny import build_tiny, check_tiny
 
+PIXELS = 2**20
+"""Pixels of images that an autoencoder meets at a time: four images of 512, for it takes 1 kB and more a pixel."""
+
 
 @dataclass(frozen=True)
 class Components:
@@ -106,19 +109,23 @@ def load(folder: Path, device: str = "cpu") -> Components:
 
 
 @torch.inference_mode()
-def encode_images(vae: AutoencoderKL, images: NDArray[np.uint8], batch_size: int) -> NDArray[np.float32]:
+def encode_images(vae: AutoencoderKL, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Encode grey images to scaled latents, the mean of the posterior.
 
     Args:
         vae: the autoencoder.
         images: uint8 (N, R, R).
-        batch_size: images at a time.
 
     Returns:
         float32 (N, C, R/f, R/f); C = 4, and f = 4 for the tiny model.
     """
-    chunks = [_encode(vae, images[start : start + batch_size]) for start in range(0, len(images), batch_size)]
+    size = _at_a_time(images.shape[-1])
+    chunks = [_encode(vae, images[start : start + size]) for start in range(0, len(images), size)]
     return np.concatenate(chunks).astype(np.float32)
+
+
+def _at_a_time(resolution: int) -> int:
+    return max(1, PIXELS // resolution**2)
 
 
 def _encode(vae: AutoencoderKL, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -138,6 +145,12 @@ def decode_latents(vae: AutoencoderKL, latents: torch.Tensor) -> NDArray[np.uint
     Returns:
         uint8 (N, R, R).
     """
+    scale = 2 ** (len(vae.config.block_out_channels) - 1)
+    chunks = torch.split(latents, _at_a_time(latents.shape[-1] * scale))
+    return np.concatenate([_decode(vae, chunk) for chunk in chunks])
+
+
+def _decode(vae: AutoencoderKL, latents: torch.Tensor) -> NDArray[np.uint8]:
     colour: torch.Tensor = vae.decode(latents.to(vae.device, vae.dtype) / vae.config.scaling_factor).sample
     grey = (colour.float().mean(dim=1) + 1.0) * 127.5
     return grey.round().clamp(0, 255).to(torch.uint8).cpu().numpy()
@@ -169,19 +182,17 @@ def too_long(tokenizer: CLIPTokenizer, prompts: Sequence[str]) -> list[str]:
     return [p for p, length in zip(prompts, lengths, strict=True) if length > tokenizer.model_max_length]
 
 
-def reconstruction_error(vae: AutoencoderKL, images: NDArray[np.uint8], batch_size: int = 64) -> dict[str, float]:
+def reconstruction_error(vae: AutoencoderKL, images: NDArray[np.uint8]) -> dict[str, float]:
     """Measure what an image loses on its way through the autoencoder.
 
     Args:
         vae: the autoencoder.
         images: uint8 (N, R, R).
-        batch_size: images at a time.
 
     Returns:
         `mae`: mean absolute error in grey levels of 255; `psnr`: mean over images of 20 log10(255 / rmse), in dB.
     """
-    latents = torch.from_numpy(encode_images(vae, images, batch_size))
-    decoded = np.concatenate([decode_latents(vae, part) for part in torch.split(latents, batch_size)])
+    decoded = decode_latents(vae, torch.from_numpy(encode_images(vae, images)))
     difference = decoded.astype(np.float64) - images
     squared = np.maximum((difference**2).mean(axis=(1, 2)), 1e-12)
     return {"mae": float(np.abs(difference).mean()), "psnr": float((10 * np.log10(255**2 / squared)).mean())}

@@ -15,7 +15,6 @@ from raydistill.diffusion.folder import WEIGHTS, sha256
 from raydistill.diffusion.tiny import PUBLIC
 
 VAE = PUBLIC / "vae"
-BATCH = 64
 PROBE_SIDE, POOLED_SIDE = 8, 4
 """Sides to which latents are averaged: 256 numbers an image for a probe, 64 for a covariance of few images."""
 
@@ -31,7 +30,7 @@ def public_features(images: NDArray[np.uint8], *, pooled: bool = False) -> NDArr
         float32 (N, 64 or 256).
     """
     vae = AutoencoderKL.from_pretrained(VAE, use_safetensors=True).eval()
-    latents = torch.from_numpy(encode_images(vae, images, BATCH))
+    latents = torch.from_numpy(encode_images(vae, images))
     side = min(POOLED_SIDE if pooled else PROBE_SIDE, latents.shape[-1])
     return torch.nn.functional.adaptive_avg_pool2d(latents, side).flatten(1).numpy()
 

@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from diffusers import StableDiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors.torch import load_file, save_file
 from transformers.utils import logging as transformers_logging
 
 from raydistill.core.errors import InputError
@@ -36,6 +38,9 @@ CLASSES = {
 ORIGIN = "_name_or_path"
 """Where diffusers notes which folder of this machine a part was read from."""
 
+TEXT_MODEL = "text_model."
+"""How a CLIP text encoder's weights are named on the hub; newer releases of transformers write them without."""
+
 DESCRIPTIONS = ("model_index.json", "scheduler/scheduler_config.json", *(f"{part}/config.json" for part in WEIGHTS))
 
 
@@ -52,12 +57,18 @@ def check_layout(folder: Path) -> None:
     if missing:
         raise InputError(
             f"{folder} isn't a Stable Diffusion folder with safetensors: {', '.join(missing)} missing; "
-            "weights in .bin or .ckpt can run code when read and are refused: convert them with save_pretrained"
+            + _how_to_mend(folder)
         )
     index = json.loads((folder / "model_index.json").read_text())
     found = {"_class_name": index.get("_class_name")} | {part: index.get(part, [None])[-1] for part in WEIGHTS}
     if found != CLASSES:
         raise InputError(f"{folder} holds {found}; {CLASSES} is needed")
+
+
+def _how_to_mend(folder: Path) -> str:
+    if variants := sorted(folder.glob("*/*.*.safetensors")):
+        return f"{variants[0].name} is a variant: load it with diffusers' `variant=`, and write it with save_pretrained"
+    return "weights in .bin or .ckpt can run code when read and are refused: convert them with save_pretrained"
 
 
 def find(name: str, local_files_only: bool) -> Path:
@@ -68,6 +79,17 @@ def find(name: str, local_files_only: bool) -> Path:
     """
     if Path(name).is_dir():
         return Path(name)
+    if Path(name).is_file():
+        raise InputError(
+            f"pretrained: {name} is a single file; make a folder of it: StableDiffusionPipeline.from_single_file(…) in "
+            "diffusers, then save_pretrained"
+        )
+    return _of_hub(name, local_files_only)
+
+
+@cache
+def _of_hub(name: str, local_files_only: bool) -> Path:
+    """Find a model of the hub, once a process: a branch may move while a run goes on."""
     patterns = [
         MARKER,
         f"*/{MARKER}",
@@ -111,7 +133,8 @@ def load_pipeline(folder: Path) -> StableDiffusionPipeline:
 def save(pipeline: StableDiffusionPipeline, folder: Path) -> None:
     """Write a pipeline as a folder with safetensors, and the two tokenizer files that older readers expect.
 
-    What it says doesn't depend on where it came from: equal models are equal files.
+    What it says doesn't depend on where it came from: equal models are equal files. A text encoder's weights have the
+    names that every release of transformers reads.
     """
     with _without_bars():
         pipeline.save_pretrained(folder, safe_serialization=True)
@@ -119,6 +142,9 @@ def save(pipeline: StableDiffusionPipeline, folder: Path) -> None:
         said = json.loads(description.read_text())
         if said.pop(ORIGIN, None) is not None:
             description.write_text(json.dumps(said, indent=2) + "\n")
+    words = folder / "text_encoder" / WEIGHTS["text_encoder"]
+    named = {TEXT_MODEL + name.removeprefix(TEXT_MODEL): tensor for name, tensor in load_file(words).items()}
+    save_file(named, words, metadata={"format": "pt"})
     vocabulary = Path(pipeline.tokenizer.name_or_path)
     for name in ("vocab.json", "merges.txt"):
         if (vocabulary / name).exists():

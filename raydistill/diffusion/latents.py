@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from raydistill.diffusion.components import Components, encode_images, tokenize
 
-PROMPTS, PIXELS = 64, 2**20
-"""Prompts, and pixels of images, that are encoded at a time."""
+PROMPTS, REMEMBERED = 64, 4096
+"""Prompts that are encoded at a time, and that are remembered."""
 
 POLICY = "mean of the posterior, scaled, float16; mirrored images encoded as well where horizontal_flip is on"
 """What is encoded of an image, for manifests."""
@@ -27,7 +27,7 @@ class Encoder:
     """
 
     def __init__(self, parts: Components, *, is_text_frozen: bool, with_flipped: bool) -> None:
-        """Keep the parts; prompts that were embedded once are remembered."""
+        """Keep the parts; prompts that were embedded lately are remembered."""
         self.parts, self.is_text_frozen, self.with_flipped = parts, is_text_frozen, with_flipped
         self.known: dict[str, NDArray[Any]] = {}
 
@@ -54,10 +54,11 @@ class Encoder:
         return {"latents": list(self._latents(blank).shape[1:]), "words": list(self._words([""]).shape[1:])}
 
     def _latents(self, images: NDArray[np.uint8]) -> NDArray[np.float16]:
-        batch_size = max(1, PIXELS // images[0].size)
-        return encode_images(self.parts.vae, images, batch_size).astype(np.float16)
+        return encode_images(self.parts.vae, images).astype(np.float16)
 
     def _words(self, prompts: Sequence[str]) -> NDArray[Any]:
+        if len(self.known) > REMEMBERED:
+            self.known.clear()
         fresh = [prompt for prompt in prompts if prompt not in self.known]
         for start in range(0, len(fresh), PROMPTS):
             some = fresh[start : start + PROMPTS]

@@ -11,6 +11,9 @@ from raydistill.diffusion.sampling import Sampler
 
 COLUMNS, GUIDANCE, STEPS = 4, 2.0, 20
 
+AT_ONCE = 2
+"""Images: a card that is busy with a training has little room beside it."""
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -28,7 +31,7 @@ class Grid:
         """Return the samples of a Stable Diffusion folder as one picture, uint8 (H, W), four in a row."""
         count = len(self.prompts)
         images = Sampler(folder, self.device).generate(
-            self.prompts, range(count), guidance_scale=GUIDANCE, num_inference_steps=STEPS, batch_size=count
+            self.prompts, range(count), guidance_scale=GUIDANCE, num_inference_steps=STEPS, batch_size=AT_ONCE
         )
         blank = np.zeros((-count % COLUMNS, *images.shape[1:]), np.uint8)
         rows = np.concatenate([images, blank]).reshape(-1, COLUMNS, *images.shape[1:])

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from raydistill.core.training import DiffusionConfig
-from raydistill.diffusion.folder import DESCRIPTIONS, MARKER, WEIGHTS, find, sha256
+from raydistill.diffusion.folder import DESCRIPTIONS, MARKER, TEXT_MODEL, WEIGHTS, find, sha256
 from raydistill.diffusion.tiny import PUBLIC, PUBLIC_NAME
 
 WHOLE = "model"
@@ -128,9 +129,15 @@ def _rounded(tensor: Tensor, like: Tensor) -> Tensor:
 
 
 def _aligned(*files: Path) -> Iterator[list[Tensor]]:
-    """Tensors of the same name in all files, in float64; none where names or shapes differ."""
+    """Tensors of the same name in all files, in float64; none where they don't make up most of each file."""
     opened: list[Any] = [safe_open(file, "pt") for file in files]
-    shapes = [{name: file.get_slice(name).get_shape() for name in file.keys()} for file in opened]  # noqa: SIM118 (not a mapping)
-    if all(other == shapes[0] for other in shapes):
-        for name in shapes[0]:
-            yield [file.get_tensor(name).double() for file in opened]
+    named = [{name.removeprefix(TEXT_MODEL): name for name in file.keys()} for file in opened]  # noqa: SIM118 (not a mapping)
+    shapes = [
+        {short: tuple(file.get_slice(name).get_shape()) for short, name in names.items()}
+        for file, names in zip(opened, named, strict=True)
+    ]
+    common = [name for name, shape in shapes[0].items() if all(other.get(name) == shape for other in shapes)]
+    shared = sum(prod(shapes[0][name]) for name in common)
+    if all(2 * shared > sum(map(prod, all_of.values())) for all_of in shapes):
+        for name in common:
+            yield [file.get_tensor(names[name]).double() for file, names in zip(opened, named, strict=True)]

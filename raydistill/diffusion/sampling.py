@@ -176,7 +176,7 @@ class Sampler:
         return decode_latents(self.parts.vae, latents)
 
     def _encode(self, images: Grey) -> Tensor:
-        return torch.from_numpy(encode_images(self.parts.vae, images, len(images))).to(self.device)
+        return torch.from_numpy(encode_images(self.parts.vae, images)).to(self.device)
 
     def _noise(self, seeds: Sequence[int]) -> Tensor:
         # Drawn on the CPU: a seed means the same noise on every device.

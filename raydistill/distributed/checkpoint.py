@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from raydistill.core.store import Store
 from raydistill.distributed.pieces import Piece
 
 WEIGHTS, AVERAGE = "weights", "average"
@@ -37,10 +38,26 @@ def facts(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / FACTS).read_text()))
 
 
+def newest(run: Store) -> Store | None:
+    """Return the newest checkpoint that is whole below a folder of them; a kill may cut an upload short."""
+    names = sorted({name.split("/")[0] for name in run.files() if name.endswith(f"/{FACTS}")}, reverse=True)
+    return next((run / name for name in names if _is_whole((run / name).keep_local())), None)
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        # Opening holds a file's length against its header.
+        with Saved(folder) as saved, safe_open(folder / BUFFERS, "pt"):
+            return len(saved.files) == int(facts(folder)["workers"])
+    except (OSError, ValueError, KeyError, SafetensorError):
+        return False
+
+
 class Saved:
     """The state files of a checkpoint, open, whichever workers wrote them."""
 
     def __init__(self, folder: Path) -> None:
+        """Open them; none is read yet."""
         self.files: list[Any] = [safe_open(path, "pt") for path in sorted(folder.glob(STATE.replace("{:05d}", "*")))]
         self.places: dict[str, list[tuple[int, int, Any]]] = {}
         for file in self.files:

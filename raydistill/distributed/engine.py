@@ -125,7 +125,8 @@ class Engine:
         save_file(tensors, folder / STATE.format(self.wrapped.global_rank), metadata=starts)
         if self.wrapped.global_rank == 0:
             save_file(buffers_of(self.module), folder / BUFFERS)
-            (folder / FACTS).write_text(json.dumps({**facts, "engine": self._counters()}))
+            ours = {"workers": self.wrapped.world_size, "engine": self._counters()}
+            (folder / FACTS).write_text(json.dumps({**facts, **ours}))
 
     def _state(self) -> Iterator[tuple[str, int, Tensor]]:
         """Name, first element and values of each piece of each kind that this worker is to write."""

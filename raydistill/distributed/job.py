@@ -59,6 +59,8 @@ def check_training(optimizer: OptimizerConfig, deepspeed: DeepSpeedConfig, compu
         )
     if deepspeed.override:
         check_settings(settings(deepspeed, Parts(optimizer.batch_size, compute.max_workers, micros), 1))
+    if compute.max_workers > 1 and compute.num_gpus % 1:
+        raise ConfigError(f"compute.num_gpus {compute.num_gpus}: several workers of a training can't share a GPU")
     if deepspeed.precision == "fp16" and not compute.num_gpus:
         raise ConfigError("deepspeed.precision fp16 needs a GPU (compute.num_gpus): on a CPU take fp32 or bf16")
 

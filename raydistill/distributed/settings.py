@@ -28,7 +28,7 @@ def settings(options: DeepSpeedConfig, parts: Parts, elements: int) -> dict[str,
     }
     if options.offload_optimizer:
         zero["offload_optimizer"] = {"device": "cpu"}
-    ours = {
+    ours: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": parts.width,
         "gradient_accumulation_steps": parts.accumulation,
         "gradient_clipping": options.gradient_clipping,
@@ -39,6 +39,9 @@ def settings(options: DeepSpeedConfig, parts: Parts, elements: int) -> dict[str,
         "bf16": {"enabled": options.precision == "bf16"},
         "fp16": {"enabled": options.precision == "fp16"},
     }
+    if options.precision == "bf16" and parts.accumulation > 1:
+        # Else micro-batches would be added up with 8 bits, and the sum would depend on how many there are.
+        ours["data_types"] = {"grad_accum_dtype": "fp32"}
     return _laid_over(ours, options.override)
 
 

@@ -27,6 +27,10 @@ Picture = NDArray[np.uint8] | None
 
 logger = logging.getLogger(__name__)
 
+WANDB, MLFLOW = "Weights & Biases", "MLflow"
+OUTSIDE = (WANDB, MLFLOW)
+"""Services that may be somebody else's: they get pictures only when told so."""
+
 METRICS = {
     "loss": "mean loss of the global batch",
     "lr": "learning rate",
@@ -71,7 +75,7 @@ class Tracking(UserCallback):  # type: ignore[misc]
                 if name not in self.sinks:
                     self.sinks[name] = connect()
                 for point in metrics[0].get("points", ()):
-                    self.sinks[name].send(point, self._picture(point))
+                    self.sinks[name].send(point, self._picture(point, name))
                 if metrics[0].get("is_last"):
                     self.sinks[name].close()
             except Exception as error:  # noqa: BLE001 (whatever a service's library raises)
@@ -83,13 +87,13 @@ class Tracking(UserCallback):  # type: ignore[misc]
         if self.config.tensorboard:
             services["TensorBoard"] = partial(_tensorboard, self.logs)
         if self.config.wandb is not None:
-            services["Weights & Biases"] = partial(_wandb, self.config.wandb, self.name, training)
+            services[WANDB] = partial(_wandb, self.config.wandb, self.name, training)
         if self.config.mlflow is not None:
-            services["MLflow"] = partial(_mlflow, self.config.mlflow, self.name, training)
+            services[MLFLOW] = partial(_mlflow, self.config.mlflow, self.name, training)
         return services
 
-    def _picture(self, point: Point) -> Picture:
-        if "preview" not in point:
+    def _picture(self, point: Point, service: str) -> Picture:
+        if "preview" not in point or (service in OUTSIDE and not self.config.pictures):
             return None
         return np.asarray(Image.open(BytesIO(self.logs.read_bytes(point["preview"]))))
 

@@ -4,7 +4,6 @@
 """
 
 import json
-import logging
 import os
 import pickle
 from functools import partial
@@ -18,7 +17,7 @@ from raydistill.core.errors import InputError, TrainingError
 from raydistill.core.progress import Progress, silent
 from raydistill.core.section import Compute
 from raydistill.core.store import Store
-from raydistill.distributed.checkpoint import FACTS, checkpointed, facts, take_up
+from raydistill.distributed.checkpoint import checkpointed, facts, newest, take_up
 from raydistill.distributed.job import RUN, STOPPED, Objective, TrainJob, check_training
 from raydistill.distributed.session import board, root_cause
 from raydistill.distributed.worker import learn
@@ -54,7 +53,7 @@ def train(job: TrainJob, max_failures: int, progress: Progress = silent, resize_
     check_training(job.optimizer, job.deepspeed, job.compute)
     job.work.make()
     job.work.delete(STOPPED)
-    _drop_torn(job.work / RUN)
+    start = _unlisted(job.work / RUN)
     fewest, most = job.compute.workers
     streamed = job.stream and Split(
         job.stream, job.optimizer.steps, partial(job.deepspeed.micros, job.optimizer.batch_size), job.work
@@ -62,7 +61,7 @@ def train(job: TrainJob, max_failures: int, progress: Progress = silent, resize_
     with board(progress) as news:
         trainer = TorchTrainer(
             _loop,
-            train_loop_config={"job": cloudpickle.dumps(job), "board": news},
+            train_loop_config={"job": cloudpickle.dumps(job), "board": news, "start": start},
             torch_config=TorchConfig(backend="nccl" if job.compute.num_gpus else "gloo"),
             scaling_config=ray_train.ScalingConfig(
                 num_workers=most if fewest == most else (fewest, most),
@@ -90,14 +89,16 @@ def train(job: TrainJob, max_failures: int, progress: Progress = silent, resize_
     return _outcome(job)
 
 
-def _drop_torn(run: Store) -> None:
-    """Start anew where a kill cut Ray Train's list of checkpoints short: no run would ever get past it."""
+def _unlisted(run: Store) -> Store | None:
+    """Return the checkpoint to start from where Ray Train's list of them is missing, or was cut short by a kill."""
     if run.exists(SNAPSHOT):
         try:
             json.loads(run.read_bytes(SNAPSHOT))
+            return None
         except ValueError:
-            logging.getLogger(__name__).warning("%s/%s is cut short: starting anew", run.uri, SNAPSHOT)
-            run.delete()
+            # No run would ever get past it.
+            run.delete(SNAPSHOT)
+    return newest(run)
 
 
 def export_checkpoint(objective: Objective, work: Store, folder: Path) -> int:
@@ -114,10 +115,10 @@ def export_checkpoint(objective: Objective, work: Store, folder: Path) -> int:
     Raises:
         InputError: when there is no checkpoint.
     """
-    names = sorted({name.split("/")[0] for name in (work / RUN).files() if name.endswith(f"/{FACTS}")})
-    if not names:
-        raise InputError(f"{(work / RUN).uri} has no checkpoint")
-    checkpoint, module = (work / RUN / names[-1]).keep_local(), objective.build()
+    last = newest(work / RUN)
+    if not last:
+        raise InputError(f"{(work / RUN).uri} has no checkpoint that is whole")
+    checkpoint, module = last.keep_local(), objective.build()
     take_up(module, checkpointed(checkpoint, module))
     folder.mkdir(parents=True, exist_ok=True)
     objective.export(module, folder)
@@ -137,7 +138,7 @@ def train_here(job: TrainJob) -> dict[str, Any]:
     form_group_of_one()
     alone = ray_train.ScalingConfig(num_workers=0)
     # Not TorchTrainer: it would end the process group, which DeepSpeed holds on to.
-    packed = {"job": cloudpickle.dumps(job), "board": None}
+    packed = {"job": cloudpickle.dumps(job), "board": None, "start": None}
     DataParallelTrainer(_loop, train_loop_config=packed, scaling_config=alone).fit()
     return _outcome(job)
 
@@ -163,4 +164,4 @@ def resources(compute: Compute) -> dict[str, float]:
 
 def _loop(config: dict[str, Any]) -> None:
     # Bytes: Ray Train's controller, which opens its arguments, needs none of the libraries that a job is made of.
-    learn(pickle.loads(config["job"]), config["board"])  # noqa: S301 (packed by `train` itself)
+    learn(pickle.loads(config["job"]), config["board"], config["start"])  # noqa: S301 (packed by `train` itself)

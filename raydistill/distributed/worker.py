@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import torch
 from raydistill.core.rows import Rows
 from raydistill.core.scratch import temporary_folder
 from raydistill.core.seeds import derive_seed
+from raydistill.core.store import Store
 from raydistill.distributed.checkpoint import facts, take_up
 from raydistill.distributed.engine import Engine
 from raydistill.distributed.history import History
@@ -27,22 +28,24 @@ from raydistill.distributed.stream import Parts, ahead
 POST_EVERY_S, REPORT_EVERY_S, NOTICE_EVERY_S = 1.0, 5.0, 1.0
 
 
-def learn(job: TrainJob, news: Any) -> None:
+def learn(job: TrainJob, news: Any, start: Store | None = None) -> None:
     """Run a training as one of its workers.
 
     Args:
         job: the same on every worker.
         news: a `board`, or None.
+        start: the checkpoint to go on from where Ray Train knows of none.
     """
     os.environ["DS_ACCELERATOR"] = job.compute.device
     torch.set_num_threads(max(1, int(job.compute.num_cpus)))
-    Worker(job, news).run()
+    Worker(job, news, start).run()
 
 
 class Worker:
     """One worker of a training. What one decides all decide: every decision is made of numbers that all have."""
 
-    def __init__(self, job: TrainJob, news: Any) -> None:
+    def __init__(self, job: TrainJob, news: Any, start: Store | None = None) -> None:
+        """Take up the last checkpoint, if there is one."""
         from ray import train as ray_train
 
         context = ray_train.get_context()
@@ -51,7 +54,7 @@ class Worker:
         rows = job.optimizer.batch_size
         self.parts = Parts(rows, self.workers, job.deepspeed.micros(rows, self.workers))
         self.objective = job.make_objective()
-        with _last_checkpoint() as folder:
+        with _last_checkpoint(start) as folder:
             known: dict[str, Any] = facts(folder) if folder else {"step": 0, "history": {}}
             self.step: int = known["step"]
             # Readers take as long to start as models take to load: both at once.
@@ -155,18 +158,23 @@ class Worker:
         config, means = self.job.guard.config, []
         self.engine.module.eval()
         for name in ("train", "calibration"):
-            rows = self.guarded[name]
-            parts = Parts(len(next(iter(rows.values()))), self.workers, 1)
-            inside = parts.part(self.rank)
-            # A worker that has no row takes part in the collectives of a cut model all the same, and counts nothing.
-            weight, inside = parts.weight(inside), slice(inside.start, max(inside.stop, inside.start + 1))
-            mine = {column: values[inside] for column, values in rows.items()}
-            draws = [self.objective.loss(self.engine.wrapped, -1 - draw, inside, mine) for draw in range(config.draws)]
-            means.append(torch.stack(draws).mean() * weight)
+            losses = [self._guard_loss(self.guarded[name], -1 - draw) for draw in range(config.draws)]
+            means.append(torch.stack(losses).mean())
         self.engine.module.train()
         train, calibration = self._agree(*means)
         gap = self.history.add_gap(self.step, train, calibration, config)
         self.points.append({"step": self.step, "train_loss": train, "calibration_loss": calibration, "gap": gap})
+
+    def _guard_loss(self, rows: Rows, step: int) -> torch.Tensor:
+        """This worker's share of the mean loss of some rows, no more of them at a time than it learns from."""
+        count = len(next(iter(rows.values())))
+        parts, losses = Parts(count, self.workers, self.job.deepspeed.micros(count, self.workers)), []
+        for part in parts.of(self.rank):
+            # A worker that has no row takes part in the collectives of a cut model all the same, and counts nothing.
+            inside = slice(part.start, max(part.stop, part.start + 1))
+            mine = {column: values[inside] for column, values in rows.items()}
+            losses.append(self.objective.loss(self.engine.wrapped, step, inside, mine) * parts.weight(part))
+        return torch.stack(losses).mean()
 
     def _draw(self) -> None:
         """Let the objective's folder, as it would be exported now, draw a picture."""
@@ -239,9 +247,11 @@ class Worker:
 
 
 @contextmanager
-def _last_checkpoint() -> Iterator[Path | None]:
+def _last_checkpoint(start: Store | None) -> Iterator[Path | None]:
     from ray import train as ray_train
 
-    checkpoint = ray_train.get_checkpoint()
-    with checkpoint.as_directory() if checkpoint else nullcontext() as folder:
-        yield Path(folder) if folder else None
+    if checkpoint := ray_train.get_checkpoint():
+        with checkpoint.as_directory() as folder:
+            yield Path(folder)
+    else:
+        yield start.keep_local() if start else None

@@ -33,7 +33,7 @@ from raydistill.stages.images import are_samples, only_kept, pixels, read_kept
 Metrics = dict[str, MetricResult]
 Grey = NDArray[np.uint8]
 
-MEMBERSHIP_BATCH = 64
+MEMBERSHIP_BATCH = 32
 MEMBERSHIP_DRAWS = 4
 """Noise draws a loss is averaged over; the attacker's budget is this times the noise levels, a forward pass each."""
 

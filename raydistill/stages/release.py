@@ -139,11 +139,13 @@ def _shared_weights(start: Mapping[str, str], teacher: Manifest, origin: Manifes
     Args:
         start: path to SHA-256.
         teacher: of the trained model.
-        origin: of what that training began with.
+        origin: of what that training began with, and of its copy in `initial/`.
     """
+    copies = {e.path.removeprefix("initial/"): e.sha256 for e in origin.files if e.path.startswith("initial/")}
     began = origin.facts["started_from"]["sha256"]
-    private = private_files(began, origin.facts["private_start"])
-    public = set(began.values()) - private.keys()
+    parts = origin.facts["private_start"]
+    private = private_files(began, parts) | private_files(copies, parts)
+    public = {*began.values(), *copies.values()} - private.keys()
     made = {entry.sha256: entry.path for entry in teacher.files if entry.path.endswith(".safetensors")}
     theirs = {digest: path for digest, path in (made | private).items() if digest not in public}
     return [

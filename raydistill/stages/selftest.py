@@ -141,7 +141,7 @@ class PlantShard:
             seeds,
             strength=float(treatment.removeprefix(GENERATED)),
             num_inference_steps=self.config.selftest.num_inference_steps,
-            batch_size=self.config.match.batch_size,
+            batch_size=self.config.selftest.batch_size,
         )
 
     def _write(self, name: str, role: str, treatment: str, records: pa.Table, treated: NDArray[np.uint8]) -> None:

@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline
+from safetensors import safe_open
+from transformers import CLIPTextModel
 
 from raydistill.core.errors import ConfigError, InputError, RaydistillError
 from raydistill.core.training import DiffusionConfig
 from raydistill.data.phantom import render
 from raydistill.diffusion import components, provenance
-from raydistill.diffusion.folder import check_layout, find
+from raydistill.diffusion.folder import check_layout, find, save
 from raydistill.diffusion.pictures import draw
 from raydistill.diffusion.sampling import Sampler
 from raydistill.diffusion.tiny import PUBLIC, PUBLIC_NAME
@@ -61,17 +63,31 @@ def test_special_tokens_agree_with_the_text_encoder(parts):
     assert ids.max(axis=1).tolist() == [text.eos_token_id] * 2
 
 
-def test_latents_have_about_unit_scale_and_do_not_depend_on_the_batch(parts, images):
-    latents = components.encode_images(parts.vae, images, 8)
+def test_latents_have_about_unit_scale_and_do_not_depend_on_the_batch(parts, images, monkeypatch):
+    latents = components.encode_images(parts.vae, images)
     assert latents.shape == (8, 4, 4, 4)
     assert latents.dtype == np.float32
     assert 0.3 < latents.std() < 2.0
-    np.testing.assert_allclose(components.encode_images(parts.vae, images, 3), latents, atol=1e-4)
+    decoded = components.decode_latents(parts.vae, torch.from_numpy(latents)).astype(int)
+    monkeypatch.setattr(components, "PIXELS", 3 * images[0].size)
+    np.testing.assert_allclose(components.encode_images(parts.vae, images), latents, atol=1e-4)
+    assert abs(components.decode_latents(parts.vae, torch.from_numpy(latents)) - decoded).max() <= 1
+
+
+def test_large_pictures_meet_the_autoencoder_a_few_at_a_time(parts, images, monkeypatch):
+    met = []
+    monkeypatch.setattr(components, "PIXELS", 3 * images[0].size)
+    monkeypatch.setattr(
+        components, "_encode", lambda vae, some: met.append(len(some)) or np.zeros((len(some), 4, 4, 4))
+    )
+    monkeypatch.setattr(components, "_decode", lambda vae, some: met.append(len(some)) or np.zeros((len(some), 16, 16)))
+    components.decode_latents(parts.vae, torch.from_numpy(components.encode_images(parts.vae, images)))
+    assert met == [3, 3, 2, 3, 3, 2]
 
 
 def test_reversed_views_are_encoded_as_what_they_show(parts, images):
-    mirrored = components.encode_images(parts.vae, images[:, :, ::-1], 8)
-    np.testing.assert_array_equal(mirrored, components.encode_images(parts.vae, images[:, :, ::-1].copy(), 8))
+    mirrored = components.encode_images(parts.vae, images[:, :, ::-1])
+    np.testing.assert_array_equal(mirrored, components.encode_images(parts.vae, images[:, :, ::-1].copy()))
 
 
 @pytest.mark.parametrize(("resolution", "psnr"), [(32, 25.0), (64, 27.0)])
@@ -170,6 +186,40 @@ def test_a_folder_does_not_say_where_its_parts_were_read_from(tiny):
     said = "".join(file.read_text() for file in tiny.rglob("*.json"))
     assert "_name_or_path" not in said
     assert str(PUBLIC) not in said
+
+
+def test_a_text_encoder_has_the_names_that_every_transformers_reads(tiny, tmp_path):
+    with safe_open(tiny / "text_encoder/model.safetensors", "pt") as file:
+        assert all(name.startswith("text_model.") for name in file.keys())  # noqa: SIM118 (not a mapping)
+        assert file.metadata() == {"format": "pt"}
+    pipeline = DiffusionPipeline.from_pretrained(tiny)
+    save(pipeline, tmp_path / "again")
+    again = CLIPTextModel.from_pretrained(tmp_path / "again/text_encoder").state_dict()
+    assert all(torch.equal(again[name], value) for name, value in pipeline.text_encoder.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "diffusion_pytorch_model.fp16.safetensors",
+            r"fp16\.safetensors is a variant: load it with diffusers' `variant=",
+        ),
+        ("diffusion_pytorch_model.bin", r"weights in \.bin or \.ckpt can run code"),
+    ],
+)
+def test_other_kinds_of_weights_are_named(tiny, config, tmp_path, name, message):
+    shutil.copytree(tiny, tmp_path / "other")
+    (tmp_path / "other/unet/diffusion_pytorch_model.safetensors").rename(tmp_path / "other/unet" / name)
+    with pytest.raises(InputError, match=message):
+        components.check_start(config.model_copy(update={"pretrained": str(tmp_path / "other")}), 16)
+
+
+def test_a_single_file_is_named(config, tmp_path):
+    (tmp_path / "v1-5-pruned.safetensors").write_bytes(b"")
+    chosen = config.model_copy(update={"pretrained": str(tmp_path / "v1-5-pruned.safetensors")})
+    with pytest.raises(InputError, match=r"is a single file; make a folder of it: .*from_single_file"):
+        components.check_start(chosen, 16)
 
 
 def test_a_folder_in_half_precision_is_read_in_float32(tiny, tmp_path):

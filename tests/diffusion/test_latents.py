@@ -29,11 +29,11 @@ def written(request, parts, images, prompts, tmp_path):
 def test_rows_are_what_the_model_would_have_computed(written, parts, images, prompts):
     is_frozen, store = written
     rows = LatentRows(store)("part-00001.parquet")
-    latents = components.encode_images(parts.vae, images[5:], 8)
+    latents = components.encode_images(parts.vae, images[5:])
     assert rows["latents"].dtype == np.float16
     np.testing.assert_allclose(rows["latents"], latents, rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(
-        rows["flipped"], components.encode_images(parts.vae, images[5:, :, ::-1], 8), rtol=1e-3, atol=1e-3
+        rows["flipped"], components.encode_images(parts.vae, images[5:, :, ::-1]), rtol=1e-3, atol=1e-3
     )
     ids = components.tokenize(parts.tokenizer, prompts[5:])
     if is_frozen:

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from raydistill.core.training import DiffusionConfig
 from raydistill.diffusion import components, provenance
-from raydistill.diffusion.folder import MARKER, WEIGHTS
+from raydistill.diffusion.folder import MARKER, TEXT_MODEL, WEIGHTS
 
 TRAINED = {"trained_on": ["ingest"], "has_seen_real_data": True}
 
@@ -66,10 +66,10 @@ def test_private_files_are_those_of_private_parts(private, expected):
     assert sorted(provenance.private_files(start, private)) == expected
 
 
-def changed(source, target, change, seed=1):
-    """Copy a folder; change the tensors of its UNet."""
+def changed(source, target, change, seed=1, part="unet"):
+    """Copy a folder; change the tensors of a part."""
     shutil.copytree(source, target)
-    file = target / "unet" / WEIGHTS["unet"]
+    file = target / part / WEIGHTS[part]
     torch.manual_seed(seed)
     save_file({name: change(tensor).contiguous() for name, tensor in load_file(file).items()}, file)
     return target
@@ -114,6 +114,28 @@ def test_what_a_short_training_moved_is_found_below_the_rounding_of_the_whole(ti
     assert provenance.copied(tmp_path / "made-copy", made, ["unet"]) == ["unet"]
     assert provenance.copied(tmp_path / "made-copy", tiny, ["unet"]) == []
     assert provenance.copied(tmp_path / "made-copy", tiny, ["vae", "unet"]) == ["vae"]
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_a_text_encoder_under_the_other_names_of_its_weights_is_found(tiny, tmp_path, kind):
+    made = changed(tiny, tmp_path / "made", trained, part="text_encoder")
+    suspect = changed(made, tmp_path / "suspect", lambda tensor: tensor.to(kind), part="text_encoder")
+    file = suspect / "text_encoder" / WEIGHTS["text_encoder"]
+    save_file({name.removeprefix(TEXT_MODEL): tensor for name, tensor in load_file(file).items()}, file)
+    assert provenance.drawn_from(suspect, made, tiny) == ["text_encoder"]
+    assert provenance.copied(suspect, made, ["text_encoder"]) == ["text_encoder"]
+    assert provenance.copied(suspect, tiny, ["text_encoder"]) == []
+
+
+def test_a_few_tensors_that_every_model_has_are_no_copy(tiny, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(tiny, other)
+    file = other / "unet" / WEIGHTS["unet"]
+    tensors = load_file(file)
+    norms = {name: tensor for name, tensor in tensors.items() if "norm" in name}
+    save_file(norms | {f"{name}.x": tensor for name, tensor in tensors.items() if name not in norms}, file)
+    assert norms
+    assert provenance.copied(other, tiny, ["unet"]) == []
 
 
 def test_other_sizes_are_no_copy(config, tiny, tmp_path):

@@ -57,7 +57,7 @@ def test_little_noise_returns_what_the_autoencoder_makes_of_the_image(sampler, i
     little = sampler.noise_and_denoise(images, prompts, SEEDS, strength=0.02, **options)
     much = sampler.noise_and_denoise(images, prompts, SEEDS, strength=0.9, **options)
     vae = sampler.parts.vae
-    through = decode_latents(vae, torch.from_numpy(encode_images(vae, images, 4))).astype(int)
+    through = decode_latents(vae, torch.from_numpy(encode_images(vae, images))).astype(int)
     assert little.shape == images.shape
     assert np.abs(little - through).mean() < 8
     assert np.abs(much - through).mean() > 20

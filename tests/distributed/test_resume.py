@@ -1,6 +1,7 @@
 """What is lost when workers or the driver are killed: nothing that a loss curve could show."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,8 +14,9 @@ import pytest
 
 from raydistill.core.errors import TrainingError
 from raydistill.core.training import GuardConfig
-from raydistill.distributed.job import Guard
-from raydistill.distributed.train import export_checkpoint, train
+from raydistill.distributed.checkpoint import BUFFERS, FACTS, STATE
+from raydistill.distributed.job import RUN, Guard
+from raydistill.distributed.train import SNAPSHOT, export_checkpoint, train
 from tests.distributed.jobs import curve_job, losses, options, plain, weights
 from tests.distributed.toys import Curve
 
@@ -121,6 +123,37 @@ def test_a_killed_driver_goes_on_with_the_same_command(local_ray, tmp_path):
     log.unlink()
     history = train(slow_job(tmp_path), max_failures=0)
     assert 0 < min(steps_seen(log)) < 30
+    expected = plain()
+    np.testing.assert_allclose(losses(history), expected[0], rtol=TOLERANCE)
+    same(weights(tmp_path), expected[1])
+
+
+def cut_short(file):
+    file.write_bytes(file.read_bytes()[:-7])
+
+
+@pytest.mark.parametrize("harm", ["a list cut short", "no list", "and a newer checkpoint that isn't whole"])
+def test_a_kill_while_a_checkpoint_is_written_costs_what_came_after_the_one_before(local_ray, tmp_path, harm):
+    dying = partial(Curve, die_at=25, scar=str(tmp_path / "scar"), log=str(tmp_path / "log"), pause=0.05)
+    job = curve_job(tmp_path, workers=2, make=dying, zero_stage=1)
+    with pytest.raises(TrainingError, match="training failed"):
+        train(job, max_failures=0)
+    run = tmp_path / "work" / RUN
+    if harm == "no list":
+        (run / SNAPSHOT).unlink()
+    else:
+        cut_short(run / SNAPSHOT)
+    if "newer" in harm:
+        (whole,) = (file.parent for file in run.glob(f"*/{FACTS}"))
+        for name, torn in (("x-0", BUFFERS), ("x-1", STATE.format(1)), ("x-2", FACTS)):
+            shutil.copytree(whole, run / f"checkpoint_{name}")
+            cut_short(run / f"checkpoint_{name}" / torn)
+        shutil.copytree(whole, run / "checkpoint_x-3")
+        (run / "checkpoint_x-3" / STATE.format(0)).unlink()
+    (tmp_path / "log").unlink()
+    assert export_checkpoint(Curve(), job.work, tmp_path / "model") == 20
+    history = train(job, max_failures=0)
+    assert min(steps_seen(tmp_path / "log")) == 20
     expected = plain()
     np.testing.assert_allclose(losses(history), expected[0], rtol=TOLERANCE)
     same(weights(tmp_path), expected[1])

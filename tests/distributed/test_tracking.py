@@ -96,11 +96,16 @@ def services(monkeypatch):
     return sent, run, flow
 
 
-BOTH = TrackingConfig(tensorboard=False, wandb={"project": "p"}, mlflow={"tracking_uri": "u", "experiment_name": "e"})
+BOTH = TrackingConfig(
+    tensorboard=False,
+    wandb={"project": "p"},
+    mlflow={"tracking_uri": "u", "experiment_name": "e"},
+    pictures=True,
+)
 
 
-def told(folder, *points, **more):
-    tracking = Tracking(BOTH, Store.open(str(folder)) / "teacher/k1", "teacher")
+def told(folder, *points, config=BOTH, **more):
+    tracking = Tracking(config, Store.open(str(folder)) / "teacher/k1", "teacher")
     tracking.after_report(None, [{"points": points, **more}], None)
 
 
@@ -121,6 +126,14 @@ def test_other_services_get_the_same_numbers_and_pictures(tmp_path, silent_gauge
     assert sent[-1] == "mlflow ends"
     assert "wandb ends" in sent
     assert not list(tmp_path.rglob("events.*"))
+
+
+def test_no_picture_leaves_unless_somebody_says_so(tmp_path, silent_gauges, services):
+    sent, _, _ = services
+    config = BOTH.model_copy(update={"pictures": TrackingConfig().pictures})
+    told(tmp_path, {**POINTS[0], "preview": "previews/step.png"}, config=config)
+    assert {entry[0] for entry in sent if 10 in entry} == {"wandb", "mlflow"}
+    assert not [entry for entry in sent if "preview" in str(entry)]
 
 
 def test_a_run_that_a_lost_driver_began_is_gone_on_with(tmp_path, silent_gauges, services):

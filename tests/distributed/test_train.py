@@ -1,26 +1,15 @@
 """The one training loop on real Ray Train and DeepSpeed: when it must refuse, and when it must stop."""
 
-import json
 from functools import partial
 
 import pytest
 
 from raydistill.core.errors import ConfigError, TrainingError
-from raydistill.distributed.job import RUN
-from raydistill.distributed.train import SNAPSHOT, train, train_here
+from raydistill.distributed.train import train, train_here
 from tests.distributed.jobs import curve_job, losses, options, plain
 from tests.distributed.toys import Curve, Line
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
-
-
-def test_a_list_of_checkpoints_that_a_kill_cut_short_does_not_stand_in_the_way(local_ray, tmp_path):
-    torn = tmp_path / "work" / RUN / SNAPSHOT
-    torn.parent.mkdir(parents=True)
-    torn.write_text('{"ray_version": "2.')
-    job = curve_job(tmp_path, optimizer=options(steps=3, checkpoint_every=2, warmup_steps=0))
-    assert train(job, max_failures=0)["loss"][-1][0] == 3
-    assert json.loads(torn.read_text())["checkpoint_results"]
 
 
 def test_a_loss_that_is_not_finite_stops_with_a_reason_and_the_last_good_checkpoint(local_ray, tmp_path):

@@ -62,9 +62,21 @@ def write_weights(folder, values):
 
 
 def decide(
-    folder, student=None, selftest=None, config=None, read=READ, patients=50, teacher=None, start=(9, 9), **facts
+    folder,
+    student=None,
+    selftest=None,
+    config=None,
+    read=READ,
+    patients=50,
+    teacher=None,
+    start=(9, 9),
+    files=None,
+    **facts,
 ):
-    """Run the gate over metrics by hand; `facts` are what is known of the student's start, or `skipped`."""
+    """Run the gate over metrics by hand; `facts` are what is known of the student's start, or `skipped`.
+
+    The teacher's training made `TEACHER`; `files` are those of other nodes, path to digest.
+    """
     write_weights(folder / "teacher_latents/initial", (1.0, 2.0))
     write_weights(folder / "teacher/model", (1.5, 2.5))
     write_weights(folder / "student_latents/initial", start)
@@ -73,7 +85,7 @@ def decide(
     (root / "filter").write_json("metrics.json", {"selftest": results({**SELFTEST, **(selftest or {})})})
     for node in NODES:
         inputs = {"student_latents": read, "student": {"rows": "student_latents"}}.get(node, {})
-        made = {f"model/{part}.safetensors": digest for part, digest in TEACHER.items()} if node == "teacher" else {}
+        made = {"teacher": {f"model/{part}.safetensors": digest for part, digest in TEACHER.items()}} | (files or {})
         own = {
             "student": {name: why for name, why in facts.items() if name == "skipped"},
             "student_latents": PUBLIC | facts,
@@ -84,7 +96,7 @@ def decide(
             node=node, stage="x", version=1, key="k", digest="d", config={}, software={}, started="", seconds=1,
             inputs={name: InputEntry(node=n, key="k", folder="", digest="d") for name, n in inputs.items()},
             counts={"evaluation_patients": patients}, facts=own.get(node, {}),
-            files=[FileEntry(path=path, size=1, sha256=digest) for path, digest in made.items()],
+            files=[FileEntry(path=path, size=1, sha256=digest) for path, digest in made.get(node, {}).items()],
         )  # fmt: skip
     stage = Release("decision", config or ReleaseConfig(), {}, 0)
     out = root / "out"
@@ -147,6 +159,19 @@ def test_a_student_that_touched_real_data_is_refused_unless_allowed(tmp_path, ho
     verdict, certificate = decide(tmp_path / "allowed", config=allowed, **how)
     assert verdict["verdict"] == "pass"
     assert certificate["student"]["touched_real_data"] == [why]
+
+
+def test_public_weights_that_the_teacher_took_over_unchanged_are_nobody_s(tmp_path):
+    """Written anew they have another hash than where they came from; the teacher's folder has them too."""
+    started = {"started_from": {"sha256": {"vae/x.safetensors": "b" * 64}}}
+    files = {"teacher_latents": {"initial/text_encoder/model.safetensors": TEACHER["text_encoder"]}}
+    assert decide(tmp_path / "taken", files=files, **started)[0]["verdict"] == "pass"
+    assert (
+        decide(tmp_path / "private", files=files, teacher={"private_start": {"text_encoder": ["x"]}}, **started)[0][
+            "verdict"
+        ]
+        == "fail"
+    )
 
 
 def test_a_copy_of_the_teacher_under_another_name_and_precision_is_refused(tmp_path):

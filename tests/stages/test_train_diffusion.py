@@ -86,7 +86,7 @@ def test_kept_samples_are_encoded_shard_by_shard_and_an_interrupted_pass_goes_on
     read = LatentRows(out)("part-00002.parquet")
     vae = components.load(tmp_path / "out/initial").vae
     pictures = np.stack([np.full((16, 16), 20 * number, np.uint8) for number in (4, 5)])
-    np.testing.assert_allclose(read["latents"], components.encode_images(vae, pictures, 2), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(read["latents"], components.encode_images(vae, pictures), rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.ray
@@ -140,6 +140,15 @@ def test_how_the_state_is_cut_does_not_change_the_key():
     other = SMALL.model_copy(update={"deepspeed": SMALL.deepspeed.model_copy(update=how)})
     assert node(other).key_config() == node().key_config()
     assert where(other.deepspeed, other.compute)["deepspeed"]["zero_stage"] == 3
+
+
+@pytest.mark.parametrize("micro", [1, 2, 3, 8])
+@pytest.mark.parametrize("workers", range(1, 9))
+def test_every_part_of_a_batch_has_a_row_whatever_the_number_of_workers(workers, micro):
+    for rows in range(workers, 65):
+        parts = Parts(rows, workers, DeepSpeedConfig(micro_batch_size=micro).micros(rows, workers))
+        assert min(part.stop - part.start for rank in range(workers) for part in parts.of(rank)) > 0
+        assert parts.width <= micro + (rows % workers > 0)
 
 
 @pytest.mark.parametrize(("rows", "workers", "expected"), [(64, 1, 8), (64, 8, 1), (64, 3, 3), (7, 2, 1), (65, 2, 5)])
@@ -282,6 +291,12 @@ def test_a_checkpoint_is_written_as_the_model_and_marked_like_it(tmp_path):
         ({"private_parts": ["vae"]}, "private_parts speaks of pretrained"),
         ({"deepspeed": {"zero_stage": 0, "offload_optimizer": True}}, "offload_optimizer needs zero_stage"),
         ({"deepspeed": {"override": {"gradient_accumulation_steps": 4}}}, "would contradict how batches are cut"),
+        ({"deepspeed": {"override": {"zero_optimization": {"stage": 3}}}}, "contradict deepspeed.zero_stage: set that"),
+        ({"deepspeed": {"override": {"fp16": {"enabled": True}}}}, "contradict deepspeed.precision: set that"),
+        (
+            {"deepspeed": {"override": {"zero_optimisation": {}}}},
+            "no zero_optimisation: did you mean zero_optimization",
+        ),
         ({"pretrained": "x", "prediction_type": "epsilon"}, "prediction_type belong to a fresh model"),
         ({"compute": {"num_workers": [3, 2]}}, "the fewest come first"),
     ],
