@@ -1,8 +1,7 @@
 """One local Ray for all tests that need it."""
 
-import hashlib
 import os
-import shutil
+from functools import partial
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -36,19 +35,12 @@ def hub_cache(tmp_path, monkeypatch):
     from huggingface_hub import constants
 
     from raydistill.diffusion import folder as folders
+    from tests.diffusion import hub
 
     # What was found once in a process is remembered.
     folders._of_hub.cache_clear()
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-
-    def lay(folder, name, revision="main"):
-        place = tmp_path / "hub" / f"models--{name.replace('/', '--')}"
-        commit = hashlib.sha256(revision.encode()).hexdigest()[:40]
-        shutil.copytree(folder, place / "snapshots" / commit)
-        (place / "refs").mkdir(exist_ok=True)
-        (place / "refs" / revision).write_text(commit)
-
-    return lay
+    return partial(hub.lay, tmp_path / "hub")
 
 
 @pytest.fixture(scope="session")

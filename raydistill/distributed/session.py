@@ -14,6 +14,7 @@ from typing import Any
 
 from raydistill.core.config import ClusterConfig
 from raydistill.core.errors import ConfigError, RaydistillError
+from raydistill.core.scratch import sweep
 from raydistill.core.section import Compute
 
 CONNECT_TIMEOUT_S = 5.0
@@ -85,6 +86,8 @@ def session(config: ClusterConfig) -> Iterator[dict[str, Any]]:
     with _joined(address) if address else _started(config):
         _quiet()
         yield {**describe(), "is_local": address is None}
+    # Ray ends its workers without asking: what they kept on this machine is left to us.
+    sweep()
 
 
 @contextmanager

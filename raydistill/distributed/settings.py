@@ -39,8 +39,9 @@ def settings(options: DeepSpeedConfig, parts: Parts, elements: int) -> dict[str,
         "bf16": {"enabled": options.precision == "bf16"},
         "fp16": {"enabled": options.precision == "fp16"},
     }
-    if options.precision == "bf16" and parts.accumulation > 1:
-        # Else micro-batches would be added up with 8 bits, and the sum would depend on how many there are.
+    if options.precision == "bf16" and parts.accumulation > 1 and options.zero_stage:
+        # Else micro-batches would be added up with 8 bits, and the sum would depend on how many there are. DeepSpeed
+        # can't without ZeRO.
         ours["data_types"] = {"grad_accum_dtype": "fp32"}
     return _laid_over(ours, options.override)
 

@@ -14,14 +14,14 @@ from raydistill.distributed.train import form_group_of_one
 from tests.distributed.jobs import options
 from tests.distributed.toys import Curve
 
-FLOAT32_GRADIENTS = {"data_types": {"grad_accum_dtype": "fp32"}}
+HALF_GRADIENTS = {"data_types": {"grad_accum_dtype": "bf16"}}
 CASES = {
     "ZeRO-0": {"zero_stage": 0},
     "ZeRO-1": {"zero_stage": 1},
     "ZeRO-2": {"zero_stage": 2},
     "ZeRO-3": {"zero_stage": 3},
-    "bf16": {"zero_stage": 0, "precision": "bf16"},
-    "bf16 ZeRO-1, gradients in float32": {"zero_stage": 1, "precision": "bf16", "override": FLOAT32_GRADIENTS},
+    **{f"bf16 ZeRO-{stage}": {"zero_stage": stage, "precision": "bf16"} for stage in range(4)},
+    "bf16 ZeRO-1, gradients in bf16": {"zero_stage": 1, "precision": "bf16", "override": HALF_GRADIENTS},
 }
 
 
@@ -62,6 +62,16 @@ def test_a_checkpoint_is_taken_up_to_the_bit(case, tmp_path):
         assert step(engine, number) == step(again, number)
     for name, value in engine.trained().items():
         torch.testing.assert_close(again.trained()[name], value, rtol=0, atol=0)
+
+
+def test_micro_batches_in_half_precision_are_added_up_in_float32():
+    def told(accumulation, **more):
+        return settings(DeepSpeedConfig(precision="bf16", **more), Parts(8, 1, accumulation), 10).get("data_types")
+
+    assert told(4) == {"grad_accum_dtype": "fp32"}
+    assert told(1) is None
+    assert told(4, zero_stage=0) is None
+    assert told(4, override=HALF_GRADIENTS) == HALF_GRADIENTS["data_types"]
 
 
 def zero(parts, elements=10, **config):

@@ -35,8 +35,8 @@ def command(run_uri, *more, config=MICRO):
     return [sys.executable, "jobs/distill.py", "--config", str(config), "--run-dir", run_uri, *more]
 
 
-def run_to_end(run_uri, *more, config=MICRO):
-    return finished(command(run_uri, *more, config=config), **ENVIRONMENT)
+def run_to_end(run_uri, *more, config=MICRO, **environment):
+    return finished(command(run_uri, *more, config=config), **ENVIRONMENT | environment)
 
 
 def finished(line, **environment):

@@ -1,4 +1,5 @@
-"""`jobs/stable_diffusion.yaml` from end to end, with a tiny folder of just the layout of Stable Diffusion 1.x.
+"""`jobs/stable_diffusion.yaml` from end to end, with a tiny model of just the layout of Stable Diffusion 1.x
+in the cache of the hub, under the id that the file names.
 
 The teacher is an adaptation, as in the file; the student is trained in full.
 """
@@ -6,15 +7,16 @@ The teacher is an adaptation, as in the file; the student is trained in full.
 import json
 
 import pytest
-from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from safetensors import safe_open
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+import torch
+from diffusers import StableDiffusionPipeline
 
 from raydistill.core.store import Store
-from raydistill.diffusion.tiny import PUBLIC
+from tests.diffusion import hub
 from tests.golden.conftest import run_to_end
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1200)]
+
+HUB_ID = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 
 SMALL = [
     "source={kind: phantom, num_patients: 60, max_visits: 3, resolution: 64}",
@@ -43,62 +45,27 @@ SMALL = [
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    """Four blocks each in autoencoder and UNet, CLIP text encoder and tokenizer, PNDM: the parts by their names."""
-    folder = tmp_path_factory.mktemp("hub") / "tiny-stable-diffusion"
-    tokenizer = CLIPTokenizer.from_pretrained(PUBLIC / "tokenizer")
-    attended = ("CrossAttnDownBlock2D",) * 3, ("CrossAttnUpBlock2D",) * 3
-    StableDiffusionPipeline(
-        vae=AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            block_out_channels=(8, 8, 16, 16),
-            norm_num_groups=4,
-        ),
-        text_encoder=CLIPTextModel(
-            CLIPTextConfig(
-                vocab_size=len(tokenizer),
-                hidden_size=16,
-                intermediate_size=32,
-                projection_dim=16,
-                num_hidden_layers=2,
-                num_attention_heads=2,
-                max_position_embeddings=tokenizer.model_max_length,
-                bos_token_id=tokenizer.bos_token_id,
-                eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-        ),
-        tokenizer=tokenizer,
-        unet=UNet2DConditionModel(
-            sample_size=64,
-            layers_per_block=1,
-            block_out_channels=(8, 16, 16, 16),
-            cross_attention_dim=16,
-            attention_head_dim=2,
-            norm_num_groups=4,
-            down_block_types=(*attended[0], "DownBlock2D"),
-            up_block_types=("UpBlock2D", *attended[1]),
-        ),
-        scheduler=PNDMScheduler(
-            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", skip_prk_steps=True, steps_offset=1
-        ),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    ).save_pretrained(folder)
-    return folder
+def model(tmp_path_factory):
+    """What the file's id of the hub stands for, small."""
+    folder = tmp_path_factory.mktemp("model") / "whole"
+    return folder, hub.write(folder)
 
 
 @pytest.fixture(scope="module")
-def finished(weights, tmp_path_factory):
-    run = tmp_path_factory.mktemp("run") / "run"
-    more = [*(f"{model}.pretrained={weights}" for model in ("teacher", "student")), "student.lora=null"]
-    settings = [word for setting in (*SMALL, *more) for word in ("--set", setting)]
-    done = run_to_end(str(run), *settings, config="jobs/stable_diffusion.yaml")
+def finished(model, tmp_path_factory):
+    folder, _ = model
+    run, cache = tmp_path_factory.mktemp("run") / "run", tmp_path_factory.mktemp("hub")
+    hub.lay(cache, folder, HUB_ID)
+    done = run_to_end(
+        str(run), *told("student.lora=null"), config="jobs/stable_diffusion.yaml", HF_HUB_CACHE=str(cache)
+    )
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     store = Store.open(str(run))
     return run, store, store.read_json("summary.json")
+
+
+def told(*more):
+    return [word for setting in (*SMALL, *more) for word in ("--set", setting)]
 
 
 def folder_of(finished, node):
@@ -114,38 +81,42 @@ def test_it_ends_in_a_verdict_of_a_student_that_read_samples_alone(finished):
 
 
 @pytest.mark.parametrize("node", ["teacher", "student"])
-def test_plain_diffusers_loads_it_and_only_the_unet_changed(finished, weights, node):
-    model = folder_of(finished, node) / "model"
-    for part in ("vae/diffusion_pytorch_model", "text_encoder/model"):
-        with (
-            safe_open(weights / f"{part}.safetensors", "pt") as before,
-            safe_open(model / f"{part}.safetensors", "pt") as now,
-        ):
-            assert all((before.get_tensor(name) == now.get_tensor(name)).all() for name in before.keys())  # noqa: SIM118
-    assert not [file for file in model.rglob("*") if file.suffix in (".bin", ".pt", ".ckpt", ".pkl")]
+def test_plain_diffusers_loads_it_and_only_the_unet_changed(finished, model, node):
+    folder = folder_of(finished, node) / "model"
+    made = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
+    for part in ("vae", "text_encoder"):
+        before, now = getattr(model[1], part).state_dict(), getattr(made, part).state_dict()
+        assert before.keys() == now.keys()
+        assert all((before[name] == now[name]).all() for name in before)
+    assert not [file for file in folder.rglob("*") if file.suffix in (".bin", ".pt", ".ckpt", ".pkl")]
 
 
-def changed(weights, model):
+def changed(model, folder):
     """Names of the UNet's parameters that a training changed, and of all."""
-    before = UNet2DConditionModel.from_pretrained(weights / "unet").state_dict()
-    now = StableDiffusionPipeline.from_pretrained(model, safety_checker=None).unet.state_dict()
+    before = model[1].unet.state_dict()
+    now = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None).unet.state_dict()
     return {name for name, value in now.items() if not (value == before[name]).all()}, set(before)
 
 
-def test_an_adaptation_changes_attention_alone_and_is_there_by_itself(finished, weights):
-    model = folder_of(finished, "teacher") / "model"
-    names, _ = changed(weights, model)
+def test_an_adaptation_changes_attention_alone_and_is_there_by_itself(finished, model):
+    folder = folder_of(finished, "teacher") / "model"
+    names, _ = changed(model, folder)
     assert names
     assert all(any(target in name for target in ("to_q", "to_k", "to_v", "to_out.0")) for name in names)
-    adapted = StableDiffusionPipeline.from_pretrained(weights, safety_checker=None)
-    adapted.load_lora_weights(model / "lora")
+    adapted = StableDiffusionPipeline.from_pretrained(model[0], safety_checker=None, feature_extractor=None)
+    adapted.load_lora_weights(folder / "lora")
+    adapted.fuse_lora()
+    adapted.unload_lora_weights()
+    made = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None).unet.state_dict()
+    for name, value in adapted.unet.state_dict().items():
+        torch.testing.assert_close(value, made[name], rtol=1e-5, atol=1e-6)
 
 
-def test_full_fine_tuning_changes_every_parameter(finished, weights):
-    model = folder_of(finished, "student") / "model"
-    names, every = changed(weights, model)
+def test_full_fine_tuning_changes_every_parameter(finished, model):
+    folder = folder_of(finished, "student") / "model"
+    names, every = changed(model, folder)
     assert names == every
-    assert not (model / "lora").exists()
+    assert not (folder / "lora").exists()
 
 
 def test_words_are_embedded_once_and_the_course_can_be_watched(finished):
@@ -162,11 +133,7 @@ def test_words_are_embedded_once_and_the_course_can_be_watched(finished):
 
 def test_a_student_from_the_teacher_is_refused_before_anything_starts(finished, tmp_path):
     teacher = folder_of(finished, "teacher") / "model"
-    settings = [
-        word
-        for setting in (*SMALL, f"teacher.pretrained={teacher}", f"student.pretrained={teacher}")
-        for word in ("--set", setting)
-    ]
+    settings = told(f"teacher.pretrained={teacher}", f"student.pretrained={teacher}")
     refused = run_to_end(str(tmp_path / "run"), *settings, config="jobs/stable_diffusion.yaml")
     assert refused.returncode == 2
     assert "student_latents" in refused.stderr
