@@ -19,8 +19,10 @@ def settings(options: DeepSpeedConfig, parts: Parts, elements: int) -> dict[str,
         parts: how a batch is cut among the workers.
         elements: of all parameters that learn.
     """
+    # One worker holds all gradients whatever the stage: cutting them among one only costs time.
+    has_nothing_to_cut = options.zero_stage == 2 and parts.workers == 1 and not options.offload_optimizer
     zero: dict[str, Any] = {
-        "stage": options.zero_stage,
+        "stage": 1 if has_nothing_to_cut else options.zero_stage,
         # Gradients are gathered in one buffer for the others to read; a worker alone would copy them for nothing.
         "contiguous_gradients": parts.workers > 1,
         # Of that buffer, which is made whole at every step: no larger than what there is to gather.

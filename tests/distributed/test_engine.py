@@ -84,6 +84,13 @@ def test_a_worker_alone_does_not_copy_its_gradients_together():
     assert zero(Parts(4, 1, 1), override={"zero_optimization": {"contiguous_gradients": True}})["contiguous_gradients"]
 
 
+def test_a_worker_alone_has_no_gradients_to_cut():
+    assert zero(Parts(4, 1, 1), zero_stage=2)["stage"] == 1
+    assert zero(Parts(4, 2, 1), zero_stage=2)["stage"] == 2
+    assert zero(Parts(4, 1, 1), zero_stage=2, offload_optimizer=True)["stage"] == 2
+    assert zero(Parts(4, 1, 1), zero_stage=3)["stage"] == 3
+
+
 def test_no_more_is_set_aside_for_gradients_than_there_are():
     assert zero(Parts(4, 2, 1), elements=10)["reduce_bucket_size"] == 10
     assert zero(Parts(4, 2, 1), elements=10**9)["reduce_bucket_size"] == 500_000_000
