@@ -1,8 +1,10 @@
 """What the training loop costs, what encoding once saves, and how ZeRO cuts the state of a training.
 
-    python benchmarks/train.py
+    python benchmarks/train.py [steps] [epochs] [memory] [gpu]
 
-Prints tables and, as the last line, one JSON object of figures. SIZE=full takes larger models and more blocks.
+Prints tables and, as the last line, one JSON object of figures. Without a name all are measured within a quarter of an
+hour, on the first model of each table; a measure that is named takes its time and all of its models. SIZE=full takes
+larger models and more blocks.
 """
 
 import json
@@ -10,9 +12,10 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from raydistill.core.config import ClusterConfig
 from raydistill.core.training import DiffusionConfig, LoraConfig, OptimizerConfig
@@ -34,10 +37,13 @@ from raydistill.diffusion import components  # noqa: E402
 from raydistill.distributed.stream import Parts, Stream  # noqa: E402
 
 FULL = os.environ.get("SIZE") == "full"
+IS_SHORT = len(sys.argv) == 1 and not FULL
 BLOCKS = 16 if FULL else 8
 EPOCHS = 10
 WORKERS = (1, 2, 4)
 MEASURES = ("steps", "epochs", "memory", "gpu")
+
+Setting = TypeVar("Setting")
 
 console = Console(width=160)
 
@@ -46,6 +52,11 @@ def config(channels: tuple[int, ...], batch_size: int, **more: Any) -> Diffusion
     """A model and how it is trained; a loop is told by itself how long."""
     optimizer = OptimizerConfig(steps=1, batch_size=batch_size, lr=1e-4)
     return DiffusionConfig(block_out_channels=channels, optimizer=optimizer, **more)
+
+
+def chosen(settings: Mapping[str, Setting]) -> list[tuple[str, Setting]]:
+    """Return the models to measure with, by the suffix of their figures."""
+    return list(settings.items())[: 1 if IS_SHORT else None]
 
 
 def packaged(folder: Path, what: DiffusionConfig, resolution: int, rows: int = 256) -> Material:
@@ -84,7 +95,7 @@ def steps(folder: Path) -> dict[str, float]:
     }
     table = Table("model", "loop", "rows/s", "over the bare loop, and by CPU time", "mean loss", title="Steps")
     figures = {}
-    for suffix, (name, what, resolution, pace) in settings.items():
+    for suffix, (name, what, resolution, pace) in chosen(settings):
         material = packaged(folder / f"steps{suffix}", what, resolution)
         speeds = side_by_side(material, pace, (1, 2), False, folder / f"steps{suffix}")
         plain = speeds[BARE]
@@ -121,7 +132,7 @@ def epochs(folder: Path) -> dict[str, float]:
         f"{EPOCHS} with encoding", "paid for after", title="Epochs",
     )  # fmt: skip
     figures = {}
-    for suffix, (name, material, pace) in settings.items():
+    for suffix, (name, material, pace) in chosen(settings):
         speeds = side_by_side(material, pace, (1,), True, folder / f"epochs{suffix}")
         ours, plain = (float(np.median(speeds[loop].wall)) for loop in ("ZeRO-1", ENCODING))
         whole = [f"{plain / (ours + material.encoding_s / count):.2f}" for count in (1, EPOCHS)]
