@@ -30,7 +30,7 @@ class Encode(Stage):
     `calibration/`: `rows/` and `words/` (`diffusion.latents`), `shapes.json`, `index.json` (rows of each shard).
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     resumable: ClassVar[bool] = True
     config: DiffusionConfig
 
