@@ -150,10 +150,14 @@ def checkpoint(
     runner = _finished(run_dir)
     if folder.exists():
         raise InputError(f"{folder} is there already: choose another folder")
-    waiting = {line.node for line in runner.plan() if line.state == "waiting"}
-    stages = {stage.node: stage for stage in runner.stages if stage.node not in waiting}
-    if node not in stages:
-        raise InputError(f"no node {node} in {runner.run.uri} whose inputs are complete")
+    states = {line.node: line for line in runner.plan()}
+    stages = {stage.node: stage for stage in runner.stages}
+    if node not in states:
+        raise InputError(f"no node {node} in {runner.run.uri}; there are {', '.join(states)}")
+    if states[node].state == "waiting":
+        raise InputError(f"{node} hasn't begun: what it reads isn't complete yet")
+    if states[node].state == "cached":
+        raise InputError(f"{node} is finished: its artifact is {runner.run.uri}/{node}/{states[node].key}")
     steps = stages[node].write_checkpoint(runner.context(stages[node]), folder)
     typer.echo(f"{node} after {steps} steps: {folder}")
 

@@ -54,7 +54,6 @@ THEIRS = frozenset(
         "flops_profiler",
         "fp16",
         "gradient_allreduce_op",
-        "gradient_clipping",
         "gradient_predivide_factor",
         "graph_harvesting",
         "hybrid_engine",
@@ -121,6 +120,10 @@ class DeepSpeedConfig(Section):
                 f"override: {', '.join(ours)} would contradict how batches are cut and steps are taken: use "
                 "deepspeed.gradient_accumulation_steps and the section optimizer"
             )
+        if "gradient_clipping" in self.override:
+            raise ValueError("override: gradient_clipping would contradict deepspeed.gradient_clipping: set that")
+        if self.zero_stage < 3 and "offload_param" in (self.override.get("zero_optimization") or {}):
+            raise ValueError("override: zero_optimization.offload_param needs zero_stage 3: nothing else cuts weights")
         for section, key, setting in CONTRADICTING:
             if isinstance(told := self.override.get(section), Mapping) and key in told:
                 raise ValueError(f"override: {section}.{key} would contradict deepspeed.{setting}: set that")

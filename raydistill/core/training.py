@@ -177,7 +177,10 @@ class DiffusionConfig(Section):
             raise ValueError("lora leaves the text encoder as it is: set train_text_encoder: false")
         changed = [name for name in FRESH if getattr(self, name) != DiffusionConfig.model_fields[name].default]
         if self.pretrained and changed:
-            raise ValueError(f"{', '.join(changed)} belong to a fresh model; pretrained weights bring their own")
+            raise ValueError(
+                f"{', '.join(changed)} belong to a fresh model, and pretrained weights bring their own: leave them "
+                "out, as jobs/stable_diffusion.yaml does"
+            )
         if self.private_parts and self.pretrained is None:
             raise ValueError("private_parts speaks of pretrained, which isn't given")
         return self

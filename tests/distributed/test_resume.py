@@ -106,9 +106,10 @@ def start_driver(folder):
     return driver, log
 
 
-def test_an_interrupt_interrupts_a_training_and_what_comes_after_it(tmp_path):
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_interrupts_a_training_and_what_comes_after_it(tmp_path, sent):
     driver, _ = start_driver(tmp_path)
-    driver.send_signal(signal.SIGINT)
+    driver.send_signal(sent)
     said, errors = driver.communicate(timeout=300)
     assert said == "interrupted\n"
     assert errors.splitlines()[-1] == "KeyboardInterrupt"

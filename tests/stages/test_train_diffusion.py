@@ -293,6 +293,8 @@ def test_a_checkpoint_is_written_as_the_model_and_marked_like_it(tmp_path):
         ({"deepspeed": {"override": {"gradient_accumulation_steps": 4}}}, "would contradict how batches are cut"),
         ({"deepspeed": {"override": {"zero_optimization": {"stage": 3}}}}, "contradict deepspeed.zero_stage: set that"),
         ({"deepspeed": {"override": {"fp16": {"enabled": True}}}}, "contradict deepspeed.precision: set that"),
+        ({"deepspeed": {"override": {"gradient_clipping": 2}}}, "contradict deepspeed.gradient_clipping"),
+        ({"deepspeed": {"override": {"zero_optimization": {"offload_param": {}}}}}, "offload_param needs zero_stage 3"),
         (
             {"deepspeed": {"override": {"zero_optimisation": {}}}},
             "no zero_optimisation: did you mean zero_optimization",
