@@ -20,13 +20,14 @@ OURS = frozenset(
 )
 """Keys of DeepSpeed's that follow from other settings."""
 
-CONTRADICTING = (
-    ("zero_optimization", "stage", "zero_stage"),
-    ("zero_optimization", "offload_optimizer", "offload_optimizer"),
-    ("bf16", "enabled", "precision"),
-    ("fp16", "enabled", "precision"),
-)
-"""Keys in sections of DeepSpeed's that have a setting of their own, with its name."""
+CONTRADICTING = {
+    "gradient_clipping": "gradient_clipping",
+    "zero_optimization.stage": "zero_stage",
+    "zero_optimization.offload_optimizer": "offload_optimizer",
+    "bf16.enabled": "precision",
+    "fp16.enabled": "precision",
+}
+"""Keys of DeepSpeed's that have a setting of their own, with its name."""
 
 THEIRS = frozenset(
     {
@@ -120,13 +121,12 @@ class DeepSpeedConfig(Section):
                 f"override: {', '.join(ours)} would contradict how batches are cut and steps are taken: use "
                 "deepspeed.gradient_accumulation_steps and the section optimizer"
             )
-        if "gradient_clipping" in self.override:
-            raise ValueError("override: gradient_clipping would contradict deepspeed.gradient_clipping: set that")
-        if self.zero_stage < 3 and "offload_param" in (self.override.get("zero_optimization") or {}):
+        sections = {name: told for name, told in self.override.items() if isinstance(told, Mapping)}
+        told = {*self.override, *(f"{name}.{key}" for name, keys in sections.items() for key in keys)}
+        if twice := sorted(told & CONTRADICTING.keys()):
+            raise ValueError(f"override: {twice[0]} would contradict deepspeed.{CONTRADICTING[twice[0]]}: set that")
+        if self.zero_stage < 3 and "zero_optimization.offload_param" in told:
             raise ValueError("override: zero_optimization.offload_param needs zero_stage 3: nothing else cuts weights")
-        for section, key, setting in CONTRADICTING:
-            if isinstance(told := self.override.get(section), Mapping) and key in told:
-                raise ValueError(f"override: {section}.{key} would contradict deepspeed.{setting}: set that")
         if unknown := sorted(self.override.keys() - THEIRS):
             near = get_close_matches(unknown[0], THEIRS, n=1)
             hint = f": did you mean {near[0]}?" if near else ""

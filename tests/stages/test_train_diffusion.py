@@ -308,6 +308,20 @@ def test_settings_that_contradict_each_other_are_refused(changes, message):
         DiffusionConfig.model_validate(changes)
 
 
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        (3, "must be a mapping, not int"),
+        ({"overlap_com": False}, "overlap_com: Extra inputs are not permitted"),
+        ({"reduce_bucket_size": "many"}, "reduce_bucket_size: Input should be a valid integer"),
+    ],
+)
+def test_what_deepspeed_does_not_take_is_refused_before_anything_starts(told, message):
+    deepspeed = DeepSpeedConfig(override={"zero_optimization": told})
+    with pytest.raises(ConfigError, match=rf"deepspeed\.override: .*{message}"):
+        node(SMALL.model_copy(update={"deepspeed": deepspeed})).check(Config())
+
+
 def test_layers_that_the_unet_does_not_have_are_named_before_anything_starts(tmp_path):
     components.prepare_initial(SMALL, resolution=16, seed=0, folder=tmp_path / "whole")
     start = {"pretrained": str(tmp_path / "whole"), "train_text_encoder": False}
