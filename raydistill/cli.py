@@ -197,7 +197,7 @@ def _finished(run_dir: str) -> Any:
     """Return the runner of a run folder as it is, by the keys of its summary: source and weights may be gone."""
     store = Store.open(run_dir)
     where = f"{store.uri}/config.yaml"
-    resolved = validate(parse(_read(store, "config.yaml"), where), f" in {where}")
+    resolved = validate(parse(_read(store, "config.yaml"), where), f"{where}: ")
     keys = {node: entry["key"] for node, entry in _summary(run_dir)["nodes"].items() if entry["key"]}
     return _runner(resolved, run_dir, keys)
 

@@ -24,7 +24,7 @@ def test_a_damaged_configuration_in_a_run_folder(tmp_path):
     (tmp_path / "config.yaml").write_text("schema: 1\ntune: {num_trails: 3}\n")
     result = said("verify", str(tmp_path))
     assert result.exit_code == 2
-    assert "unknown key tune.num_trails; did you mean num_trials?" in result.output
+    assert "tune.num_trails: unknown key; did you mean num_trials?" in result.output
     assert result.output.count("\n") == 1
 
 

@@ -15,6 +15,9 @@ from raydistill.core.config import Config
 from raydistill.core.errors import ConfigError
 
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+OF_PYDANTIC = re.compile(r"function-|constrained-|tuple\[")
+"""Parts of a mistake's location that pydantic adds: validators, and kinds that a value may be of."""
+
 RESERVED = ("schema",)
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 """The table that makes a folder of images a cohort."""
@@ -40,7 +43,7 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
     chosen: dict[str, Any] = {}
     for override in overrides:
         _apply(chosen, override)
-    return validate(_expand(_merge(values, chosen)), f" in {path}" if path else "")
+    return validate(_expand(_merge(values, chosen)), f"{path}: " if path else "")
 
 
 def validate(values: Mapping[str, Any], where: str = "") -> Config:
@@ -48,7 +51,7 @@ def validate(values: Mapping[str, Any], where: str = "") -> Config:
 
     Args:
         values: as read; the run folder's own `schema` mark is passed over.
-        where: appended to the message, such as `" in demo.yaml"`.
+        where: put before the message, such as `"demo.yaml: "`.
 
     Raises:
         ConfigError: one line per mistake, naming the key and the nearest known one.
@@ -57,8 +60,13 @@ def validate(values: Mapping[str, Any], where: str = "") -> Config:
         named = {name: value for name, value in values.items() if name not in RESERVED}
         return Config.model_validate(_merge(Config().model_dump(), named))
     except ValidationError as error:
-        lines = [_explain(dict(mistake)) for mistake in error.errors()]
-        raise ConfigError("; ".join(dict.fromkeys(lines)) + where) from error
+        said: dict[str, list[str]] = {}
+        for mistake in error.errors():
+            location = [str(part) for part in mistake["loc"] if not OF_PYDANTIC.match(str(part))]
+            said.setdefault(".".join(location), []).append(_explain(dict(mistake), location))
+        # A value that could have been of several kinds, and is of none, is one mistake.
+        lines = [f"{name or 'configuration'}: {' or '.join(dict.fromkeys(why))}" for name, why in said.items()]
+        raise ConfigError(where + "; ".join(lines)) from error
 
 
 def _content(path: Path) -> bytes:
@@ -151,23 +159,18 @@ def _environment(at: str, match: re.Match[str]) -> str:
     return os.environ[name]
 
 
-def _explain(mistake: Mapping[str, Any]) -> str:
-    """Say one validation error in a line, with the nearest known key for an unknown one."""
-    location = [str(part) for part in mistake["loc"] if not str(part).startswith("function-")]
-    name = ".".join(location)
+def _explain(mistake: Mapping[str, Any], location: Sequence[str]) -> str:
+    """Say what is wrong at a place, with the nearest known key for an unknown one."""
     if mistake["type"] == "extra_forbidden":
         known = _fields_at(location[:-1])
         near = difflib.get_close_matches(location[-1], known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(sorted(known))}"
-        return f"unknown key {name}; {hint}"
+        return f"unknown key; {hint}"
     if mistake["type"] == "missing":
-        return f"{name} is missing"
-    got = repr(mistake.get("input"))
+        return "missing"
+    message, got = str(mistake["msg"]).removeprefix("Value error, "), repr(mistake.get("input"))
     shown = got if len(got) < 60 else got[:57] + "..."
-    message = str(mistake["msg"]).removeprefix("Value error, ")
-    return f"{name or 'configuration'}: {message}" + (
-        f" (got {shown})" if not isinstance(mistake.get("input"), dict) else ""
-    )
+    return message if isinstance(mistake.get("input"), dict) else f"{message} (got {shown})"
 
 
 def _fields_at(location: Sequence[str]) -> list[str]:

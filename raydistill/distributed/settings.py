@@ -63,7 +63,11 @@ def check_settings(configuration: dict[str, Any]) -> None:
         Theirs(configuration)
     except ValidationError as error:
         first = error.errors()[0]
-        raise ConfigError(f"deepspeed.override: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        place = [str(part) for part in first["loc"]]
+        # What DeepSpeed reads section by section it names without the section.
+        holding = [name for name, told in configuration.items() if isinstance(told, Mapping) and place[0] in told]
+        said = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
+        raise ConfigError(f"deepspeed.override: {'.'.join(holding[:1] + place)}: {said}") from error
     except Exception as error:  # whatever a wrong type makes it raise
         raise ConfigError(f"deepspeed.override: {str(error).splitlines()[0]}") from error
 

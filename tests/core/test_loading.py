@@ -25,14 +25,15 @@ def test_overrides_have_types_and_win(tmp_path):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("tuna.num_trials=3", r"unknown key tuna; did you mean tune\?"),
-        ("tune.num_trails=3", r"unknown key tune.num_trails; did you mean num_trials\?"),
+        ("tuna.num_trials=3", r"tuna: unknown key; did you mean tune\?"),
+        ("tune.num_trails=3", r"tune.num_trails: unknown key; did you mean num_trials\?"),
         ("tune.num_trials=many", "tune.num_trials: .*integer.*'many'"),
         ("tune.num_trials=0", "tune.num_trials: .*greater than 0"),
+        ("teacher.compute.num_workers=two", "num_workers: [^;]*integer[^;]* or [^;]*tuple[^;]*$"),
         ("seed", "must look like section.key=value"),
         ("seed.deeper=1", "seed.*valid integer|seed is a value"),
         ("source.kind=dicom", "source: .*'parquet'"),
-        ("source.patients=5", r"unknown key source.phantom.patients"),
+        ("source.patients=5", r"source.phantom.patients: unknown key"),
         ("eyes.auditor.backbone.kind=resnet", "graded by its own filter"),
         ("name=a/b", "name: .*pattern"),
     ],
