@@ -84,6 +84,8 @@ def find(name: str, local_files_only: bool) -> Path:
             f"pretrained: {name} is a single file; make a folder of it: StableDiffusionPipeline.from_single_file(…) in "
             "diffusers, then save_pretrained"
         )
+    if name.startswith(("/", ".", "~")):
+        raise InputError(f"pretrained: no folder {name}")
     return _of_hub(name, local_files_only)
 
 
