@@ -2,6 +2,7 @@
 
 from raydistill.core.config import Config
 from raydistill.stages.base import Stage, View
+from raydistill.stages.embed import Embed, EmbedConfig
 from raydistill.stages.encode import Encode
 from raydistill.stages.evaluate import Evaluate
 from raydistill.stages.filter import Filter, FilterNodeConfig
@@ -41,9 +42,14 @@ def wire(c: Config) -> list[Stage]:
     prompts = {"prompts": data["prompts"]}
     t_samples = Sample("teacher_samples", c.teacher_samples, {"model": teacher["model"], **prompts}, s)
 
-    real = {"gallery": train, "query_probe": probe, "query_calibration": calibration}
-    unseen = {"query_evaluation": evaluation, "unseen": evaluation}
     eyes = {"eye_filter": reid["network"], "eye_judge": judge["network"], "eye_auditor": auditor["network"]}
+    how = EmbedConfig(
+        batch_size=c.match.batch_size, near_copy_max_shift=c.match.near_copy_max_shift, compute=c.match.compute
+    )
+    gallery = Embed("gallery", how, {"images": train, **eyes}, s)
+    strangers = Embed("strangers", how, {"images": evaluation, "eye_auditor": eyes["eye_auditor"]}, s)
+    real = {"gallery": gallery[""], "query_probe": probe, "query_calibration": calibration}
+    unseen = {"query_evaluation": evaluation, "unseen": strangers[""]}
     t_matches = Match("teacher_matches", c.match, {"images": t_samples["samples"], **real, **unseen, **eyes}, s)
 
     selftest = SelfTest(
@@ -54,7 +60,8 @@ def wire(c: Config) -> list[Stage]:
             consistency_fpir=c.evaluate.audit_fpir,
             confidence=c.evaluate.confidence,
         ),
-        {"model": teacher["model"], "train": train, "calibration": calibration, "eye": reid["network"]}
+        {"model": teacher["model"], "train": train, "calibration": calibration}
+        | {"gallery": gallery[""], "eye": reid["network"]}
         | {f"matches_{eye}": t_matches[eye] for eye in ("filter", "judge", "auditor")},
         s,
     )
@@ -109,6 +116,20 @@ def wire(c: Config) -> list[Stage]:
         s,
     )
     return [
-        *(data, reid, judge, auditor, t_latents, teacher, t_samples, t_matches, selftest, policy, verdicts),
+        *(
+            data,
+            reid,
+            judge,
+            auditor,
+            t_latents,
+            teacher,
+            t_samples,
+            gallery,
+            strangers,
+            t_matches,
+            selftest,
+            policy,
+            verdicts,
+        ),
         *(s_latents, student, s_samples, s_matches, s_verdicts, r_eval, t_eval, f_eval, s_eval, release),
     ]

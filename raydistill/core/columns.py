@@ -52,6 +52,15 @@ REQUESTS = pa.schema(
 SAMPLES = pa.schema([*REQUESTS, pa.field("image", pa.binary()), pa.field("failure", pa.string())])
 """Synthetic images. `image` is PNG, 8-bit grey; null with the reason in `failure` where generation failed."""
 
+EMBEDDINGS = pa.schema(
+    [
+        pa.field("image_id", pa.string(), nullable=False),
+        pa.field("patient_id", pa.string(), nullable=False),
+        pa.field("embedding", pa.list_(pa.float32()), nullable=False),
+    ]
+)
+"""Real images as vectors (D,), of unit length: an eye's embeddings, or the templates of the near-copy measure."""
+
 MATCHES = pa.schema(
     [
         pa.field("query_id", pa.string(), nullable=False),

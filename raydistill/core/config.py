@@ -79,15 +79,33 @@ class IngestConfig(Section):
         return self
 
 
+Solver = Literal["dpmsolver++", "unipc", "ddim", "pndm"]
+"""Names of the solvers of the reverse diffusion; `diffusion.solvers` has their sources."""
+
+
 class SampleConfig(Section):
     """What is asked of a model."""
 
     num_samples: PositiveInt = 512
     guidance_scale: float = Field(2.0, ge=1.0)
+    solver: Solver = "dpmsolver++"
     num_inference_steps: PositiveInt = 20
     batch_size: PositiveInt = Field(32, description="Fixed shape of every batch; a tail is padded.")
-    rows_per_shard: PositiveInt = 128
+    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="Of the networks; noise stays in float32.")
+    compiled: bool = Field(False, description="Compile the UNet with torch: worth it for many images on a GPU.")
+    rows_per_piece: PositiveInt = Field(
+        128, description="Images that a worker makes at a time and that a kill costs; one row group of a shard."
+    )
+    rows_per_shard: PositiveInt | None = Field(
+        None, description="By default a 64th of the samples, but no shard under 128 rows or much over 256 MB."
+    )
     compute: Compute = Compute()
+
+    @model_validator(mode="after")
+    def _works(self) -> "SampleConfig":
+        if self.precision == "fp16" and not self.compute.num_gpus:
+            raise ValueError("precision fp16 needs a GPU (compute.num_gpus): on a CPU take fp32 or bf16")
+        return self
 
 
 class MatchConfig(Section):
@@ -98,7 +116,19 @@ class MatchConfig(Section):
     near_copy_max_shift: int = Field(
         2, ge=0, lt=16, description="Pixels of translation the structural measure searches."
     )
+    search_device: Literal["cpu", "cuda"] = Field(
+        "cpu", description="Where FAISS proposes neighbours; cuda needs compute.num_gpus and the extra `gpu`."
+    )
+    gallery_mb: PositiveInt = Field(
+        4096, description="Of galleries on a node; larger ones are spread over workers of their own, each with a part."
+    )
     compute: Compute = Compute()
+
+    @model_validator(mode="after")
+    def _works(self) -> "MatchConfig":
+        if self.search_device == "cuda" and not self.compute.num_gpus:
+            raise ValueError("search_device cuda needs a GPU for each worker: set compute.num_gpus")
+        return self
 
 
 class SelfTestConfig(Section):

@@ -9,6 +9,7 @@ NOT_IN_KEY = frozenset(
         *("compute", "checkpoint_every", "checkpoint_minutes", "log_every", "preview_every", "max_loss_ratio"),
         *("zero_stage", "offload_optimizer", "gradient_checkpointing"),
         *("gradient_accumulation_steps", "micro_batch_size"),
+        *("search_device", "gallery_mb"),
     }
 )
 """Names of fields that say where and how a stage runs and what is seen of it, never what it computes."""
@@ -40,9 +41,16 @@ class Compute(Section):
     )
     num_cpus: PositiveFloat = Field(1.0, description="CPUs a worker claims.")
     num_gpus: float = Field(0.0, ge=0.0, description="GPUs a worker claims; 0 computes on the CPU.")
+    accelerator_type: str | None = Field(
+        None, description="Only nodes with this GPU, by Ray's name of it, such as H100 or A100-80G."
+    )
 
     @model_validator(mode="after")
-    def _fewest_first(self) -> "Compute":
+    def _works(self) -> "Compute":
+        if self.accelerator_type and not self.num_gpus:
+            raise ValueError(
+                f"accelerator_type {self.accelerator_type} without num_gpus: how many does a worker claim?"
+            )
         if self.min_workers > self.max_workers:
             raise ValueError(f"num_workers {list(self.workers)}: the fewest come first")
         return self

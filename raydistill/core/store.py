@@ -9,9 +9,11 @@ import io
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from pyarrow import fs
 
 from raydistill.core.errors import InputError
 from raydistill.core.manifest import FileEntry
-from raydistill.core.scratch import new_folder
+from raydistill.core.scratch import new_folder, temporary_folder
 
 CHUNK_BYTES = 1 << 20
 
@@ -91,18 +93,22 @@ class Store:
 
     def write_bytes(self, name: str, content: bytes) -> None:
         """Write a whole file so that it appears complete or not at all."""
+        self._write(name, [content])
+
+    def _write(self, name: str, chunks: Iterable[bytes]) -> None:
         target = self._at(name)
         if not self.is_local:
             with self.filesystem.open_output_stream(target) as stream:
-                stream.write(content)
+                for chunk in chunks:
+                    stream.write(chunk)
             return
         os.makedirs(os.path.dirname(target), exist_ok=True)
-        partial = f"{target}.{uuid.uuid4().hex[:8]}.partial"
-        with open(partial, "wb") as file:
-            file.write(content)
+        unfinished = f"{target}.{uuid.uuid4().hex[:8]}.partial"
+        with open(unfinished, "wb") as file:
+            file.writelines(chunks)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, target)
+        os.replace(unfinished, target)
 
     def read_json(self, name: str) -> Any:
         """Read a JSON file."""
@@ -118,6 +124,32 @@ class Store:
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression="zstd")
         self.write_bytes(name, buffer.getvalue())
+
+    def write_tables(self, name: str, tables: Iterable[pa.Table]) -> None:
+        """Write one Parquet file, a row group a table, with no more than one of them in memory."""
+        rest = iter(tables)
+        first = next(rest)
+        with temporary_folder() as folder:
+            local = Path(folder) / "joined.parquet"
+            with pq.ParquetWriter(local, first.schema, compression="zstd") as writer:
+                for table in chain([first], rest):
+                    writer.write_table(table, row_group_size=max(1, len(table)))
+            with local.open("rb") as file:
+                self._write(name, iter(partial(file.read, CHUNK_BYTES), b""))
+
+    def row_groups(self, name: str) -> list[int]:
+        """Rows of each row group of a Parquet file, read from its footer."""
+        with self.filesystem.open_input_file(self._at(name)) as stream:
+            about = pq.ParquetFile(stream).metadata
+        return [about.row_group(number).num_rows for number in range(about.num_row_groups)]
+
+    def read_row_group(self, name: str, number: int, columns: list[str] | None = None) -> pa.Table:
+        """Read one row group of a Parquet file; the first of a file without any has no rows."""
+        with self.filesystem.open_input_file(self._at(name)) as stream:
+            file = pq.ParquetFile(stream)
+            if not file.num_row_groups:
+                return self.read_table(name, columns)
+            return file.read_row_group(number, columns=columns).replace_schema_metadata(None)
 
     def read_table(self, name: str = "", columns: list[str] | None = None) -> pa.Table:
         """Read one Parquet file, or every one below a folder in the order of their names.

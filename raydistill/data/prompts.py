@@ -154,13 +154,13 @@ def describe(
     return Description(fields, text or None)
 
 
-def plan_requests(frequencies: pa.Table, num_samples: int, seed: int, node: str) -> pa.Table:
+def plan_requests(frequencies: pa.Table, numbers: range, seed: int, node: str) -> pa.Table:
     """Plan what to ask of a model: prompts drawn in proportion to the train split's frequencies.
 
     Args:
         frequencies: schema `FREQUENCIES`, rows in any order.
-        num_samples: rows to plan.
-        seed: row i depends on this seed and on i only, so a longer plan extends a shorter one.
+        numbers: of the rows to plan.
+        seed: row i depends on this seed and on i only, so a plan may be made in parts and extended.
         node: prefix of the sample ids.
 
     Returns:
@@ -173,12 +173,12 @@ def plan_requests(frequencies: pa.Table, num_samples: int, seed: int, node: str)
     edges = np.cumsum(frequencies["count"].to_numpy())
     if not len(edges) or edges[-1] <= 0:
         raise InputError(f"{node}: the table of prompts is empty, so nothing can be asked of a model; ingest again")
-    shares = np.array([derive_seed(seed, "prompt", i) / 2**63 for i in range(num_samples)])
+    shares = np.array([derive_seed(seed, "prompt", i) / 2**63 for i in numbers])
     # A share rounded up to 1.0 would fall off the end.
     chosen = np.minimum(np.searchsorted(edges, shares * edges[-1], side="right"), len(edges) - 1)
     rows = frequencies.drop_columns(["count"]).take(pa.array(chosen, pa.int64()))
-    ids = pa.array([f"{node}-{i:08d}" for i in range(num_samples)], pa.string())
-    seeds = pa.array([derive_seed(seed, "sample", i) for i in range(num_samples)], pa.int64())
+    ids = pa.array([f"{node}-{i:08d}" for i in numbers], pa.string())
+    seeds = pa.array([derive_seed(seed, "sample", i) for i in numbers], pa.int64())
     columns = {**{name: rows[name] for name in rows.column_names}, "sample_id": ids, "seed": seeds}
     return pa.table([columns[name] for name in REQUESTS.names], schema=REQUESTS)
 

@@ -108,6 +108,12 @@ def load(folder: Path, device: str = "cpu") -> Components:
     return Components(parts.tokenizer, parts.text_encoder, parts.vae, parts.unet, parts.scheduler)
 
 
+def image_side(unet: Mapping[str, Any], vae: Mapping[str, Any]) -> int:
+    """Side in pixels of a model's images, by the descriptions of two of its parts."""
+    halvings = len(vae["block_out_channels"]) - 1
+    return int(unet["sample_size"]) << halvings
+
+
 @torch.inference_mode()
 def encode_images(vae: AutoencoderKL, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Encode grey images to scaled latents, the mean of the posterior.

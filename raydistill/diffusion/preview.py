@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from raydistill.diffusion.sampling import Sampler
+from raydistill.diffusion.sampling import Sampler, Way
 
-COLUMNS, GUIDANCE, STEPS = 4, 2.0, 20
+COLUMNS = 4
 
-AT_ONCE = 2
-"""Images: a card that is busy with a training has little room beside it."""
+WAY = Way(guidance_scale=2.0, num_inference_steps=20, batch_size=2)
+"""Two images at a time: a card that is busy with a training has little room beside it."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,7 @@ class Grid:
     def __call__(self, folder: Path) -> NDArray[np.uint8]:
         """Return the samples of a Stable Diffusion folder as one picture, uint8 (H, W), four in a row."""
         count = len(self.prompts)
-        images = Sampler(folder, self.device).generate(
-            self.prompts, range(count), guidance_scale=GUIDANCE, num_inference_steps=STEPS, batch_size=AT_ONCE
-        )
+        images = Sampler(folder, self.device).generate(self.prompts, range(count), WAY)
         blank = np.zeros((-count % COLUMNS, *images.shape[1:]), np.uint8)
         rows = np.concatenate([images, blank]).reshape(-1, COLUMNS, *images.shape[1:])
         return np.concatenate([np.concatenate(list(row), axis=1) for row in rows], axis=0)

@@ -4,68 +4,108 @@ A sample is a function of (model, prompt, its own seed). Batches have one fixed 
 the arithmetic of a row doesn't depend on how many rows came with it.
 """
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from diffusers import DPMSolverMultistepScheduler
 from numpy.typing import NDArray
 from torch import Tensor
 
 from raydistill.core.seeds import derive_seed
-from raydistill.diffusion.components import decode_latents, encode_images, load, tokenize
+from raydistill.diffusion.components import decode_latents
+from raydistill.diffusion.denoiser import Denoiser
+from raydistill.diffusion.solvers import make_solver
 
 Grey = NDArray[np.uint8]
 Rows = NDArray[np.int64]
-EMBEDDING_BATCH = 256
+Finished = TypeVar("Finished")
+
+FAILURES = (RuntimeError, ValueError, FloatingPointError)
+"""What torch and the libraries on it raise when a batch can't be computed; running out of memory is among them."""
 
 
-class Sampler:
-    """A loaded model that makes images.
+@dataclass(frozen=True)
+class Failure:
+    """A row that could not be made, and why."""
 
-    Args:
-        folder: a Stable Diffusion folder.
-        device: a torch device.
+    reason: str
+
+
+@dataclass(frozen=True)
+class Way:
+    """How samples are made.
+
+    Attributes:
+        guidance_scale: w of classifier-free guidance, at least 1.
+        num_inference_steps: steps of the solver.
+        batch_size: the fixed shape of every batch.
+        solver: one of `core.config.Solver`.
     """
 
-    def __init__(self, folder: Path, device: str = "cpu") -> None:
-        """Load the folder onto the device."""
-        self.parts, self.device = load(folder, device), torch.device(device)
-        side = self.parts.unet.config.sample_size
-        self.latent_shape = (self.parts.unet.config.in_channels, side, side)
-        self.predicts_velocity = self.parts.scheduler.config.prediction_type == "v_prediction"
+    guidance_scale: float
+    num_inference_steps: int
+    batch_size: int
+    solver: str = "dpmsolver++"
 
-    def generate(
-        self,
-        prompts: Sequence[str],
-        seeds: Sequence[int],
-        *,
-        guidance_scale: float,
-        num_inference_steps: int,
-        batch_size: int,
-    ) -> Grey:
+
+class Sampler(Denoiser):
+    """A loaded model that makes images."""
+
+    def generate(self, prompts: Sequence[str], seeds: Sequence[int], way: Way) -> Grey:
         """Make one image a prompt.
 
         Args:
             prompts: N texts.
             seeds: N integers in [0, 2**63), of the noise each image starts from.
-            guidance_scale: w of classifier-free guidance, at least 1; 1 is none (Ho and Salimans, arXiv 2207.12598).
-            num_inference_steps: steps of the solver.
-            batch_size: the fixed shape of every batch.
+            way: how.
 
         Returns:
             uint8 (N, R, R).
+
+        Raises:
+            RuntimeError: when one can't be made.
         """
-        embeddings, empty = self._embed(prompts)
+        images = []
+        for made in self.finished(list, prompts, seeds, way):
+            if isinstance(made, Failure):
+                raise RuntimeError(made.reason)
+            images.append(made)
+        return np.stack(images)
 
-        def make(rows: Rows) -> Grey:
-            solver = self._solver(num_inference_steps)
-            noise = self._noise([seeds[row] for row in rows]) * solver.init_noise_sigma
-            return self._denoise(solver, 0, noise, embeddings(rows), empty, guidance_scale)
+    def finished(
+        self, finish: Callable[[Grey], Sequence[Finished]], prompts: Sequence[str], seeds: Sequence[int], way: Way
+    ) -> list[Finished | Failure]:
+        """Make one image a prompt and finish it on another thread, with the decoder, while the next batch is denoised.
 
-        return self._in_batches(make, len(prompts), batch_size)
+        A batch that fails is tried again, and then row by row: a row that can't be made costs no other.
+
+        Args:
+            finish: turns images (n, R, R) into as many results.
+            prompts: N texts.
+            seeds: N integers in [0, 2**63), of the noise each image starts from.
+            way: how.
+
+        Returns:
+            A result or a failure for each prompt.
+
+        Raises:
+            RuntimeError, ValueError: what the last row raised, when none could be made: then it is no row's fault.
+        """
+
+        def make(rows: Rows) -> Tensor:
+            steps = make_solver(way.solver, self.parts.scheduler, way.num_inference_steps, self.device)
+            noise = self.noise([seeds[row] for row in rows]) * steps.init_noise_sigma
+            return self._denoise(steps, 0, noise, self.embed([prompts[row] for row in rows]), way.guidance_scale)
+
+        def end(latents: Tensor, count: int) -> list[Finished | Failure]:
+            whole = torch.isfinite(latents[:count]).flatten(1).all(dim=1).cpu().numpy()
+            images = iter(finish(decode_latents(self.parts.vae, latents[:count][whole])) if whole.any() else ())
+            return [next(images) if is_whole else Failure("latents that aren't finite numbers") for is_whole in whole]
+
+        return _patiently(make, end, len(prompts), way.batch_size)
 
     def noise_and_denoise(
         self,
@@ -80,7 +120,7 @@ class Sampler:
         """Push images part of the way into noise and denoise them again, without guidance.
 
         What comes back lies on the model's own manifold, near the image: a planted near-copy. The method is SDEdit
-        (Meng et al., arXiv 2108.01073) with a deterministic solver.
+        (Meng et al., arXiv 2108.01073) with a deterministic solver, DPM-Solver++.
 
         Args:
             images: uint8 (N, R, R).
@@ -93,16 +133,17 @@ class Sampler:
         Returns:
             uint8 (N, R, R).
         """
-        embeddings, empty = self._embed(prompts)
 
         def make(rows: Rows) -> Grey:
-            solver = self._solver(num_inference_steps)
+            solver = make_solver("dpmsolver++", self.parts.scheduler, num_inference_steps, self.device)
             start = len(solver.timesteps) - max(1, round(strength * len(solver.timesteps)))
-            latents, noise = self._encode(images[rows]), self._noise([seeds[row] for row in rows])
+            solver.set_begin_index(start)
+            latents, noise = self.encode(images[rows]), self.noise([seeds[row] for row in rows])
             noisy = solver.add_noise(latents, noise, solver.timesteps[start].expand(len(rows)))
-            return self._denoise(solver, start, noisy, embeddings(rows), empty, 1.0)
+            words = self.embed([prompts[row] for row in rows])
+            return decode_latents(self.parts.vae, self._denoise(solver, start, noisy, words, 1.0))
 
-        return self._in_batches(make, len(prompts), batch_size)
+        return _in_batches(make, len(prompts), batch_size)
 
     @torch.inference_mode()
     def denoising_losses(
@@ -127,74 +168,75 @@ class Sampler:
             float64 (N, len(fractions)), mean squared error of the predicted noise. A predicted velocity v counts as
             the noise sqrt(a) v + sqrt(1 - a) x, a being the schedule's cumulative alpha (arXiv 2202.00512, section 4).
         """
-        embeddings, _ = self._embed(prompts)
 
         def measure(rows: Rows) -> NDArray[np.float64]:
-            latents, words = self._encode(images[rows]), embeddings(rows)
+            latents, words = self.encode(images[rows]), self.embed([prompts[row] for row in rows])
             losses = [[self._noise_error(latents, words, f, seed) for f in fractions] for seed in seeds]
             return np.asarray(np.mean(losses, axis=0).T)
 
-        return self._in_batches(measure, len(prompts), batch_size)
+        return _in_batches(measure, len(prompts), batch_size)
 
     def _noise_error(self, latents: Tensor, words: Tensor, fraction: float, seed: int) -> NDArray[np.float64]:
         schedule = self.parts.scheduler
         timestep = min(int(fraction * schedule.config.num_train_timesteps), schedule.config.num_train_timesteps - 1)
         timesteps = torch.full((len(latents),), timestep, device=self.device)
-        noise = self._noise([derive_seed(seed, "timestep", timestep)]).expand_as(latents)
+        noise = self.noise([derive_seed(seed, "timestep", timestep)]).expand_as(latents)
         noisy = schedule.add_noise(latents, noise, timesteps)
-        predicted: Tensor = self.parts.unet(noisy, timesteps, words).sample
+        predicted = self.predict(noisy, timesteps, words)
         if self.predicts_velocity:
             alpha = schedule.alphas_cumprod[timestep]
             predicted = alpha.sqrt() * predicted + (1 - alpha).sqrt() * noisy
         return ((predicted - noise).double() ** 2).mean(dim=(1, 2, 3)).cpu().numpy()
 
-    def _solver(self, num_inference_steps: int) -> DPMSolverMultistepScheduler:
-        """DPM-Solver++ of second order (Lu et al., arXiv 2211.01095) on the folder's own noise schedule."""
-        solver = DPMSolverMultistepScheduler.from_config(self.parts.scheduler.config)
-        solver.set_timesteps(num_inference_steps, device=self.device)
-        return solver
-
     @torch.inference_mode()
-    def _denoise(
-        self,
-        solver: DPMSolverMultistepScheduler,
-        start: int,
-        latents: Tensor,
-        words: Tensor,
-        empty: Tensor,
-        guidance_scale: float,
-    ) -> Grey:
-        guided = guidance_scale != 1.0
-        context = torch.cat([empty.expand_as(words), words]) if guided else words
-        solver.set_begin_index(start)
+    def _denoise(self, solver: Any, start: int, latents: Tensor, words: Tensor, guidance_scale: float) -> Tensor:
         for timestep in solver.timesteps[start:]:
-            predicted = self.parts.unet(latents.repeat(1 + guided, 1, 1, 1), timestep, context).sample
-            if guided:
-                without, told = predicted.chunk(2)
-                predicted = without + guidance_scale * (told - without)
+            predicted = self.guided(solver.scale_model_input(latents, timestep), timestep, words, guidance_scale)
             latents = solver.step(predicted, timestep, latents).prev_sample
-        return decode_latents(self.parts.vae, latents)
+        return latents
 
-    def _encode(self, images: Grey) -> Tensor:
-        return torch.from_numpy(encode_images(self.parts.vae, images)).to(self.device)
 
-    def _noise(self, seeds: Sequence[int]) -> Tensor:
-        # Drawn on the CPU: a seed means the same noise on every device.
-        draws = [torch.randn(self.latent_shape, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds]
-        return torch.stack(draws).to(self.device)
+def _batches(count: int, batch_size: int) -> Iterator[tuple[Rows, int]]:
+    """Yield each batch's rows, the last one repeated up to the batch's size, and how many of them count."""
+    for start in range(0, count, batch_size):
+        yield np.minimum(np.arange(start, start + batch_size), count - 1), min(batch_size, count - start)
 
-    @torch.inference_mode()
-    def _embed(self, prompts: Sequence[str]) -> tuple[Callable[[Rows], Tensor], Tensor]:
-        """Embed each distinct prompt once; return the look-up by row, and the empty prompt's embedding (1, L, D)."""
-        numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(["", *prompts]))}
-        ids = torch.from_numpy(tokenize(self.parts.tokenizer, list(numbers))).to(self.device)
-        chunks = torch.split(ids, EMBEDDING_BATCH)
-        table = torch.cat([self.parts.text_encoder(chunk).last_hidden_state for chunk in chunks])
-        return lambda rows: table[[numbers[prompts[row]] for row in rows]], table[:1]
 
-    def _in_batches(self, make: Callable[[Rows], NDArray[Any]], count: int, batch_size: int) -> NDArray[Any]:
-        results = []
-        for start in range(0, count, batch_size):
-            rows = np.minimum(np.arange(start, start + batch_size), count - 1)
-            results.append(make(rows)[: count - start])
-        return np.concatenate(results)
+def _in_batches(make: Callable[[Rows], NDArray[Any]], count: int, batch_size: int) -> NDArray[Any]:
+    return np.concatenate([make(rows)[:real] for rows, real in _batches(count, batch_size)])
+
+
+def _patiently(
+    make: Callable[[Rows], Tensor],
+    end: Callable[[Tensor, int], list[Finished | Failure]],
+    count: int,
+    batch_size: int,
+) -> list[Finished | Failure]:
+    """Make batches and end each on another thread; try those that fail again, then row by row."""
+    errors: list[Exception] = []
+
+    def again(rows: Rows, real: int) -> list[Finished | Failure]:
+        try:
+            return end(make(rows), real)
+        except FAILURES as error:
+            if real > 1:
+                return [result for row in rows[:real] for result in again(np.full_like(rows, row), 1)]
+            errors.append(error)
+            return [Failure(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")]
+
+    pending: list[tuple[Rows, int, Future[list[Finished | Failure]] | None]] = []
+    with ThreadPoolExecutor(1) as behind:
+        for rows, real in _batches(count, batch_size):
+            try:
+                pending.append((rows, real, behind.submit(end, make(rows), real)))
+            except FAILURES:
+                pending.append((rows, real, None))
+    results: list[Finished | Failure] = []
+    for rows, real, ended in pending:
+        try:
+            results += ended.result() if ended else again(rows, real)
+        except FAILURES:
+            results += again(rows, real)
+    if errors and len(errors) == count:
+        raise errors[-1]
+    return results

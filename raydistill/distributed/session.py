@@ -176,6 +176,12 @@ def root_cause(error: BaseException) -> str:
     return (named or [line for line in said if line] or [type(error).__name__])[-1]
 
 
+def claims(compute: Compute) -> dict[str, Any]:
+    """Translate a stage's compute section into what Ray reserves for one worker, as options of a task or an actor."""
+    wanted = {"num_cpus": compute.num_cpus, "num_gpus": compute.num_gpus, "accelerator_type": compute.accelerator_type}
+    return {name: value for name, value in wanted.items() if value}
+
+
 def shortfall(node: str, compute: Compute, is_gang: bool, has: Mapping[str, float]) -> str | None:
     """Say what a cluster lacks for a stage; Ray itself waits for it without a word.
 

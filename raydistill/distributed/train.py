@@ -67,6 +67,7 @@ def train(job: TrainJob, max_failures: int, progress: Progress = silent, resize_
                 num_workers=most if fewest == most else (fewest, most),
                 use_gpu=job.compute.num_gpus > 0,
                 resources_per_worker=resources(job.compute),
+                accelerator_type=job.compute.accelerator_type,
                 elastic_resize_monitor_interval_s=resize_s,
             ),
             run_config=ray_train.RunConfig(

@@ -9,12 +9,14 @@ distance below a threshold as copies, Carlini et al., Extracting Training Data f
 2023, section 4.
 """
 
-import faiss
+import math
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from raydistill.core.errors import InputError
+from raydistill.matching.search import ExactSearch, Places
 
 Grey = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -30,36 +32,26 @@ QUERIES_AT_ONCE = 64
 
 
 class StructureIndex:
-    """Thumbnails of every gallery image, searched exactly.
+    """Templates of every gallery image, searched exactly.
 
     Args:
-        images: (G, R, R), 8-bit grey.
-        max_shift: translation searched to either side along each axis, in thumbnail pixels (1/32 of the side); that
-            much of the border is left out of the gallery's thumbnails.
-
-    Raises:
-        InputError: when there are no images, they aren't square and 8-bit, or the shift leaves no middle.
+        gallery: (G, side * side) float32, as `templates` makes them.
+        device: as for `ExactSearch`.
     """
 
-    def __init__(self, images: Grey, max_shift: int) -> None:
-        if not 0 <= max_shift < THUMBNAIL // 2:
-            raise InputError(f"near_copy_max_shift must be from 0 to {THUMBNAIL // 2 - 1}, not {max_shift}")
-        if not len(images):
-            raise InputError("near-copy search: the gallery is empty")
-        self.side = THUMBNAIL - 2 * max_shift
-        middle = slice(max_shift, max_shift + self.side)
-        templates = resized(_checked(images), THUMBNAIL)[:, middle, middle]
-        self.index = faiss.IndexFlatIP(self.side**2)
-        self.index.add(unit(templates.reshape(len(images), -1)))
+    def __init__(self, gallery: Floats, device: str = "cpu") -> None:
+        self.side = math.isqrt(gallery.shape[1])
+        self.exact = ExactSearch(gallery, device)
 
-    def search(self, queries: Grey) -> tuple[Floats, npt.NDArray[np.int64]]:
+    def search(self, queries: Grey) -> tuple[Floats, Places]:
         """Find the gallery image that each query is most nearly a copy of.
 
         Args:
             queries: (N, R, R), 8-bit grey, of any resolution.
 
         Returns:
-            Scores (N,) float32 in [-1, 1], 1 for a copy, and gallery rows (N,) int64. A flat picture scores 0.
+            Scores (N,) float32 in [-1, 1], 1 for a copy, and gallery rows (N,) int64, the smallest among equal scores.
+            A flat picture scores 0.
 
         Raises:
             InputError: when the queries aren't square and 8-bit.
@@ -68,14 +60,17 @@ class StructureIndex:
         for start in range(0, len(_checked(queries)), QUERIES_AT_ONCE):
             part = slice(start, start + QUERIES_AT_ONCE)
             scores[part], rows[part] = self._search(queries[part])
-        return np.clip(scores, -1.0, 1.0), rows
+        return scores, rows
 
-    def _search(self, queries: Grey) -> tuple[Floats, npt.NDArray[np.int64]]:
+    def _search(self, queries: Grey) -> tuple[Floats, Places]:
         windows = self._windows(queries)
-        scores, rows = self.index.search(windows.reshape(-1, self.side**2), 1)
-        scores, rows = scores.reshape(len(queries), -1), rows.reshape(len(queries), -1)
-        best = scores.argmax(axis=1)[:, None]
-        return np.take_along_axis(scores, best, axis=1)[:, 0], np.take_along_axis(rows, best, axis=1)[:, 0]
+        rough = self.exact.propose(windows.reshape(-1, self.side**2), 1)[0].reshape(len(queries), -1)
+        # Only these can hold the best: they are searched again without rounding.
+        owners, places = np.nonzero(rough + 2 * self.exact.rounding >= rough.max(axis=1, keepdims=True))
+        found = self.exact.search(windows[owners, places], 1)
+        order = np.lexsort((found.indices[:, 0], -found.scores[:, 0], owners))
+        best = order[np.searchsorted(owners, np.arange(len(queries)))]
+        return found.scores[best, 0], found.indices[best, 0]
 
     def _windows(self, queries: Grey) -> Floats:
         """Cut every window of the template's size out of every size of the queries: (N, W, side * side), unit rows."""
@@ -85,6 +80,28 @@ class StructureIndex:
                 views = np.lib.stride_tricks.sliding_window_view(resized(queries, size), (self.side,) * 2, (1, 2))
                 cut.append(views.reshape(len(queries), -1, self.side**2))
         return unit(np.concatenate(cut, axis=1))
+
+
+def templates(images: Grey, max_shift: int) -> Floats:
+    """Make of gallery images what copies are looked for among.
+
+    Args:
+        images: (G, R, R), 8-bit grey.
+        max_shift: translation that is to be searched to either side along each axis, in thumbnail pixels (1/32 of the
+            side); that much of the border is left out of the templates.
+
+    Returns:
+        (G, side * side) float32 rows of zero mean and unit length, or all zeros, side = 32 - 2 max_shift.
+
+    Raises:
+        InputError: when there are no images, they aren't square and 8-bit, or the shift leaves no middle.
+    """
+    if not 0 <= max_shift < THUMBNAIL // 2:
+        raise InputError(f"near_copy_max_shift must be from 0 to {THUMBNAIL // 2 - 1}, not {max_shift}")
+    if not len(images):
+        raise InputError("near-copy search: the gallery is empty")
+    middle = slice(max_shift, THUMBNAIL - max_shift)
+    return unit(resized(_checked(images), THUMBNAIL)[:, middle, middle].reshape(len(images), -1))
 
 
 def resized(images: Grey, side: int) -> Floats:

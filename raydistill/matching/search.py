@@ -10,6 +10,7 @@ import numpy.typing as npt
 from raydistill.core.errors import InputError
 
 Vectors = npt.NDArray[np.float32]
+Places = npt.NDArray[np.int64]
 
 NORM_TOLERANCE = 1e-3
 """How far the length of an embedding may be from 1."""
@@ -21,37 +22,112 @@ ROWS_AT_ONCE = 1024
 """Queries searched at once; bounds memory, never changes a result."""
 
 
+GPU_FETCHES = 2048
+"""Neighbours that FAISS can fetch on a GPU; ties among more are settled on the CPU."""
+
+
 @dataclass(frozen=True)
 class Neighbours:
-    """The k best gallery rows of every query.
+    """The k best rows of every query.
 
     Attributes:
-        scores: (N, k) float32 cosine similarities in [-1, 1], descending.
-        indices: (N, k) int64 gallery rows; among equal scores the smallest row comes first.
+        scores: (N, k) float32 inner products, descending; of unit vectors cosine similarities in [-1, 1].
+        indices: (N, k) int64 rows; among equal scores the smallest row comes first.
     """
 
     scores: Vectors
-    indices: npt.NDArray[np.int64]
+    indices: Places
 
 
-class Gallery:
-    """Embeddings of every gallery image, searched exactly.
+class ExactSearch:
+    """Vectors of length 1 at most, searched exactly by inner product. The array is used as it is, and not copied.
 
-    FAISS (Douze et al., arXiv 2401.08281) proposes candidates from a flat inner-product index; they are scored again
+    FAISS (Douze et al., arXiv 2401.08281) proposes candidates by single-precision inner products; they are scored again
     in double precision, and more are fetched until none that was left out could belong to the best k. The result is
-    thus that of a brute-force search, whatever the batch size, the thread count or the BLAS library.
+    thus that of a brute-force search, whatever the batch size, the thread count, the BLAS library or the device.
+
+    Args:
+        vectors: (G, D) float32, contiguous.
+        device: where candidates are proposed; on `cuda` from half-precision copies, for which FAISS's GPU build is
+            needed (the extra `gpu`).
+    """
+
+    def __init__(self, vectors: Vectors, device: str = "cpu") -> None:
+        self.vectors, self.on_gpu = vectors, device != "cpu"
+        if self.on_gpu:
+            options = faiss.GpuIndexFlatConfig()
+            options.useFloat16 = True
+            self.index = faiss.GpuIndexFlatIP(faiss.StandardGpuResources(), vectors.shape[1], options)
+            self.index.add(vectors)
+
+    def search(self, queries: Vectors, k: int) -> Neighbours:
+        """Find the k best rows of every query (N, D), float32 of length 1 at most; fewer where there are fewer."""
+        width = min(k, len(self.vectors))
+        scores = np.empty((len(queries), width), dtype=np.float32)
+        indices = np.empty((len(queries), width), dtype=np.int64)
+        for start in range(0, len(queries) if width else 0, ROWS_AT_ONCE):
+            part = slice(start, start + ROWS_AT_ONCE)
+            scores[part], indices[part] = self._search(queries[part], width, width + SLACK)
+        return Neighbours(scores, indices)
+
+    def propose(self, queries: Vectors, fetch: int) -> tuple[Vectors, Places]:
+        """Find the rows (N, fetch) that are best but for rounding, and their rounded scores; `fetch` at most G."""
+        if self.on_gpu and fetch <= GPU_FETCHES:
+            scores, rows = self.index.search(queries, fetch)
+        else:
+            scores, rows = faiss.knn(queries, self.vectors, fetch, metric=faiss.METRIC_INNER_PRODUCT)
+        return scores, rows
+
+    @property
+    def rounding(self) -> float:
+        """Bound on the error of a proposed score.
+
+        In single precision that of an inner product of D terms, n u / (1 - n u). Half-precision storage changes a
+        vector by 2^-11 of its length at most, and numbers under 2^-14 by 2^-25 each.
+
+        Source: Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed. 2002, sections 2.1 and 3.1.
+        """
+        dimensions = int(self.vectors.shape[1])
+        stored = 2.0**-11 + 2.0**-25 * dimensions**0.5 if self.on_gpu else 0.0
+        return dimensions * float(np.finfo(np.float32).eps) + 2 * stored
+
+    def _search(self, queries: Vectors, width: int, fetch: int) -> tuple[Vectors, Places]:
+        fetch = min(fetch, len(self.vectors))
+        rough, candidates = self.propose(queries, fetch)
+        scores, candidates = _best(self._score(queries, candidates), candidates, width)
+        if fetch == len(self.vectors):
+            return scores, candidates
+        # What wasn't fetched scores roughly rough[:, -1] at most; only past the rounding error is it surely worse.
+        doubtful = np.flatnonzero(rough[:, -1] + 2 * self.rounding >= scores[:, -1])
+        if len(doubtful):
+            redone = self._search(queries[doubtful], width, 4 * fetch)
+            scores[doubtful], candidates[doubtful] = redone
+        return scores, candidates
+
+    def _score(self, queries: Vectors, candidates: Places) -> Vectors:
+        """Score candidates (N, C) in double precision, one row at a time in the same order of additions."""
+        scores = np.empty(candidates.shape, dtype=np.float32)
+        for row, (query, columns) in enumerate(zip(queries.astype(np.float64), candidates, strict=True)):
+            scores[row] = (self.vectors[columns] * query).sum(axis=1)
+        return np.clip(scores, -1.0, 1.0)
+
+
+class Gallery(ExactSearch):
+    """Embeddings of every gallery image, searched exactly.
 
     Args:
         embeddings: (G, D) float32 rows of unit length.
         image_ids: G ids, unique.
         patient_ids: G ids.
+        device: as for `ExactSearch`.
 
     Raises:
         InputError: when an embedding isn't finite and of unit length, or the ids don't fit.
     """
 
-    def __init__(self, embeddings: Vectors, image_ids: Sequence[str], patient_ids: Sequence[str]) -> None:
-        self.embeddings = checked(embeddings, "gallery")
+    def __init__(
+        self, embeddings: Vectors, image_ids: Sequence[str], patient_ids: Sequence[str], device: str = "cpu"
+    ) -> None:
         self.image_ids, self.patient_ids = list(image_ids), list(patient_ids)
         if not len(embeddings) == len(self.image_ids) == len(self.patient_ids):
             raise InputError(
@@ -60,8 +136,7 @@ class Gallery:
             )
         if len(set(self.image_ids)) < len(self.image_ids):
             raise InputError("gallery: image ids aren't unique")
-        self.index = faiss.IndexFlatIP(self.embeddings.shape[1])
-        self.index.add(self.embeddings)
+        super().__init__(checked(embeddings, "gallery"), device)
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -80,43 +155,22 @@ class Gallery:
             InputError: when a query isn't finite and of unit length or has another D.
         """
         queries = checked(queries, "queries")
-        if queries.shape[1] != self.embeddings.shape[1]:
-            raise InputError(f"queries have {queries.shape[1]} dimensions, the gallery {self.embeddings.shape[1]}")
-        width = min(k, len(self))
-        scores = np.empty((len(queries), width), dtype=np.float32)
-        indices = np.empty((len(queries), width), dtype=np.int64)
-        for start in range(0, len(queries) if width else 0, ROWS_AT_ONCE):
-            part = slice(start, start + ROWS_AT_ONCE)
-            scores[part], indices[part] = self._search(queries[part], width, width + SLACK)
-        return Neighbours(scores, indices)
+        if queries.shape[1] != self.vectors.shape[1]:
+            raise InputError(f"queries have {queries.shape[1]} dimensions, the gallery {self.vectors.shape[1]}")
+        return super().search(queries, k)
 
-    def _search(self, queries: Vectors, width: int, fetch: int) -> tuple[Vectors, npt.NDArray[np.int64]]:
-        fetch = min(fetch, len(self))
-        rough, candidates = self.index.search(queries, fetch)
-        scores = self._score(queries, candidates)
-        scores, candidates = _best(scores, candidates, width)
-        if fetch == len(self):
-            return scores, candidates
-        # What wasn't fetched scores roughly rough[:, -1] at most; only past the rounding error is it surely worse.
-        doubtful = np.flatnonzero(rough[:, -1] + 2 * self._rounding() >= scores[:, -1])
-        if len(doubtful):
-            redone = self._search(queries[doubtful], width, 4 * fetch)
-            scores[doubtful], candidates[doubtful] = redone
-        return scores, candidates
 
-    def _score(self, queries: Vectors, candidates: npt.NDArray[np.int64]) -> Vectors:
-        """Score candidates (N, C) in double precision, one row at a time in the same order of additions."""
-        scores = np.empty(candidates.shape, dtype=np.float32)
-        for row, (query, columns) in enumerate(zip(queries.astype(np.float64), candidates, strict=True)):
-            scores[row] = (self.embeddings[columns] * query).sum(axis=1)
-        return np.clip(scores, -1.0, 1.0)
+def merged(parts: Sequence[Neighbours], k: int) -> Neighbours:
+    """Return the best k of what was found in parts of one gallery: what a search of the whole would have found.
 
-    def _rounding(self) -> float:
-        """Bound the error of a single-precision inner product of unit vectors.
-
-        Source: Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed. 2002, section 3.1: n u / (1 - n u).
-        """
-        return int(self.embeddings.shape[1]) * float(np.finfo(np.float32).eps)
+    Args:
+        parts: `indices` being rows of the whole gallery.
+        k: columns of the result, at most.
+    """
+    scores, indices = (
+        np.concatenate([getattr(part, name) for part in parts], axis=1) for name in ("scores", "indices")
+    )
+    return Neighbours(*_best(scores, indices, k))
 
 
 def checked(vectors: Vectors, name: str) -> Vectors:
@@ -138,6 +192,6 @@ def checked(vectors: Vectors, name: str) -> Vectors:
     return vectors
 
 
-def _best(scores: Vectors, indices: npt.NDArray[np.int64], width: int) -> tuple[Vectors, npt.NDArray[np.int64]]:
+def _best(scores: Vectors, indices: Places, width: int) -> tuple[Vectors, Places]:
     order = np.lexsort((indices, -scores), axis=1)[:, :width]
     return np.take_along_axis(scores, order, axis=1), np.take_along_axis(indices, order, axis=1)

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pyarrow as pa
+
 from raydistill.core.config import Config
 from raydistill.core.errors import ConfigError, NothingToDo
 from raydistill.core.scratch import temporary_folder
@@ -13,6 +15,7 @@ from raydistill.core.training import FRESH, DiffusionConfig
 from raydistill.diffusion import components, provenance
 from raydistill.diffusion.latents import POLICY, Encoder
 from raydistill.distributed.data import map_shards
+from raydistill.distributed.shards import Piece, Shard
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.images import pixels, read_kept
 
@@ -75,8 +78,9 @@ class Encode(Stage):
         map_shards(
             EncodeShard,
             {"sides": sides, "initial": initial, "out": context.out, "config": self.config},
-            [f"{side}/words/{shard}" for side, prompts in asked.items() for shard in prompts],
-            done_in=context.out,
+            [_shard(side, name, len(asked)) for side, prompts in asked.items() for name, asked in prompts.items()],
+            out=context.out,
+            work=context.work,
             compute=self.config.compute,
             progress=context.progress,
         )
@@ -120,16 +124,18 @@ class EncodeShard:
         options = {"is_text_frozen": not config.train_text_encoder, "with_flipped": config.horizontal_flip}
         self.encoder = Encoder(parts, **options)
 
-    def __call__(self, name: str) -> int:
-        """Write the rows of a shard, then its words, `<side>/words/<shard>`, which say that the shard is done."""
-        side, _, shard = name.split("/")
-        table, out = read_kept(self.sides[side], ["image", "prompt"], shard), self.out / side
+    def __call__(self, piece: Piece) -> tuple[pa.Table, pa.Table]:
+        """Return the rows of a whole shard and its words."""
+        side, _, shard = piece.shard.partition("/")
+        table = read_kept(self.sides[side], ["image", "prompt"], shard)
         images = pixels(table)
-        rows, words = self.encoder.tables(images, table["prompt"].to_pylist())
-        out.write_json("shapes.json", self.encoder.shapes(images.shape[-1]))
-        out.write_table(f"rows/{shard}", rows)
-        out.write_table(f"words/{shard}", words)
-        return len(table)
+        (self.out / side).write_json("shapes.json", self.encoder.shapes(images.shape[-1]))
+        return self.encoder.tables(images, table["prompt"].to_pylist())
+
+
+def _shard(side: str, name: str, rows: int) -> Shard:
+    # One piece: rows name their prompts by their place in the shard's words.
+    return Shard(f"{side}/{name}", (rows,), others=(f"{side}/rows/{name}", f"{side}/words/{name}"))
 
 
 def sizes(config: DiffusionConfig) -> tuple[str, ...]:

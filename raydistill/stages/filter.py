@@ -1,11 +1,11 @@
 """Turn threshold-free matches into verdicts. Pure and quick: a changed policy re-runs this and what follows."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from raydistill.core.columns import JUDGED
@@ -30,11 +30,11 @@ class FilterNodeConfig(Section):
 class Filter(Stage):
     """Inputs: `samples`, `matches` (the filter's eye), `policy`, optionally `selftest`.
 
-    Output: `verdicts/part-00000.parquet`, one row a sample; `planted/part-00000.parquet`, one row a planted picture;
-    `metrics.json`.
+    Output: `verdicts/part-*.parquet`, one row a sample in shards like theirs; `planted/part-00000.parquet`, one row a
+    planted picture; `metrics.json`.
     """
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     needs_ray: ClassVar[bool] = False
     config: FilterNodeConfig
 
@@ -46,11 +46,14 @@ class Filter(Stage):
         """Judge every sample and say how well the operating point holds on probes, strangers and planted copies."""
         thresholds = Policy(**context.inputs["policy"].read_json("policy.json"))
         policy, confidence = make_policy(self.config.filter, thresholds), self.config.confidence
-        verdicts = judged(policy, _with_failures(context.inputs))
-        context.out.write_table("verdicts/part-00000.parquet", verdicts)
+        reasons: Counter[str] = Counter()
+        for shard in context.inputs["samples"].shards():
+            verdicts = judged(policy, _with_failures(context.inputs, shard))
+            context.out.write_table(f"verdicts/{shard}", verdicts)
+            reasons.update(verdicts["reason"].to_pylist())
         probe, calibration = ((context.inputs["matches"] / role).read_table() for role in ("probe", "calibration"))
         flags = {"known": _dropped(policy, probe), "strangers": _dropped(policy, calibration)}
-        metrics = {"filter": filter_metrics(verdicts, probe, calibration, **flags, confidence=confidence)}
+        metrics = {"filter": filter_metrics(reasons, probe, calibration, **flags, confidence=confidence)}
         if "selftest" in context.inputs:
             planted = (context.inputs["selftest"] / "planted").read_table()
             of_planted = judged(policy, planted)
@@ -59,8 +62,8 @@ class Filter(Stage):
             metrics["selftest"] = selftest_metrics(planted, _drops(of_planted), agreement, confidence)
         dumped = {group: {k: m.model_dump(mode="json") for k, m in named.items()} for group, named in metrics.items()}
         context.out.write_json("metrics.json", dumped)
-        kept = pc.sum(verdicts["keep"].cast("int64")).as_py() or 0
-        return Outcome(counts={"rows": verdicts.num_rows, "kept": kept}, facts={"policy": thresholds.model_dump()})
+        counts = {"rows": reasons.total(), "kept": reasons["kept"]}
+        return Outcome(counts=counts, facts={"policy": thresholds.model_dump()})
 
 
 def _drops(verdicts: pa.Table) -> NDArray[np.bool_]:
@@ -71,8 +74,8 @@ def _dropped(policy: MatchPolicy, matches: pa.Table) -> NDArray[np.bool_]:
     return _drops(judged(policy, matches))
 
 
-def _with_failures(inputs: Mapping[str, Store]) -> pa.Table:
-    """Give every sample a row of matches; nulls where no image was made."""
-    ids = inputs["samples"].read_table(columns=["sample_id"]).rename_columns(["query_id"])
-    matches = (inputs["matches"] / "samples").read_table(columns=list(JUDGED))
+def _with_failures(inputs: Mapping[str, Store], shard: str) -> pa.Table:
+    """Give every sample of a shard a row of matches; nulls where no image was made."""
+    ids = inputs["samples"].read_table(shard, columns=["sample_id"]).rename_columns(["query_id"])
+    matches = inputs["matches"].read_table(f"samples/{shard}", columns=list(JUDGED))
     return ids.join(matches, "query_id", join_type="left outer").sort_by("query_id")

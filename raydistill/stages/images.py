@@ -26,7 +26,7 @@ def read_kept(inputs: Mapping[str, Store], columns: list[str], shard: str = "") 
     table = inputs["images"].read_table(shard, columns=[*columns, *(["sample_id", "failure"] if synthetic else [])])
     if synthetic:
         table = table.filter(pc.is_null(table["failure"]))
-    return only_kept(inputs, table, "sample_id").select(columns)
+    return only_kept(inputs, table, "sample_id", shard).select(columns)
 
 
 def are_samples(images: Store) -> bool:
@@ -34,17 +34,18 @@ def are_samples(images: Store) -> bool:
     return "sample_id" in images.column_names(images.shards()[0])
 
 
-def only_kept(inputs: Mapping[str, Store], table: pa.Table, column: str) -> pa.Table:
+def only_kept(inputs: Mapping[str, Store], table: pa.Table, column: str, shard: str = "") -> pa.Table:
     """Leave out the rows whose sample the input `verdicts` drops; without that input nothing is left out.
 
     Args:
         inputs: `verdicts`, optionally.
         table: any rows about samples.
         column: which of its columns holds the sample's id.
+        shard: of the samples, where all rows are of one; verdicts have shards like theirs.
     """
     if "verdicts" not in inputs:
         return table
-    return keep_rows(inputs["verdicts"].read_table(columns=["sample_id", "keep"]), table, column)
+    return keep_rows(inputs["verdicts"].read_table(shard, columns=["sample_id", "keep"]), table, column)
 
 
 def keep_rows(verdicts: pa.Table, table: pa.Table, column: str) -> pa.Table:

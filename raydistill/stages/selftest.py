@@ -20,12 +20,14 @@ from raydistill.data.distortions import TREATMENTS, distort
 from raydistill.data.images import encode_png
 from raydistill.diffusion.sampling import Sampler
 from raydistill.distributed.data import map_shards
+from raydistill.distributed.shards import Piece, Shard
 from raydistill.matching.calibration import calibrate
 from raydistill.metrics.filtering import GENERATED, agreement
 from raydistill.reid.embedder import load_embedder
 from raydistill.stages.base import Context, Outcome, Stage
+from raydistill.stages.embed import STRUCTURE
+from raydistill.stages.gallery import Galleries, Plan
 from raydistill.stages.images import pixels
-from raydistill.stages.match import RECORD_COLUMNS, Reference
 
 ROLES = ("train", "calibration")
 
@@ -54,12 +56,12 @@ class SelfTestNodeConfig(Section):
 
 
 class SelfTest(Stage):
-    """Inputs: `model` (the teacher), `train`, `calibration`, `eye` (the filter's), `matches_<eye>` of every eye.
+    """Inputs: `model` (the teacher), `train`, `calibration`, `gallery` (`Embed`), the filter's `eye`, `matches_<eye>`.
 
     Output: `planted/part-*.parquet`, `agreement/agreement.json`.
     """
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     resumable: ClassVar[bool] = True
     config: SelfTestNodeConfig
 
@@ -71,12 +73,14 @@ class SelfTest(Stage):
     def run(self, context: Context) -> Outcome:
         """Plant, score, and measure how far the eyes agree on the teacher's samples."""
         returns = [f"{GENERATED}{strength:g}" for strength in self.config.selftest.strengths]
+        galleries = Galleries.place(Plan(context.inputs["gallery"], ("filter",), None, context.seed), self.config.match)
         names = [f"{role}-{treatment}.parquet" for role in ROLES for treatment in (*TREATMENTS, *returns)]
         map_shards(
             PlantShard,
-            {"inputs": dict(context.inputs), "out": context.out / "planted", "config": self.config, "seed": self.seed},
-            names,
-            done_in=context.out / "planted",
+            {"inputs": dict(context.inputs), "galleries": galleries, "config": self.config, "seed": self.seed},
+            [Shard(name, (self.config.selftest.num_images,)) for name in names],
+            out=context.out / "planted",
+            work=context.work,
             compute=self.config.selftest.compute,
             progress=context.progress,
         )
@@ -109,26 +113,26 @@ def _samples(matches: Store) -> pa.Table:
 class PlantShard:
     """Makes the planted pictures of one role and treatment, and their scores. Built on an actor."""
 
-    def __init__(self, inputs: Mapping[str, Store], out: Store, config: SelfTestNodeConfig, seed: int) -> None:
-        """Load the teacher and the filter's eye, which sees the gallery."""
+    def __init__(
+        self, inputs: Mapping[str, Store], galleries: Galleries, config: SelfTestNodeConfig, seed: int
+    ) -> None:
+        """Load the teacher and the filter's eye, find the gallery."""
         device = config.selftest.compute.device
         self.sampler = Sampler(inputs["model"].keep_local(), device)
         self.eye = load_embedder(inputs["eye"].keep_local(), device)
-        self.reference = Reference(
-            inputs["train"].read_table(columns=RECORD_COLUMNS), {"filter": self.eye}, config.match
-        )
-        self.inputs, self.out, self.config, self.seed = inputs, out, config, seed
+        self.reference = galleries.open(config.match.search_device)
+        self.image_ids, self.patient_ids = galleries.image_ids(), galleries.patient_ids()
+        self.inputs, self.config, self.seed = inputs, config, seed
 
-    def __call__(self, name: str) -> int:
+    def __call__(self, piece: Piece) -> tuple[pa.Table]:
         """Choose images, treat them, score the results against the gallery."""
-        role, _, treatment = name.removesuffix(".parquet").partition("-")
-        records = self.inputs[role].read_table(columns=[*RECORD_COLUMNS, "prompt"])
+        role, _, treatment = piece.shard.removesuffix(".parquet").partition("-")
+        records = self.inputs[role].read_table(columns=["image_id", "patient_id", "image", "prompt"])
         chosen = generator(self.seed, role).permutation(records.num_rows)[: self.config.selftest.num_images]
         records = records.take(np.sort(chosen))
         seeds = [derive_seed(self.seed, treatment, image_id) for image_id in records["image_id"].to_pylist()]
         treated = self._treat(pixels(records), records["prompt"].to_pylist(), treatment, seeds)
-        self._write(name, role, treatment, records, treated)
-        return len(records)
+        return (self._scored(role, treatment, records, treated),)
 
     def _treat(
         self, images: NDArray[np.uint8], prompts: list[str], treatment: str, seeds: list[int]
@@ -144,10 +148,9 @@ class PlantShard:
             batch_size=self.config.selftest.batch_size,
         )
 
-    def _write(self, name: str, role: str, treatment: str, records: pa.Table, treated: NDArray[np.uint8]) -> None:
-        gallery = self.reference.galleries["filter"]
-        found = gallery.search(self.eye.embed(treated, self.config.match.batch_size), 1)
-        structure, places = self.reference.structure.search(treated)
+    def _scored(self, role: str, treatment: str, records: pa.Table, treated: NDArray[np.uint8]) -> pa.Table:
+        embeddings = self.eye.embed(treated, self.config.match.batch_size)
+        found, copied = self.reference.nearest("filter", embeddings, 1), self.reference.copied(STRUCTURE, treated)
         columns = {
             "query_id": [f"{role}/{treatment}/{image_id}" for image_id in records["image_id"].to_pylist()],
             "source_role": [role] * len(treated),
@@ -155,10 +158,10 @@ class PlantShard:
             "patient_id": records["patient_id"],
             "treatment": [treatment] * len(treated),
             "score": found.scores[:, 0],
-            "nearest_image_id": [gallery.image_ids[i] for i in found.indices[:, 0]],
-            "nearest_patient_id": [gallery.patient_ids[i] for i in found.indices[:, 0]],
-            "structure_score": structure,
-            "structure_image_id": [gallery.image_ids[i] for i in places],
+            "nearest_image_id": self.image_ids.take(found.indices[:, 0]),
+            "nearest_patient_id": self.patient_ids.take(found.indices[:, 0]),
+            "structure_score": copied.scores[:, 0],
+            "structure_image_id": self.image_ids.take(copied.indices[:, 0]),
             "image": [encode_png(image) for image in treated],
         }
-        self.out.write_table(name, pa.table(columns, schema=PLANTED))
+        return pa.table(columns, schema=PLANTED)

@@ -14,7 +14,7 @@ from raydistill.data.phantom import render
 from raydistill.diffusion import components, provenance
 from raydistill.diffusion.folder import check_layout, find, save
 from raydistill.diffusion.pictures import draw
-from raydistill.diffusion.sampling import Sampler
+from raydistill.diffusion.sampling import Sampler, Way
 from raydistill.diffusion.tiny import PUBLIC, PUBLIC_NAME
 
 
@@ -227,8 +227,8 @@ def test_a_folder_in_half_precision_is_read_in_float32(tiny, tmp_path):
     parts = components.load(tmp_path / "half")
     for module in (parts.text_encoder, parts.vae, parts.unet):
         assert {parameter.dtype for parameter in module.parameters()} == {torch.float32}
-    requests = {"guidance_scale": 2.0, "num_inference_steps": 1, "batch_size": 1}
-    assert Sampler(tmp_path / "half").generate(["chest x-ray"], [0], **requests).shape == (1, 16, 16)
+    way = Way(guidance_scale=2.0, num_inference_steps=1, batch_size=1)
+    assert Sampler(tmp_path / "half").generate(["chest x-ray"], [0], way).shape == (1, 16, 16)
 
 
 def test_a_hub_id_is_found_in_the_cache_at_its_revision(tiny, tmp_path, config, hub_cache):

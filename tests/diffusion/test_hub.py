@@ -11,7 +11,7 @@ from raydistill.core.training import DiffusionConfig, LoraConfig
 from raydistill.diffusion import components
 from raydistill.diffusion.folder import find
 from raydistill.diffusion.objective import DiffusionObjective
-from raydistill.diffusion.sampling import Sampler
+from raydistill.diffusion.sampling import Sampler, Way
 from tests.diffusion import hub
 
 
@@ -51,8 +51,8 @@ def test_it_is_taken_up_whole_and_at_another_resolution(model, tmp_path):
         components.tokenize(parts.tokenizer, prompts), components.tokenize(whole.tokenizer, prompts)
     )
     assert (parts.scheduler.config.prediction_type == "v_prediction") == (release == "2.x")
-    requests = {"guidance_scale": 2.0, "num_inference_steps": 2, "batch_size": 2}
-    assert np.ptp(Sampler(tmp_path / "initial").generate(prompts, [0, 1], **requests)) > 0
+    way = Way(guidance_scale=2.0, num_inference_steps=2, batch_size=2)
+    assert np.ptp(Sampler(tmp_path / "initial").generate(prompts, [0, 1], way)) > 0
 
 
 def test_it_learns_what_its_schedule_says(model, tmp_path):

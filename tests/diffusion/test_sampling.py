@@ -1,12 +1,15 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from raydistill.diffusion.components import decode_latents, encode_images
-from raydistill.diffusion.sampling import Sampler
+from raydistill.diffusion.sampling import Sampler, Way
 
 SEEDS = [2**62 + 5, 1, 2, 3, 4, 5, 6, 7]
-OPTIONS = {"guidance_scale": 2.0, "num_inference_steps": 4}
+WAY = Way(guidance_scale=2.0, num_inference_steps=4, batch_size=4)
+PLAIN = replace(WAY, guidance_scale=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +19,7 @@ def sampler(tiny):
 
 @pytest.fixture(scope="module")
 def samples(sampler, prompts):
-    return sampler.generate(prompts, SEEDS, batch_size=4, **OPTIONS)
+    return sampler.generate(prompts, SEEDS, WAY)
 
 
 def test_samples_are_grey_images_of_the_models_size(samples):
@@ -26,29 +29,29 @@ def test_samples_are_grey_images_of_the_models_size(samples):
 
 
 def test_a_padded_tail_changes_nothing(sampler, prompts, samples):
-    np.testing.assert_array_equal(sampler.generate(prompts[:6], SEEDS[:6], batch_size=4, **OPTIONS), samples[:6])
+    np.testing.assert_array_equal(sampler.generate(prompts[:6], SEEDS[:6], WAY), samples[:6])
 
 
 def test_the_company_and_the_place_in_a_batch_change_nothing(sampler, prompts, samples):
     order = np.array([5, 0, 7, 2, 1, 6, 4, 3])
-    shuffled = sampler.generate([prompts[i] for i in order], [SEEDS[i] for i in order], batch_size=4, **OPTIONS)
+    shuffled = sampler.generate([prompts[i] for i in order], [SEEDS[i] for i in order], WAY)
     np.testing.assert_array_equal(shuffled, samples[order])
 
 
 def test_another_batch_size_changes_a_grey_level_at_most(sampler, prompts, samples):
     for size in (1, 3, 8):
-        other = sampler.generate(prompts, SEEDS, batch_size=size, **OPTIONS)
+        other = sampler.generate(prompts, SEEDS, replace(WAY, batch_size=size))
         assert np.abs(other.astype(int) - samples).max() <= 1
 
 
 def test_the_global_stream_of_randomness_is_not_used(sampler, prompts, samples):
     torch.manual_seed(123)
-    np.testing.assert_array_equal(sampler.generate(prompts, SEEDS, batch_size=4, **OPTIONS), samples)
+    np.testing.assert_array_equal(sampler.generate(prompts, SEEDS, WAY), samples)
 
 
 def test_guidance_of_one_is_no_guidance(sampler, prompts):
-    plain = sampler.generate(prompts, SEEDS, guidance_scale=1.0, num_inference_steps=4, batch_size=4)
-    nearly = sampler.generate(prompts, SEEDS, guidance_scale=1.0 + 1e-6, num_inference_steps=4, batch_size=4)
+    plain = sampler.generate(prompts, SEEDS, PLAIN)
+    nearly = sampler.generate(prompts, SEEDS, replace(WAY, guidance_scale=1.0 + 1e-6))
     assert np.abs(plain.astype(int) - nearly).max() <= 1
 
 
@@ -64,7 +67,7 @@ def test_little_noise_returns_what_the_autoencoder_makes_of_the_image(sampler, i
 
 
 def test_returning_from_pure_noise_is_sampling(sampler, images, prompts):
-    sampled = sampler.generate(prompts, SEEDS, guidance_scale=1.0, num_inference_steps=4, batch_size=4)
+    sampled = sampler.generate(prompts, SEEDS, PLAIN)
     returned = sampler.noise_and_denoise(images, prompts, SEEDS, strength=1.0, num_inference_steps=4, batch_size=4)
     assert np.abs(sampled.astype(int) - returned).mean() < 2
 

@@ -1,42 +1,89 @@
 """Sharded map jobs on real Ray Data."""
 
+import os
+import signal
+
+import numpy as np
 import pytest
 
 from raydistill.core.errors import RaydistillError
 from raydistill.core.section import Compute
 from raydistill.core.store import Store
-from raydistill.distributed.data import map_shards, shard_names
-from tests.distributed.toys import WriteShard
+from raydistill.distributed.data import map_shards
+from raydistill.distributed.shards import cut
+from raydistill.distributed.shared import Shared, Spread
+from tests.distributed.toys import Numbers, Part
 
 pytestmark = pytest.mark.ray
 
-
-def test_only_missing_shards_are_made(local_ray, tmp_path):
-    out, names, told = Store.open(str(tmp_path)), shard_names(100, 10), []
-    out.write_bytes(names[3], b"from before")
-    map_shards(
-        WriteShard,
-        {"out": out},
-        names,
-        done_in=out,
-        compute=Compute(num_workers=2, num_cpus=0.5),
-        progress=lambda done, total, unit: told.append((done, total)),
-    )
-    assert out.files() == names
-    assert out.read_bytes(names[3]) == b"from before"
-    assert told[0] == (1, 10)
-    assert told[-1] == (10, 10)
+COMPUTE = Compute(num_workers=2, num_cpus=0.5)
 
 
-def test_a_shard_that_fails_leaves_the_others_and_is_named(local_ray, tmp_path):
-    out, names = Store.open(str(tmp_path)), shard_names(30, 10)
-    with pytest.raises(RaydistillError, match=r"can't be made: ValueError: can't make part-00002\.parquet$"):
-        map_shards(
-            WriteShard,
-            {"out": out, "bad": names[2]},
-            names,
-            done_in=out,
-            compute=Compute(num_workers=1, num_cpus=0.5),
-            progress=lambda *_: None,
-        )
-    assert names[2] not in out.files()
+def make(folder, shards, *, told=lambda *_: None, compute=COMPUTE, **arguments):
+    store = Store.open(str(folder))
+    places = {"out": store / "out", "work": store / "work"}
+    map_shards(Numbers, {"log": str(folder / "log"), **arguments}, shards, **places, compute=compute, progress=told)
+    return store / "out"
+
+
+def computed(folder):
+    return sorted(tuple(map(int, line.split())) for line in (folder / "log").read_text().splitlines())
+
+
+def test_shards_are_joined_from_pieces_in_their_order(local_ray, tmp_path):
+    told, shards = [], cut(105, 50, 10)
+    out = make(tmp_path, shards, told=lambda done, total, unit: told.append((done, total)))
+    assert out.files() == [shard.name for shard in shards]
+    assert out.read_table()["number"].to_pylist() == list(range(105))
+    assert out.row_groups("part-00000.parquet") == [10] * 3
+    assert (told[0], told[-1]) == ((0, 105), (105, 105))
+    assert Store.open(str(tmp_path)).files("work") == []
+
+
+def test_only_missing_pieces_are_computed(local_ray, tmp_path):
+    shards = cut(60, 30, 10)
+    with pytest.raises(RaydistillError):
+        make(tmp_path, shards, bad=50, compute=Compute(num_workers=1, num_cpus=0.5))
+    first = computed(tmp_path)
+    assert (0, 10) in first
+    out = make(tmp_path, shards)
+    again = computed(tmp_path)
+    assert len(again) - len(first) <= 6 - (len(first) - 1)
+    assert out.read_table()["number"].to_pylist() == list(range(60))
+    make(tmp_path, shards)
+    assert computed(tmp_path) == again
+
+
+def test_a_piece_that_fails_is_named_with_its_reason(local_ray, tmp_path):
+    with pytest.raises(RaydistillError, match=r"part-00001\.parquet, rows 20 to 29: ValueError: 25 is bad$"):
+        make(tmp_path, cut(40, 20, 10), bad=25)
+
+
+def test_a_piece_that_kills_its_workers_is_named(local_ray, tmp_path):
+    with pytest.raises(RaydistillError, match=r"rows 20 to 29: RaydistillError: 3 workers have died over it"):
+        make(tmp_path, cut(40, 20, 10), deadly=25)
+
+
+def test_a_worker_that_dies_once_costs_nothing_but_time(local_ray, tmp_path):
+    out = make(tmp_path, cut(40, 20, 10), deadly=25, once=True)
+    assert out.read_table()["number"].to_pylist() == list(range(40))
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_the_rows_do_not_depend_on_the_workers(local_ray, tmp_path, workers):
+    out = make(tmp_path, cut(50, 20, 7), compute=Compute(num_workers=workers, num_cpus=0.5))
+    assert out.read_table()["number"].to_pylist() == list(range(50))
+
+
+def test_arrays_are_shared_without_a_copy(local_ray):
+    shared = Shared.put({"a": np.arange(1_000_000)})
+    one, other = shared.get()["a"], shared.get()["a"]
+    assert one.ctypes.data == other.ctypes.data
+    assert not one.flags.writeable
+
+
+def test_parts_on_actors_answer_together_and_come_back_when_lost(local_ray):
+    spread = Spread.start(Part, [{"first": 0}, {"first": 10}], Compute(num_workers=1, num_cpus=0.5))
+    assert spread.ask("add", 5) == [5, 15]
+    os.kill(spread.ask("pid")[1], signal.SIGKILL)
+    assert spread.ask("add", 6) == [6, 16]

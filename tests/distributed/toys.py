@@ -6,9 +6,8 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
-
-from raydistill.core.store import Store
 
 
 class Line:
@@ -95,17 +94,36 @@ def read_rows(name):
     return {"x": rng.normal(size=(10, 3)).astype(np.float16), "i": np.arange(10) + 10 * int(name)}
 
 
-class WriteShard:
-    """Write the shard's name; fail on one name."""
+class Numbers:
+    """Give the numbers of a piece's rows, with a line in a log; one of them may be bad, or deadly, or that once."""
 
-    def __init__(self, out: Store, bad: str = ""):
-        self.out, self.bad = out, bad
+    def __init__(self, log: str, bad: int | None = None, deadly: int | None = None, once: bool = False):
+        self.log, self.bad, self.deadly, self.once = Path(log), bad, deadly, once
 
-    def __call__(self, name):
-        if name == self.bad:
-            raise ValueError(f"can't make {name}")
-        self.out.write_bytes(name, str(os.getpid()).encode())
-        return 1
+    def __call__(self, piece):
+        numbers = range(piece.first, piece.first + piece.rows)
+        if self.bad in numbers:
+            raise ValueError(f"{self.bad} is bad\nand so is the rest")
+        died = self.log.with_suffix(".died")
+        if self.deadly in numbers and not (self.once and died.exists()):
+            died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        with self.log.open("a") as lines:
+            lines.write(f"{piece.first} {piece.rows}\n")
+        return [pa.table({"number": pa.array(numbers, pa.int64())})]
+
+
+class Part:
+    """Adds to a number."""
+
+    def __init__(self, first: int):
+        self.first = first
+
+    def add(self, number: int) -> int:
+        return self.first + number
+
+    def pid(self) -> int:
+        return os.getpid()
 
 
 def bowl(setting, shared, seconds=0.0, log=None):

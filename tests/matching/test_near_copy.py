@@ -6,7 +6,7 @@ from PIL import Image
 from scipy import ndimage
 
 from raydistill.core.errors import InputError
-from raydistill.matching.near_copy import THUMBNAIL, StructureIndex
+from raydistill.matching.near_copy import THUMBNAIL, StructureIndex, templates
 
 
 def pictures(number, side=32, seed=0):
@@ -23,7 +23,7 @@ def images():
 
 @pytest.fixture(scope="module")
 def index(images):
-    return StructureIndex(images, 3)
+    return StructureIndex(templates(images, 3))
 
 
 @pytest.fixture(scope="module")
@@ -72,13 +72,13 @@ def test_equals_numpy_corrcoef_over_every_shift(images):
         )
         for query in queries.astype(float)
     ]
-    scores, _ = StructureIndex(images, shift).search(queries)
+    scores, _ = StructureIndex(templates(images, shift)).search(queries)
     assert (scores >= np.array(best) - 1e-5).all()  # the enlargement may find more, never less
 
 
 def test_without_shift_it_is_the_correlation(images):
     queries = pictures(5, seed=3)
-    scores, rows = StructureIndex(images, 0).search(queries)
+    scores, rows = StructureIndex(templates(images, 0)).search(queries)
     table = np.corrcoef(np.concatenate([queries, images]).reshape(-1, 1024).astype(float))[:5, 5:]
     np.testing.assert_allclose(scores, table.max(axis=1), atol=1e-5)
     assert rows.tolist() == table.argmax(axis=1).tolist()
@@ -101,23 +101,23 @@ def test_a_query_does_not_depend_on_its_batch(index):
 
 def test_the_resolution_of_the_query_is_free(images):
     large = np.stack([np.asarray(Image.fromarray(image).resize((96, 96))) for image in images])
-    scores, rows = StructureIndex(images, 3).search(large)
+    scores, rows = StructureIndex(templates(images, 3)).search(large)
     assert rows.tolist() == list(range(len(images)))
     assert scores.min() > 0.97
 
 
 def test_flat_pictures_are_copies_of_nothing(images):
     flat = np.full((2, 32, 32), 77, np.uint8)
-    assert StructureIndex(images, 2).search(flat)[0].tolist() == [0, 0]
-    assert StructureIndex(flat, 2).search(images)[0].tolist() == [0] * len(images)
+    assert StructureIndex(templates(images, 2)).search(flat)[0].tolist() == [0, 0]
+    assert StructureIndex(templates(flat, 2)).search(images)[0].tolist() == [0] * len(images)
 
 
 def test_refuses_what_it_cannot_compare(images):
     with pytest.raises(InputError, match="empty"):
-        StructureIndex(images[:0], 2)
+        StructureIndex(templates(images[:0], 2))
     with pytest.raises(InputError, match="near_copy_max_shift"):
-        StructureIndex(images, THUMBNAIL // 2)
+        StructureIndex(templates(images, THUMBNAIL // 2))
     with pytest.raises(InputError, match="uint8"):
-        StructureIndex(images, 2).search(images.astype(np.float32))
+        StructureIndex(templates(images, 2)).search(images.astype(np.float32))
     with pytest.raises(InputError, match="N, R, R"):
-        StructureIndex(images[:, :20], 2)
+        StructureIndex(templates(images[:, :20], 2))

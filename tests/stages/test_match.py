@@ -4,6 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,16 +13,19 @@ from raydistill.core.config import MatchConfig
 from raydistill.core.section import Compute, Import
 from raydistill.core.store import Store
 from raydistill.data.images import encode_png
+from raydistill.matching.reference import Parts, equally_made
 from raydistill.metrics.identification import closer_to_train_share
 from raydistill.reid.embedder import OWN
-from raydistill.stages.match import MatchShard, equally_made
+from raydistill.stages.embed import STRUCTURE, EmbedConfig, EmbedPiece, in_groups
+from raydistill.stages.gallery import Galleries, Plan, part_of
+from raydistill.stages.match import MatchPiece
 
 GALLERY = st.lists(st.integers(1, 12), min_size=1, max_size=12)
 """Images of each patient."""
 
 
 def ids(name, images):
-    return [f"{name}{patient}" for patient, count in enumerate(images) for _ in range(count)]
+    return np.array([f"{name}{patient}" for patient, count in enumerate(images) for _ in range(count)])
 
 
 def unit(rows):
@@ -48,7 +52,7 @@ def test_a_stranger_is_as_often_closer_to_either_whatever_the_make_up_of_the_gal
             people = np.repeat(np.arange(patients), images)
             centres = rng.normal(size=(patients, 12))
             galleries.append(unit(centres[people] + 0.4 * rng.normal(size=(len(people), 12))))
-            names.append([f"{name}{person}" for person in people])
+            names.append(np.array([f"{name}{person}" for person in people]))
         queries, best = unit(rng.normal(size=(80, 12))), ([], [])
         for _ in range(4):
             for side, gallery, part in zip(best, galleries, equally_made(*names, rng), strict=True):
@@ -71,20 +75,78 @@ def records(role, images):
     return pa.table(nothing | columns, schema=RECORDS)
 
 
-def test_a_shard_is_matched_with_somebodys_own_embedder(tmp_path):
-    rng, store = np.random.default_rng(0), Store.open(str(tmp_path))
-    pictures = {role: rng.integers(1, 255, (size, 16, 16), np.uint8) for role, size in (("train", 6), ("probe", 3))}
-    for role, images in pictures.items():
-        store.write_table(f"{role}/part-0.parquet", records(role, images))
-    own = Import(factory="tests.reid.test_embedder:Flat", options={"side": 16})
+def make_galleries(store, eyes, pictures, own):
+    """Write records and their embeddings; return inputs of a match."""
+    config = EmbedConfig(batch_size=4, near_copy_max_shift=2, compute=Compute(num_workers=1))
     store.write_json(f"eye/{OWN}", {"embedder": own.model_dump()})
+    for role, images in pictures.items():
+        half = len(images) // 2
+        table = records(role, images)
+        store.write_tables(f"{role}/part-0.parquet", [table.slice(0, half), table.slice(half)])
+    for role, seeing in (("train", eyes), ("unseen", ["auditor"])):
+        if role in pictures:
+            piece = EmbedPiece(store / role, dict.fromkeys(seeing, store / "eye"), config)
+            shard = in_groups(store / role, "part-0.parquet", "part-0.parquet", [])
+            made = zip(*(piece(part) for part in shard.pieces), strict=True)
+            for folder, tables in zip([*seeing, STRUCTURE], made, strict=True):
+                store.write_tables(f"of_{role}/{folder}/part-0.parquet", tables)
+
+
+@pytest.fixture
+def pictures():
+    rng = np.random.default_rng(0)
+    sizes = {"train": 14, "unseen": 9, "probe": 6}
+    return {role: rng.integers(1, 255, (size, 16, 16), np.uint8) for role, size in sizes.items()}
+
+
+OWN_EYE = Import(factory="tests.reid.test_embedder:Flat", options={"side": 16})
+
+
+def matched(store, eyes, parts):
+    """Match the probes with a gallery of so many parts."""
+    unseen = store / "of_unseen" if "auditor" in eyes else None
+    plan = Plan(store / "of_train", tuple(eyes), unseen, seed=0, parts=parts)
+    references = [part_of(plan, part, "cpu") for part in range(parts)]
+
+    class Here(Galleries):
+        def open(self, device):
+            return Parts(lambda method, *arguments: [getattr(part, method)(*arguments) for part in references])
+
+    galleries = Galleries(plan) if parts == 1 else Here(plan)
     config = MatchConfig(top_k=2, compute=Compute(num_workers=1))
-    inputs = {"gallery": store / "train", "eye_filter": store / "eye"}
-    shard = MatchShard(inputs, ["filter"], {"probe": store / "probe"}, store / "out", config, seed=0)
-    assert shard("probe/part-0.parquet") == 3
-    found = store.read_table("out/filter/probe")
+    piece = MatchPiece(dict.fromkeys(eyes, store / "eye"), {"probe": store / "probe"}, galleries, config)
+    shard = in_groups(store / "probe", "part-0.parquet", "probe/part-0.parquet", [])
+    assert [part.rows for part in shard.pieces] == [3, 3]
+    return [pa.concat_tables(tables) for tables in zip(*map(piece, shard.pieces), strict=True)]
+
+
+def test_a_piece_is_matched_with_somebodys_own_embedder(tmp_path, pictures):
+    store = Store.open(str(tmp_path))
+    make_galleries(store, ["filter"], {role: pictures[role] for role in ("train", "probe")}, OWN_EYE)
+    (found,) = matched(store, ["filter"], parts=1)
     flat = {role: unit(images.reshape(len(images), -1).astype(float)) for role, images in pictures.items()}
     similar = flat["probe"] @ flat["train"].T
     np.testing.assert_allclose(found["score"].to_numpy(), similar.max(axis=1), rtol=1e-6)
     assert found["nearest_image_id"].to_pylist() == [f"train{i}" for i in similar.argmax(axis=1)]
-    assert found["unseen_score"].null_count == 3
+    best = np.argsort(-similar, axis=1)[:, :2]
+    assert found["neighbour_image_ids"].to_pylist() == [[f"train{i}" for i in row] for row in best]
+    assert found["unseen_score"].null_count == 6
+
+
+@pytest.mark.parametrize("parts", [2, 3, 20])
+def test_a_gallery_in_parts_gives_the_same_matches(tmp_path, pictures, parts):
+    store = Store.open(str(tmp_path))
+    make_galleries(store, ["filter", "auditor"], pictures, OWN_EYE)
+    whole = matched(store, ["filter", "auditor"], parts=1)
+    assert whole[1]["unseen_score"].null_count == 0
+    for one, other in zip(whole, matched(store, ["filter", "auditor"], parts), strict=True):
+        assert one.equals(other)
+
+
+def test_the_size_of_a_gallery_is_known_before_it_is_read(tmp_path, pictures):
+    store = Store.open(str(tmp_path))
+    make_galleries(store, ["filter", "auditor"], pictures, OWN_EYE)
+    plan = Plan(store / "of_train", ("filter", "auditor"), store / "of_unseen", seed=0)
+    arrays = plan.arrays(0)
+    size = sum(array.nbytes for kind in (arrays.galleries, arrays.structures) for array in kind.values())
+    assert size <= plan.bytes() <= 1.5 * size

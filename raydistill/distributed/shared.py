@@ -1,0 +1,82 @@
+"""Things that all workers of a job read: one copy a node, or spread over actors where that is too much."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from raydistill.core.section import Compute
+from raydistill.distributed.session import claims
+
+Content = TypeVar("Content")
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Arrays in Ray's object store. Workers of a node read one copy in place."""
+
+    references: Mapping[str, Any]
+
+    @classmethod
+    def put(cls, arrays: Mapping[str, Any]) -> "Shared":
+        """Put arrays there; they stay for as long as the driver holds on to this."""
+        import ray
+
+        return cls({name: ray.put(array) for name, array in arrays.items()})
+
+    def get(self) -> dict[str, Any]:
+        """Return the arrays, which can't be written to."""
+        import ray
+
+        return {name: ray.get(reference) for name, reference in self.references.items()}
+
+
+class _Holder:
+    """An actor that holds one part and answers for it. Lost with its node, it is made anew elsewhere."""
+
+    def __init__(self, make: Callable[..., Any], arguments: dict[str, Any], threads: int) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        self.part = make(**arguments)
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        return getattr(self.part, method)(*arguments)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Parts on actors of their own, which may be on any node; called together."""
+
+    holders: Sequence[Any]
+
+    @classmethod
+    def start(cls, make: Callable[..., Any], arguments: Sequence[dict[str, Any]], compute: Compute) -> "Spread":
+        """Start an actor for each part.
+
+        Args:
+            make: an importable class or function.
+            arguments: of `make`, for each part.
+            compute: what each actor claims.
+        """
+        import ray
+
+        holder = ray.remote(_Holder).options(
+            **claims(compute), max_restarts=-1, max_task_retries=-1, scheduling_strategy="SPREAD"
+        )
+        threads = max(1, int(compute.num_cpus))
+        return cls([holder.remote(make, one, threads) for one in arguments])
+
+    def ask(self, method: str, *arguments: Any) -> list[Any]:
+        """Call a method of every part with the same arguments, at once; return the answers in the parts' order."""
+        import ray
+
+        sent = [ray.put(argument) for argument in arguments]
+        answers: list[Any] = ray.get([holder.call.remote(method, *sent) for holder in self.holders])
+        return answers
+
+
+def room_in_object_store() -> int:
+    """Bytes of the smallest object store of the cluster's nodes."""
+    import ray
+
+    return int(min(node["Resources"].get("object_store_memory", 0) for node in ray.nodes() if node["Alive"]))

@@ -1,0 +1,87 @@
+"""Embed real images once, in one pass for all eyes, for every comparison with them."""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import pyarrow as pa
+
+from raydistill.core.columns import EMBEDDINGS
+from raydistill.core.section import Compute, Section
+from raydistill.core.store import Store
+from raydistill.distributed.data import map_shards
+from raydistill.distributed.shards import Piece, Shard
+from raydistill.matching.near_copy import templates
+from raydistill.reid.embedder import load_embedder
+from raydistill.stages.base import Context, Outcome, Stage
+from raydistill.stages.images import pixels
+
+STRUCTURE = "structure"
+"""Folder of the templates, beside those of the eyes."""
+
+
+class EmbedConfig(Section):
+    """What of a match's configuration decides how a gallery is embedded."""
+
+    batch_size: int
+    near_copy_max_shift: int
+    compute: Compute
+
+
+class Embed(Stage):
+    """Inputs: `images` (records), `eye_<name>` networks.
+
+    Output: `<eye>/part-*.parquet` and `structure/part-*.parquet`, rows in the order of the images.
+    """
+
+    version: ClassVar[int] = 1
+    resumable: ClassVar[bool] = True
+    config: EmbedConfig
+
+    def run(self, context: Context) -> Outcome:
+        """Embed piece by piece on an actor pool."""
+        images = context.inputs["images"]
+        eyes = {name.removeprefix("eye_"): store for name, store in context.inputs.items() if name.startswith("eye_")}
+        shards = [
+            in_groups(images, name, name, [f"{folder}/{name}" for folder in (*eyes, STRUCTURE)])
+            for name in images.shards()
+        ]
+        map_shards(
+            EmbedPiece,
+            {"images": images, "eyes": eyes, "config": self.config},
+            shards,
+            out=context.out,
+            work=context.work,
+            compute=self.config.compute,
+            progress=context.progress,
+        )
+        return Outcome(counts={"images": sum(sum(shard.rows) for shard in shards)})
+
+
+class EmbedPiece:
+    """Embeds a piece of the images. Built on an actor: loads the eyes."""
+
+    def __init__(self, images: Store, eyes: Mapping[str, Store], config: EmbedConfig) -> None:
+        """Load each eye onto the device that the configuration reserves."""
+        self.images, self.config = images, config
+        self.eyes = [load_embedder(store.keep_local(), config.compute.device) for store in eyes.values()]
+
+    def __call__(self, piece: Piece) -> list[pa.Table]:
+        """Return what each eye makes of the images, then their templates."""
+        table = self.images.read_row_group(piece.shard, piece.number, ["image_id", "patient_id", "image"])
+        images = pixels(table)
+        made = [eye.embed(images, self.config.batch_size) for eye in self.eyes]
+        made.append(templates(images, self.config.near_copy_max_shift))
+        ids = [table["image_id"], table["patient_id"]]
+        return [pa.Table.from_arrays([*ids, pa.array(list(vectors))], schema=EMBEDDINGS) for vectors in made]
+
+
+def in_groups(store: Store, name: str, unique: str, files: Sequence[str]) -> Shard:
+    """Make a shard of which every piece is a row group of a file that is there.
+
+    Args:
+        store: where that file is.
+        name: of that file.
+        unique: name of the shard.
+        files: that it becomes.
+    """
+    return Shard(unique, tuple(store.row_groups(name) or [0]), others=tuple(files))
