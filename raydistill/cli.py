@@ -87,18 +87,22 @@ def run(
 def plan(
     config: ConfigOption = None, run_dir: RunDirOption = None, overrides: SetOption = None, as_json: JsonOption = False
 ) -> None:
-    """Show every node: whether it is cached, and what it reads. Refuses what a run would refuse. Runs nothing."""
+    """Show every node: whether it is cached, what it reads, what sampling will cost. Refuses what a run would refuse."""
     resolved = load_config(config, overrides or [])
+    from raydistill.costs import costs
     from raydistill.run import check_before_ray, default_run_dir
 
     runner = _runner(resolved, run_dir or default_run_dir(resolved))
     check_before_ray(resolved, runner.run, runner.stages)
     lines = runner.plan()
+    ahead = costs(resolved, {line.node for line in lines if line.state == "cached"})
     if as_json:
-        typer.echo(json.dumps([line.__dict__ for line in lines], indent=1))
+        typer.echo(json.dumps([line.__dict__ | {"cost": ahead.get(line.node)} for line in lines], indent=1))
         return
     rows = [(x.node, x.stage, x.state, x.key or "", ", ".join(sorted(set(x.inputs.values())))) for x in lines]
     _table(("node", "stage", "state", "key", "reads"), rows)
+    for node, said in ahead.items():
+        typer.echo(f"{node}: {said}")
 
 
 @app.command()

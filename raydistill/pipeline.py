@@ -11,6 +11,7 @@ from raydistill.stages.match import Match
 from raydistill.stages.release import Release
 from raydistill.stages.sample import Sample
 from raydistill.stages.selftest import SelfTest, SelfTestNodeConfig
+from raydistill.stages.top_up import TopUp, TopUpConfig
 from raydistill.stages.train_diffusion import TrainDiffusion
 from raydistill.stages.train_reid import TrainReid
 from raydistill.stages.tune import Tune, TuneNodeConfig
@@ -75,16 +76,26 @@ def wire(c: Config) -> list[Stage]:
         s,
     )
     chosen = {"policy": policy["policy"]}
-    t_images, t_filter = {"samples": t_samples["samples"]}, {"matches": t_matches["filter"]}
+    s_eyes = {name: eyes[name] for name in ("eye_filter", "eye_auditor")}
+    judged = {"samples": t_samples["samples"], "matches": t_matches["filter"]}
+    kept, f_audit = {"images": t_samples["samples"]}, {"matches": t_matches["auditor"]}
+    more = []
+    if c.teacher_samples.target_kept:
+        # By new seeds, until the filter has kept enough.
+        how_more = TopUpConfig(samples=c.teacher_samples, match=c.match, filter=c.filter, of=t_samples.node)
+        asked = {"model": teacher["model"], **prompts, **judged, **chosen}
+        seen = {"gallery": gallery[""], "unseen": strangers[""], **s_eyes}
+        more = [TopUp("more_samples", how_more, {**asked, **seen}, s)]
+        judged |= {"more_samples": more[0]["samples"], "more_matches": more[0]["filter"]}
+        kept, f_audit = kept | {"more_images": more[0]["samples"]}, f_audit | {"more_matches": more[0]["auditor"]}
     filtering = FilterNodeConfig(filter=c.filter, confidence=c.evaluate.confidence)
-    verdicts = Filter("verdicts", filtering, {**t_images, **t_filter, **chosen, "selftest": selftest[""]}, s)
+    verdicts = Filter("verdicts", filtering, {**judged, **chosen, "selftest": selftest[""]}, s)
 
-    kept = {"images": t_samples["samples"], "verdicts": verdicts["verdicts"]}
+    kept |= {"verdicts": verdicts["verdicts"]}
     s_latents = Encode("student_latents", c.student, kept, s)
     s_start = {"rows": s_latents["train"], "initial": s_latents["initial"]}
     student = TrainDiffusion("student", c.student, s_start, s)
     s_samples = Sample("student_samples", c.student_samples, {"model": student["model"], **prompts}, s)
-    s_eyes = {"eye_filter": reid["network"], "eye_auditor": auditor["network"]}
     s_matches = Match("student_matches", c.match, {"images": s_samples["samples"], **real, **unseen, **s_eyes}, s)
     s_verdicts = Filter(
         "student_verdicts",
@@ -102,7 +113,7 @@ def wire(c: Config) -> list[Stage]:
     reference = {"reference": r_eval["predictions"]}
     t_audit = {"matches": t_matches["auditor"], **reference}
     t_eval = evaluate("teacher", images=t_samples["samples"], model=teacher["model"], **t_audit)
-    f_eval = evaluate("filtered", **kept, **t_audit)
+    f_eval = evaluate("filtered", **kept, **f_audit, **reference)
     s_audit = {"matches": s_matches["auditor"], **reference}
     s_eval = evaluate("student", images=s_samples["samples"], model=student["model"], **s_audit)
 

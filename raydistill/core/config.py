@@ -83,10 +83,36 @@ Solver = Literal["dpmsolver++", "unipc", "ddim", "pndm"]
 """Names of the solvers of the reverse diffusion; `diffusion.solvers` has their sources."""
 
 
+class RequestConfig(Section):
+    """Which prompts are asked for: k-anonymous frequencies of the train split, unless told otherwise."""
+
+    table: str | None = Field(
+        None, description="CSV or Parquet with a column `prompt`, and optionally `count` and the structured fields."
+    )
+    balance: Literal["frequency", "prompt", "finding"] = Field(
+        "frequency", description="Each prompt as often as in its table, each as often as another, or each finding so."
+    )
+    per_prompt: PositiveInt | None = Field(
+        None,
+        description="Ask for each prompt exactly so many times, times its `count` in a table; no num_samples then.",
+    )
+
+    @model_validator(mode="after")
+    def _works(self) -> "RequestConfig":
+        if self.per_prompt and self.balance != "frequency":
+            raise ValueError(f"per_prompt fixes how often each is asked for: balance {self.balance} contradicts it")
+        return self
+
+
 class SampleConfig(Section):
     """What is asked of a model."""
 
     num_samples: PositiveInt = 512
+    target_kept: PositiveInt | None = Field(
+        None, description="Ask the teacher for more until the filter has kept so many, or max_samples were made."
+    )
+    max_samples: PositiveInt | None = Field(None, description="With target_kept; 4 times num_samples by default.")
+    requests: RequestConfig = RequestConfig()
     guidance_scale: float = Field(2.0, ge=1.0)
     solver: Solver = "dpmsolver++"
     num_inference_steps: PositiveInt = 20
@@ -105,6 +131,10 @@ class SampleConfig(Section):
     def _works(self) -> "SampleConfig":
         if self.precision == "fp16" and not self.compute.num_gpus:
             raise ValueError("precision fp16 needs a GPU (compute.num_gpus): on a CPU take fp32 or bf16")
+        if self.max_samples and not self.target_kept:
+            raise ValueError("max_samples bounds what target_kept asks for, which isn't set")
+        if self.max_samples and self.max_samples < self.num_samples:
+            raise ValueError(f"max_samples {self.max_samples} is less than num_samples {self.num_samples}")
         return self
 
 
@@ -242,3 +272,9 @@ class Config(Section):
     release: ReleaseConfig = ReleaseConfig()
     tracking: TrackingConfig = TrackingConfig()
     cluster: ClusterConfig = ClusterConfig()
+
+    @model_validator(mode="after")
+    def _works(self) -> "Config":
+        if self.student_samples.target_kept:
+            raise ValueError("student_samples.target_kept: no student is trained on these; it is teacher_samples' to set")
+        return self

@@ -10,16 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
 
 from raydistill.core.columns import REQUESTS
 from raydistill.core.config import PromptConfig
-from raydistill.core.errors import InputError
-from raydistill.core.seeds import derive_seed
 from raydistill.data.vocabulary import BASE_PROMPT, SEXES, VIEWS, Fields, age_band, plain_words, template_texts
 
-__all__ = ["FREQUENCIES", "Description", "PromptTable", "describe", "plan_requests", "template_texts"]
+__all__ = ["FREQUENCIES", "Description", "PromptTable", "describe", "template_texts"]
 
 FREQUENCIES = pa.schema(
     [*(f for f in REQUESTS if f.name not in ("sample_id", "seed")), pa.field("count", pa.int64(), nullable=False)]
@@ -152,35 +149,6 @@ def describe(
         age_band=None if age is None else age_band(age, age_band_years),
     )
     return Description(fields, text or None)
-
-
-def plan_requests(frequencies: pa.Table, numbers: range, seed: int, node: str) -> pa.Table:
-    """Plan what to ask of a model: prompts drawn in proportion to the train split's frequencies.
-
-    Args:
-        frequencies: schema `FREQUENCIES`, rows in any order.
-        numbers: of the rows to plan.
-        seed: row i depends on this seed and on i only, so a plan may be made in parts and extended.
-        node: prefix of the sample ids.
-
-    Returns:
-        A table of the schema `columns.REQUESTS`.
-
-    Raises:
-        InputError: when there is no prompt to draw from.
-    """
-    frequencies = frequencies.sort_by("prompt")
-    edges = np.cumsum(frequencies["count"].to_numpy())
-    if not len(edges) or edges[-1] <= 0:
-        raise InputError(f"{node}: the table of prompts is empty, so nothing can be asked of a model; ingest again")
-    shares = np.array([derive_seed(seed, "prompt", i) / 2**63 for i in numbers])
-    # A share rounded up to 1.0 would fall off the end.
-    chosen = np.minimum(np.searchsorted(edges, shares * edges[-1], side="right"), len(edges) - 1)
-    rows = frequencies.drop_columns(["count"]).take(pa.array(chosen, pa.int64()))
-    ids = pa.array([f"{node}-{i:08d}" for i in numbers], pa.string())
-    seeds = pa.array([derive_seed(seed, "sample", i) for i in numbers], pa.int64())
-    columns = {**{name: rows[name] for name in rows.column_names}, "sample_id": ids, "seed": seeds}
-    return pa.table([columns[name] for name in REQUESTS.names], schema=REQUESTS)
 
 
 def _generalise(fields: Fields, images_with: Mapping[str, int], max_findings: int) -> Iterator[Fields]:

@@ -39,7 +39,7 @@ def build_tiny(config: DiffusionConfig, *, resolution: int, seed: int, folder: P
             vae=AutoencoderKL.from_pretrained(PUBLIC / "vae"),
             text_encoder=_text_encoder(config, tokenizer),
             tokenizer=tokenizer,
-            unet=_unet(config, resolution // 4),
+            unet=unet_of(config, resolution // 4),
             scheduler=_scheduler(config),
             safety_checker=None,
             feature_extractor=None,
@@ -91,7 +91,8 @@ def _text_encoder(config: DiffusionConfig, tokenizer: CLIPTokenizer) -> CLIPText
     )
 
 
-def _unet(config: DiffusionConfig, side: int) -> UNet2DConditionModel:
+def unet_of(config: DiffusionConfig, side: int) -> UNet2DConditionModel:
+    """Build the UNet of a fresh small model, for latents of a side, with random weights."""
     plain = len(config.block_out_channels) - 1
     return UNet2DConditionModel(
         sample_size=side,

@@ -17,7 +17,10 @@ from raydistill.diffusion.latents import POLICY, Encoder
 from raydistill.distributed.data import map_shards
 from raydistill.distributed.shards import Piece, Shard
 from raydistill.stages.base import Context, Outcome, Stage
-from raydistill.stages.images import pixels, read_kept
+from raydistill.stages.images import image_shards, pixels, read_kept
+
+KEPT = ("images", "more_images", "verdicts")
+"""Inputs that say what is learned from."""
 
 PREVIEWED = 8
 """Commonest prompts, kept for sample grids."""
@@ -27,7 +30,7 @@ USED = ("train_text_encoder", "horizontal_flip")
 
 
 class Encode(Stage):
-    """Inputs: `images` (records or samples with prompts), optionally `verdicts` and `calibration`.
+    """Inputs: `images` (records or samples with prompts), optionally `more_images`, `verdicts` and `calibration`.
 
     Output: `initial/`, the Stable Diffusion folder that training starts from; `train/` and, with that input,
     `calibration/`: `rows/` and `words/` (`diffusion.latents`), `shapes.json`, `index.json` (rows of each shard).
@@ -67,7 +70,7 @@ class Encode(Stage):
 
     def run(self, context: Context) -> Outcome:
         """Write the folder that training starts from, then encode shard by shard on an actor pool."""
-        sides = {"train": {name: context.inputs[name] for name in ("images", "verdicts") if name in context.inputs}}
+        sides = {"train": {name: context.inputs[name] for name in KEPT if name in context.inputs}}
         if "calibration" in context.inputs:
             sides["calibration"] = {"images": context.inputs["calibration"]}
         asked = {side: _prompts(inputs) for side, inputs in sides.items()}
@@ -145,7 +148,7 @@ def sizes(config: DiffusionConfig) -> tuple[str, ...]:
 
 def _prompts(inputs: Mapping[str, Store]) -> dict[str, list[str]]:
     """Prompts by shard, of the shards of which something is kept."""
-    asked = {shard: read_kept(inputs, ["prompt"], shard)["prompt"].to_pylist() for shard in inputs["images"].shards()}
+    asked = {shard: read_kept(inputs, ["prompt"], shard)["prompt"].to_pylist() for shard in image_shards(inputs)}
     return {shard: prompts for shard, prompts in asked.items() if prompts}
 
 

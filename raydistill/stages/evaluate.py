@@ -43,9 +43,9 @@ RECORD_COLUMNS = ["image_id", "patient_id", "image", "labels", "prompt", "sex", 
 class Evaluate(Stage):
     """Inputs: `images`, `train`, `evaluation`, `findings`, and those of the following that apply.
 
-    `verdicts` (judge the kept samples only), `matches` of the auditor, `model` (attack it), `reference` (predictions
-    of the classifier trained on real images). Output: `metrics.json`, `predictions/`, `tables/`,
-    `operating_point.json`.
+    `verdicts` (judge the kept samples only), `matches` of the auditor, both perhaps with more samples (`more_images`,
+    `more_matches`), `model` (attack it), `reference` (predictions of the classifier trained on real images). Output:
+    `metrics.json`, `predictions/`, `tables/`, `operating_point.json`.
     """
 
     version: ClassVar[int] = 8
@@ -102,8 +102,9 @@ class Evaluate(Stage):
     def _risk(self, context: Context) -> Metrics:
         """Audit: the judge of this number is a network the filter never used."""
         how = self.config
-        store = context.inputs["matches"]
-        samples = only_kept(context.inputs, (store / "samples").read_table(), "query_id")
+        store, more = context.inputs["matches"], context.inputs.get("more_matches")
+        found = pa.concat_tables([(matches / "samples").read_table() for matches in (store, more) if matches])
+        samples = only_kept(context.inputs, found, "query_id")
         strangers, control = ((store / role).read_table() for role in ("calibration", "evaluation"))
         identity = _point(strangers, "score", how.audit_fpir, how.confidence)
         structure = _point(strangers, "structure_score", how.audit_near_copy_fpir, how.confidence)

@@ -1,7 +1,7 @@
 """Turn threshold-free matches into verdicts. Pure and quick: a changed policy re-runs this and what follows."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -28,7 +28,7 @@ class FilterNodeConfig(Section):
 
 
 class Filter(Stage):
-    """Inputs: `samples`, `matches` (the filter's eye), `policy`, optionally `selftest`.
+    """Inputs: `samples`, `matches` (the filter's eye), both perhaps with more (`more_…`), `policy`, maybe `selftest`.
 
     Output: `verdicts/part-*.parquet`, one row a sample in shards like theirs; `planted/part-00000.parquet`, one row a
     planted picture; `metrics.json`.
@@ -47,10 +47,11 @@ class Filter(Stage):
         thresholds = Policy(**context.inputs["policy"].read_json("policy.json"))
         policy, confidence = make_policy(self.config.filter, thresholds), self.config.confidence
         reasons: Counter[str] = Counter()
-        for shard in context.inputs["samples"].shards():
-            verdicts = judged(policy, _with_failures(context.inputs, shard))
-            context.out.write_table(f"verdicts/{shard}", verdicts)
-            reasons.update(verdicts["reason"].to_pylist())
+        for prefix in ("", "more_"):
+            for shard, matches in _matched(context.inputs, prefix):
+                verdicts = judged(policy, matches)
+                context.out.write_table(f"verdicts/{shard}", verdicts)
+                reasons.update(verdicts["reason"].to_pylist())
         probe, calibration = ((context.inputs["matches"] / role).read_table() for role in ("probe", "calibration"))
         flags = {"known": _dropped(policy, probe), "strangers": _dropped(policy, calibration)}
         metrics = {"filter": filter_metrics(reasons, probe, calibration, **flags, confidence=confidence)}
@@ -74,8 +75,12 @@ def _dropped(policy: MatchPolicy, matches: pa.Table) -> NDArray[np.bool_]:
     return _drops(judged(policy, matches))
 
 
-def _with_failures(inputs: Mapping[str, Store], shard: str) -> pa.Table:
-    """Give every sample of a shard a row of matches; nulls where no image was made."""
-    ids = inputs["samples"].read_table(shard, columns=["sample_id"]).rename_columns(["query_id"])
-    matches = inputs["matches"].read_table(f"samples/{shard}", columns=list(JUDGED))
-    return ids.join(matches, "query_id", join_type="left outer").sort_by("query_id")
+def _matched(inputs: Mapping[str, Store], prefix: str) -> Iterator[tuple[str, pa.Table]]:
+    """Yield every shard of samples with a row of matches for each; nulls where no image was made."""
+    if f"{prefix}samples" not in inputs:
+        return
+    samples, matches = inputs[f"{prefix}samples"], inputs[f"{prefix}matches"] / "samples"
+    for shard in samples.shards():
+        ids = samples.read_table(shard, columns=["sample_id"]).rename_columns(["query_id"])
+        found = matches.read_table(shard, columns=list(JUDGED))
+        yield shard, ids.join(found, "query_id", join_type="left outer").sort_by("query_id")

@@ -15,18 +15,26 @@ def read_kept(inputs: Mapping[str, Store], columns: list[str], shard: str = "") 
     """Read the rows of the input `images`; of samples, those that were made and that the input `verdicts` keeps.
 
     Args:
-        inputs: `images` (records or samples) and, optionally, `verdicts`.
+        inputs: `images` (records or samples) and, optionally, `more_images` (samples) and `verdicts`.
         columns: columns to return, `image` usually among them.
         shard: read only this one.
 
     Returns:
         A table with these columns in the order of the shards.
     """
-    synthetic = are_samples(inputs["images"])
-    table = inputs["images"].read_table(shard, columns=[*columns, *(["sample_id", "failure"] if synthetic else [])])
+    synthetic, stores = are_samples(inputs["images"]), image_shards(inputs)
+    wanted = [*columns, *(["sample_id", "failure"] if synthetic else [])]
+    tables = [stores[name].read_table(name, columns=wanted) for name in ([shard] if shard else stores)]
+    table = pa.concat_tables(tables)
     if synthetic:
         table = table.filter(pc.is_null(table["failure"]))
     return only_kept(inputs, table, "sample_id", shard).select(columns)
+
+
+def image_shards(inputs: Mapping[str, Store]) -> dict[str, Store]:
+    """Return where each shard of the inputs `images` and `more_images` is; no two have the same name."""
+    stores = [inputs[name] for name in ("images", "more_images") if name in inputs]
+    return {shard: store for store in stores for shard in store.shards()}
 
 
 def are_samples(images: Store) -> bool:

@@ -43,29 +43,42 @@ class Match(Stage):
 
     def run(self, context: Context) -> Outcome:
         """Match piece by piece on an actor pool; a piece is a row group of the queries."""
-        inputs = context.inputs
-        eyes = {name.removeprefix("eye_"): store for name, store in inputs.items() if name.startswith("eye_")}
-        queries = {SAMPLES: inputs["images"]} | {
-            name.removeprefix("query_"): store for name, store in inputs.items() if name.startswith("query_")
-        }
-        shards = [
-            in_groups(store, name, f"{role}/{name}", [f"{eye}/{role}/{name}" for eye in _seeing(role, eyes)])
-            for role, store in queries.items()
-            for name in store.shards()
-        ]
-        plan = Plan(inputs["gallery"], tuple(eyes), inputs.get("unseen"), context.seed)
-        galleries = Galleries.place(plan, self.config)
-        map_shards(
-            MatchPiece,
-            {"eyes": eyes, "queries": queries, "galleries": galleries, "config": self.config},
-            shards,
-            out=context.out,
-            work=context.work,
-            compute=self.config.compute,
-            progress=context.progress,
-        )
-        samples = sum(sum(shard.rows) for shard in shards if shard.name.startswith(f"{SAMPLES}/"))
-        return Outcome(counts={"samples": samples, "gallery": len(galleries.image_ids())})
+        real = {n.removeprefix("query_"): store for n, store in context.inputs.items() if n.startswith("query_")}
+        samples = context.inputs["images"]
+        gallery = make_matches(context, {SAMPLES: samples, **real}, self.config)
+        rows = sum(sum(samples.row_groups(shard)) for shard in samples.shards())
+        return Outcome(counts={"samples": rows, "gallery": gallery})
+
+
+def make_matches(context: Context, queries: Mapping[str, Store], config: MatchConfig) -> int:
+    """Match every query with the galleries of the inputs, into a folder for each eye.
+
+    Args:
+        context: with the inputs `gallery`, `eye_<name>` and optionally `unseen`.
+        queries: by role.
+        config: how.
+
+    Returns:
+        How many images the gallery has.
+    """
+    inputs = context.inputs
+    eyes = {name.removeprefix("eye_"): store for name, store in inputs.items() if name.startswith("eye_")}
+    shards = [
+        in_groups(store, name, f"{role}/{name}", [f"{eye}/{role}/{name}" for eye in _seeing(role, eyes)])
+        for role, store in queries.items()
+        for name in store.shards()
+    ]
+    galleries = Galleries.place(Plan(inputs["gallery"], tuple(eyes), inputs.get("unseen"), context.seed), config)
+    map_shards(
+        MatchPiece,
+        {"eyes": eyes, "queries": queries, "galleries": galleries, "config": config},
+        shards,
+        out=context.out,
+        work=context.work / "matches",
+        compute=config.compute,
+        progress=context.progress,
+    )
+    return len(galleries.image_ids())
 
 
 def _seeing(role: str, eyes: Mapping[str, Any]) -> list[str]:

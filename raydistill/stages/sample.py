@@ -1,21 +1,22 @@
 """Ask a model for synthetic images, piece by piece on an actor pool. What is asked follows from a row's number."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from raydistill.core.columns import REQUESTS, SAMPLES
-from raydistill.core.config import SampleConfig
+from raydistill.core.columns import SAMPLES
+from raydistill.core.config import Config, SampleConfig
 from raydistill.core.store import Store
 from raydistill.data.images import encode_png
-from raydistill.data.prompts import plan_requests
+from raydistill.data.requests import Requests, digest, read_prompts
 from raydistill.diffusion.components import image_side
 from raydistill.diffusion.sampling import Failure, Sampler, Way
 from raydistill.distributed.data import map_shards
-from raydistill.distributed.shards import Piece, cut
+from raydistill.distributed.shards import Piece, Shard, cut
 from raydistill.stages.base import Context, Outcome, Stage
 
 SHARDS, FEWEST_ROWS, SHARD_BYTES = 64, 128, 256 * 2**20
@@ -32,35 +33,79 @@ class Sample(Stage):
     resumable: ClassVar[bool] = True
     config: SampleConfig
 
+    def check(self, config: Config) -> None:
+        """Refuse a table of prompts that can't be used."""
+        if self.config.requests.table:
+            read_prompts(self.config.requests.table)
+
+    def key_config(self) -> dict[str, Any]:
+        """Put what is in a table of prompts into the key, and leave out where it lies."""
+        dumped, table = super().key_config(), self.config.requests.table
+        return dumped | {"requests": dumped["requests"] | {"table": table and digest(table)}}
+
     def run(self, context: Context) -> Outcome:
         """Make the pieces that aren't there yet."""
-        model, out = context.inputs["model"], context.out / "samples"
-        side = image_side(*(model.read_json(f"{part}/config.json") for part in ("unet", "vae")))
-        shards = cut(self.config.num_samples, rows_per_shard(self.config, side), self.config.rows_per_piece)
-        arguments = {
-            "model": model,
-            "prompts": context.inputs["prompts"],
-            "config": self.config,
-            "seed": context.seed,
-            "node": self.node,
-        }
-        map_shards(
-            SamplePiece,
-            arguments,
-            shards,
-            out=out,
-            work=context.work,
-            compute=self.config.compute,
-            progress=context.progress,
-        )
+        frequencies, out = frequencies_of(context, self.config), context.out / "samples"
+        total = Requests(frequencies, self.config.requests, context.seed, self.node).total(self.config.num_samples)
+        per_shard = rows_per_shard(self.config, total, side_of(context.inputs["model"]))
+        shards = cut(total, per_shard, self.config.rows_per_piece)
+        make_samples(context, shards, frequencies, self.config, context.seed, self.node)
         failed = sum(_failures(out, shard.name) for shard in shards)
-        return Outcome(counts={"rows": self.config.num_samples, "failed": failed}, facts={})
+        return Outcome(counts={"rows": total, "failed": failed}, facts=_prompt_facts(self.config))
 
 
-def rows_per_shard(config: SampleConfig, side: int) -> int:
-    """Rows of a shard of images of a side in pixels."""
+def frequencies_of(context: Context, config: SampleConfig) -> pa.Table:
+    """Return the prompts to ask for and how common they are: the train split's, or somebody's own table."""
+    own = config.requests.table
+    return read_prompts(own) if own else context.inputs["prompts"].read_table()
+
+
+def make_samples(
+    context: Context, shards: Sequence[Shard], frequencies: pa.Table, config: SampleConfig, seed: int, node: str
+) -> None:
+    """Make the samples of some shards into `samples/`.
+
+    Args:
+        context: with the input `model`.
+        shards: `first` being the number of a shard's first sample.
+        frequencies: schema `FREQUENCIES`.
+        config: what is asked of the model.
+        seed: of the node whose samples they are.
+        node: that node's name.
+    """
+    map_shards(
+        SamplePiece,
+        {
+            "model": context.inputs["model"],
+            "requests": Requests(frequencies, config.requests, seed, node),
+            "config": config,
+        },
+        shards,
+        out=context.out / "samples",
+        work=context.work / "samples",
+        compute=config.compute,
+        progress=context.progress,
+    )
+
+
+def _prompt_facts(config: SampleConfig) -> dict[str, Any]:
+    if config.requests.table is None:
+        return {"prompts": "k-anonymous frequencies of the train split"}
+    said = (
+        f"prompts are those of {Path(config.requests.table).name}, whose author vouches for what they say of patients"
+    )
+    return {"prompts": said, "notes": [said]}
+
+
+def side_of(model: Store) -> int:
+    """Side in pixels of the images that a model makes."""
+    return image_side(*(model.read_json(f"{part}/config.json") for part in ("unet", "vae")))
+
+
+def rows_per_shard(config: SampleConfig, total: int, side: int) -> int:
+    """Rows of a shard where there are `total` images of a side in pixels."""
     largest = int(SHARD_BYTES / (PNG_BYTES_PER_PIXEL * side**2))
-    return config.rows_per_shard or max(FEWEST_ROWS, min(-(-config.num_samples // SHARDS), largest))
+    return config.rows_per_shard or max(FEWEST_ROWS, min(-(-total // SHARDS), largest))
 
 
 def _failures(samples: Store, shard: str) -> int:
@@ -71,17 +116,15 @@ def _failures(samples: Store, shard: str) -> int:
 class SamplePiece:
     """Makes a piece of the samples. Built on an actor: loads the model once."""
 
-    def __init__(self, model: Store, prompts: Store, config: SampleConfig, seed: int, node: str) -> None:
+    def __init__(self, model: Store, requests: Requests, config: SampleConfig) -> None:
         """Load the model onto the device the configuration reserves."""
         self.sampler = Sampler(model.keep_local(), config.compute.device, config.precision, config.compiled)
-        self.frequencies = prompts.read_table()
         self.way = Way(config.guidance_scale, config.num_inference_steps, config.batch_size, config.solver)
-        self.seed, self.node = seed, node
+        self.requests = requests
 
     def __call__(self, piece: Piece) -> tuple[pa.Table]:
         """Return the samples of a piece; an image that can't be made keeps its row and a reason."""
-        numbers = range(piece.first, piece.first + piece.rows)
-        requests = plan_requests(self.frequencies, numbers, self.seed, self.node).cast(REQUESTS)
+        requests = self.requests.rows(range(piece.first, piece.first + piece.rows))
         made = self.sampler.finished(
             _encoded,
             requests["prompt"].to_pylist(),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from raydistill.core.columns import REQUESTS
 from raydistill.core.config import PromptConfig
 from raydistill.core.errors import InputError
-from raydistill.data.prompts import FREQUENCIES, Description, PromptTable, describe, plan_requests
+from raydistill.data.prompts import FREQUENCIES, Description, PromptTable, describe
 from raydistill.data.vocabulary import BASE_PROMPT, Fields
 
 CONFIG = PromptConfig(k=3, max_findings=2)
@@ -130,38 +130,3 @@ def test_describe_leaves_out_what_has_no_public_word():
     described = describe(["mass"], "PA", "M", 57.0, age_band_years=20)
     assert described == Description(Fields(("mass",), "pa", "male", "40 to 59"))
     assert describe(None, "bed of Mr Smith", "X", None, age_band_years=20, text="") == Description(Fields())
-
-
-def table_of(counts):
-    rows = [{"prompt": p, "labels": ["mass"] if p != "a" else [], "count": n} for p, n in counts.items()]
-    return pa.Table.from_pylist(rows, schema=FREQUENCIES)
-
-
-def test_a_longer_plan_extends_a_shorter_one_whatever_the_order_of_the_table():
-    counts = {"a": 5, "b": 1, "c": 30}
-    short, long = (plan_requests(table_of(counts), range(n), 7, "teacher_samples") for n in (10, 300))
-    assert long.slice(0, 10).equals(short)
-    assert long.schema == REQUESTS
-    assert short["sample_id"][3].as_py() == "teacher_samples-00000003"
-    assert len(set(long["seed"].to_pylist())) == 300
-    backwards = table_of(dict(reversed(counts.items())))
-    assert plan_requests(backwards, range(300), 7, "teacher_samples").equals(long)
-    assert not plan_requests(backwards, range(300), 8, "teacher_samples").equals(long)
-
-
-def test_prompts_are_drawn_in_proportion_and_keep_their_fields():
-    plan = plan_requests(table_of({"a": 5, "b": 0, "c": 15}), range(4000), 0, "n")
-    drawn = Counter(plan["prompt"].to_pylist())
-    assert drawn["b"] == 0
-    assert drawn["a"] / 4000 == pytest.approx(0.25, abs=4 * np.sqrt(0.25 * 0.75 / 4000))
-    assert {
-        (p, tuple(labels)) for p, labels in zip(*plan.select(["prompt", "labels"]).to_pydict().values(), strict=True)
-    } == {
-        ("a", ()),
-        ("c", ("mass",)),
-    }
-
-
-def test_an_empty_table_of_prompts_is_an_error():
-    with pytest.raises(InputError, match="empty"):
-        plan_requests(table_of({}), range(3), 0, "teacher_samples")

@@ -1,11 +1,14 @@
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
-from raydistill.diffusion.components import decode_latents, encode_images
-from raydistill.diffusion.sampling import Sampler, Way
+from raydistill.core.config import Solver
+from raydistill.diffusion import denoiser
+from raydistill.diffusion.components import decode_latents, encode_images, tokenize
+from raydistill.diffusion.sampling import Failure, Sampler, Way
 
 SEEDS = [2**62 + 5, 1, 2, 3, 4, 5, 6, 7]
 WAY = Way(guidance_scale=2.0, num_inference_steps=4, batch_size=4)
@@ -94,3 +97,96 @@ def test_an_untrained_velocity_model_errs_as_theory_says(sampler, images, prompt
     losses = sampler.denoising_losses(images, prompts, fractions=(0.99,), seeds=range(20), batch_size=8)
     # Predicting v = 0 means the noise sqrt(1 - a) x, and near the end of the schedule x is the noise.
     assert losses.mean() < 0.05
+
+
+def test_all_solvers_approach_the_same_images(sampler, prompts):
+    made = {
+        name: sampler.generate(prompts, SEEDS, replace(WAY, num_inference_steps=200, solver=name)).astype(int)
+        for name in get_args(Solver)
+    }
+    for name, images in made.items():
+        assert np.abs(images - made["dpmsolver++"]).mean() < 2, name
+    few = sampler.generate(prompts, SEEDS, replace(WAY, num_inference_steps=2)).astype(int)
+    assert np.abs(few - made["dpmsolver++"]).mean() > 2
+
+
+@pytest.mark.parametrize("solver", get_args(Solver))
+def test_no_solver_carries_anything_from_one_batch_to_the_next(sampler, prompts, solver):
+    way = replace(WAY, solver=solver)
+    whole = sampler.generate(prompts, SEEDS, way)
+    np.testing.assert_array_equal(sampler.generate(prompts[4:], SEEDS[4:], way), whole[4:])
+
+
+def test_half_precision_changes_little_and_draws_the_same_noise(tiny, sampler, prompts, samples):
+    half = Sampler(tiny, precision="bf16")
+    assert {p.dtype for p in half.parts.unet.parameters()} == {torch.bfloat16}
+    assert torch.equal(half.noise(SEEDS), sampler.noise(SEEDS))
+    made = half.generate(prompts, SEEDS, WAY)
+    assert np.abs(made.astype(int) - samples).mean() < 6
+    np.testing.assert_array_equal(half.generate(prompts[:6], SEEDS[:6], WAY), made[:6])
+
+
+def test_a_distinct_prompt_is_embedded_once(tiny, prompts, samples, monkeypatch):
+    sampler, seen = Sampler(tiny), []
+    monkeypatch.setattr(denoiser, "tokenize", lambda tokenizer, texts: seen.extend(texts) or tokenize(tokenizer, texts))
+    np.testing.assert_array_equal(sampler.generate(prompts, SEEDS, WAY), samples)
+    np.testing.assert_array_equal(sampler.generate(prompts, SEEDS, WAY), samples)
+    assert sorted(seen) == sorted({"", *prompts})
+    monkeypatch.setattr(denoiser, "REMEMBERED", 2)
+    sampler.embed(prompts)
+    assert len(sampler.embedded) == 2
+
+
+class Poisoned(Sampler):
+    """Can't make the rows of some prompts: the whole batch fails with them, every time or once."""
+
+    def poison(self, bad, times=10**9, error=RuntimeError):
+        self.bad, self.times, self.error = bad, times, error
+        return self
+
+    def embed(self, prompts):
+        if set(prompts) & self.bad and self.times:
+            self.times -= 1
+            raise self.error("out of memory\nwhile allocating")
+        return super().embed(prompts)
+
+
+def test_a_row_that_cannot_be_made_costs_no_other(tiny, prompts, samples):
+    texts = [*prompts[:2], "poison", *prompts[3:]]
+    made = Poisoned(tiny).poison({"poison"}).finished(list, texts, SEEDS, WAY)
+    assert made[2] == Failure("RuntimeError: out of memory")
+    for row in (0, 1, 3, 4, 5, 6, 7):
+        np.testing.assert_array_equal(made[row], samples[row])
+
+
+def test_a_batch_that_fails_once_is_tried_again(tiny, prompts, samples):
+    made = Poisoned(tiny).poison({prompts[0]}, times=1).finished(list, prompts, SEEDS, WAY)
+    np.testing.assert_array_equal(np.stack(made), samples)
+
+
+def test_what_is_no_rows_fault_is_raised(tiny):
+    with pytest.raises(RuntimeError, match="out of memory"):
+        Poisoned(tiny).poison({"poison"}).finished(list, ["poison"] * 6, SEEDS[:6], WAY)
+    with pytest.raises(TypeError):
+        Poisoned(tiny).poison({"poison"}, error=TypeError).finished(list, ["poison"], SEEDS[:1], WAY)
+
+
+def test_a_failure_of_what_finishes_an_image_is_a_rows_too(sampler, prompts, samples):
+    def finish(images):
+        if any(np.array_equal(image, samples[5]) for image in images):
+            raise ValueError("can't be written")
+        return list(images)
+
+    made = sampler.finished(finish, prompts, SEEDS, WAY)
+    assert [isinstance(row, Failure) for row in made] == [number == 5 for number in range(8)]
+
+
+def test_latents_that_are_not_numbers_are_said_so(tiny, prompts, samples):
+    sampler = Sampler(tiny)
+    noise = sampler.noise
+    sampler.noise = lambda seeds: torch.where(
+        torch.tensor([seed == SEEDS[1] for seed in seeds])[:, None, None, None], torch.nan, noise(seeds)
+    )
+    made = sampler.finished(list, prompts, SEEDS, WAY)
+    assert made[1] == Failure("latents that aren't finite numbers")
+    np.testing.assert_array_equal(made[0], samples[0])

@@ -7,12 +7,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from raydistill.core.columns import QUARANTINE, RECORDS, ROLES
-from raydistill.core.config import IngestConfig, ParquetSource, PhantomSource, PromptConfig
+from raydistill.core.config import IngestConfig, ParquetSource, PhantomSource, PromptConfig, RequestConfig
 from raydistill.core.errors import InputError
 from raydistill.core.manifest import canonical_json
 from raydistill.core.store import Store
 from raydistill.data.images import decode, decode_batch, encode_png
-from raydistill.data.prompts import FREQUENCIES, plan_requests
+from raydistill.data.prompts import FREQUENCIES
+from raydistill.data.requests import Requests
 from raydistill.data.vocabulary import BASE_PROMPT
 from raydistill.stages import ingest as ingest_module
 from raydistill.stages.base import Context
@@ -90,7 +91,7 @@ def test_prompts_are_k_anonymous_over_train_patients(done):
     assert sum(frequencies["count"].to_pylist()) == train.num_rows
     for role in ROLES:
         assert set(out.read_table(role)["prompt"].to_pylist()) <= {*patients, BASE_PROMPT}
-    assert plan_requests(frequencies, range(50), 0, "teacher_samples").num_rows == 50
+    assert Requests(frequencies, RequestConfig(), 0, "teacher_samples").rows(range(50)).num_rows == 50
 
 
 def test_the_same_config_gives_the_same_files(done, tmp_path):

@@ -1,0 +1,50 @@
+"""What a run's sampling will cost, said before it starts."""
+
+from collections.abc import Collection
+
+from raydistill.core.config import Config, SampleConfig
+
+
+def costs(config: Config, cached: Collection[str]) -> dict[str, str]:
+    """Estimate what each sampling node that isn't there yet will take.
+
+    Args:
+        config: the whole configuration.
+        cached: nodes that are there.
+
+    Returns:
+        A line for each node.
+    """
+    from raydistill.diffusion.cost import estimate
+
+    asked = {
+        "teacher_samples": (config.teacher, config.teacher_samples),
+        "student_samples": (config.student, config.student_samples),
+    }
+    said = {}
+    for node, (model, sampling) in asked.items():
+        if node in cached:
+            continue
+        samples = _samples(sampling)
+        if samples is None:
+            said[node] = "per_prompt images of each prompt; how many prompts there are is known after ingest"
+            continue
+        compute = sampling.compute
+        workers = compute.max_workers
+        said[node] = estimate(model, sampling, samples, config.ingest.resolution).said(workers, compute.price_per_hour)
+        if sampling.target_kept:
+            most = sampling.max_samples or 4 * samples
+            said[node] += f"; up to {most:,} images, until the filter has kept {sampling.target_kept:,}"
+    return said
+
+
+def _samples(sampling: SampleConfig) -> int | None:
+    """How many images are asked for, where that is known yet."""
+    from raydistill.data.requests import Requests, read_prompts
+
+    requests = sampling.requests
+    if requests.per_prompt is None:
+        return sampling.num_samples
+    if requests.table is None:
+        return None
+    return Requests(read_prompts(requests.table), requests, 0, "").total(sampling.num_samples)

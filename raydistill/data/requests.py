@@ -1,0 +1,168 @@
+"""What is asked of a model: one row a sample, a function of the table of prompts, a seed and the row's number."""
+
+import hashlib
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from raydistill.core.columns import REQUESTS
+from raydistill.core.config import RequestConfig
+from raydistill.core.errors import InputError
+from raydistill.core.seeds import derive_seed
+from raydistill.core.store import Store
+from raydistill.data.prompts import FREQUENCIES
+from raydistill.data.scrub import scrub
+
+NO_LABEL = ("not said",)
+"""Stands for the finding of a prompt that says nothing of findings; one that says there is none has an empty list."""
+
+
+class Requests:
+    """A plan of any length: row i is the same whatever rows are asked for beside it.
+
+    Args:
+        frequencies: schema `FREQUENCIES`, rows in any order.
+        config: how prompts are chosen.
+        seed: of the choices and of the samples' own seeds.
+        node: prefix of the sample ids.
+
+    Raises:
+        InputError: when there is no prompt to ask for.
+    """
+
+    def __init__(self, frequencies: pa.Table, config: RequestConfig, seed: int, node: str) -> None:
+        self.prompts, self.config, self.seed, self.node = frequencies.sort_by("prompt"), config, seed, node
+        counts = self.prompts["count"].to_numpy()
+        if not len(counts) or counts.sum() <= 0:
+            raise InputError(f"{node}: the table of prompts is empty, so nothing can be asked of a model; ingest again")
+        self.counts = np.asarray(counts, np.int64)
+        self.edges = np.cumsum(_weights(self.prompts["labels"].to_pylist(), counts.astype(float), config.balance))
+
+    def total(self, num_samples: int) -> int:
+        """How many rows the plan has: `num_samples`, or what `per_prompt` comes to."""
+        return num_samples if self.config.per_prompt is None else self.config.per_prompt * int(self._each().sum())
+
+    def rows(self, numbers: range) -> pa.Table:
+        """Return the rows of these numbers: schema `columns.REQUESTS`."""
+        rows = self.prompts.drop_columns(["count"]).take(pa.array(self._chosen(numbers), pa.int64()))
+        ids = pa.array([f"{self.node}-{i:08d}" for i in numbers], pa.string())
+        seeds = pa.array([derive_seed(self.seed, "sample", i) for i in numbers], pa.int64())
+        columns = {**{name: rows[name] for name in rows.column_names}, "sample_id": ids, "seed": seeds}
+        return pa.table([columns[name] for name in REQUESTS.names], schema=REQUESTS)
+
+    def _each(self) -> NDArray[np.int64]:
+        """How often each prompt is asked for in a round: as its table says, or once."""
+        return self.counts if self.config.table else np.minimum(self.counts, 1)
+
+    def _chosen(self, numbers: range) -> NDArray[np.int64]:
+        if self.config.per_prompt is not None:
+            edges = np.cumsum(self._each())
+            return np.searchsorted(edges, np.asarray(numbers) % edges[-1], side="right")
+        shares = np.array([derive_seed(self.seed, "prompt", i) / 2**63 for i in numbers])
+        # A share rounded up to 1.0 would fall off the end.
+        return np.minimum(np.searchsorted(self.edges, shares * self.edges[-1], side="right"), len(self.edges) - 1)
+
+
+def _weights(labels: Sequence[Sequence[str] | None], counts: NDArray[np.float64], balance: str) -> NDArray[np.float64]:
+    """Say how likely each prompt is to be asked for, but for a common factor."""
+    if balance == "frequency":
+        return counts
+    if balance == "prompt":
+        return np.minimum(counts, 1.0)
+    # First a finding, each as likely as another, then a prompt that has it, by frequency.
+    of = [NO_LABEL if names is None else tuple(names) or ("",) for names in labels]
+    totals: dict[str, float] = {}
+    for names, count in zip(of, counts, strict=True):
+        for name in names:
+            totals[name] = totals.get(name, 0.0) + count
+    shares = [sum(count / totals[name] for name in names if count) for names, count in zip(of, counts, strict=True)]
+    return np.array(shares)
+
+
+def read_prompts(path: str) -> pa.Table:
+    """Read somebody's own table of prompts.
+
+    Args:
+        path: CSV or Parquet with a column `prompt`, and optionally `count` (1 without it), `labels` (a list, or words
+            with `;` between them), `view`, `sex`, `age_band`.
+
+    Returns:
+        Schema `FREQUENCIES`.
+
+    Raises:
+        InputError: when it can't be read, has no prompt, says one twice, or one holds what looks like a date, a name or
+            an identifier.
+    """
+    table = _read(path)
+    if "prompt" not in table:
+        raise InputError(f"{path} has no column `prompt`; there are {', '.join(map(str, table.columns))}")
+    table["prompt"] = table["prompt"].fillna("").astype(str).str.strip()
+    if not len(table) or (table["prompt"] == "").any():
+        raise InputError(f"{path}: {'no prompt at all' if table.empty else 'a row without a prompt'}")
+    if table["prompt"].duplicated().any():
+        twice = table["prompt"][table["prompt"].duplicated()].iloc[0]
+        raise InputError(f"{path}: {twice!r} is there twice; say so in a column `count`")
+    for number, prompt in enumerate(table["prompt"]):
+        if removed := scrub(prompt)[1]:
+            kind = next(iter(removed))
+            raise InputError(
+                f"{path}, row {number}: its prompt holds what looks like a {kind}, and prompts are released"
+            )
+    counts = _counts(table, path)
+    rows = [
+        {
+            "prompt": row["prompt"],
+            "labels": _labels(row.get("labels")),
+            **{name: _word(row.get(name)) for name in ("view", "sex", "age_band")},
+            "count": count,
+        }
+        for row, count in zip(table.to_dict("records"), counts, strict=True)
+    ]
+    return pa.Table.from_pylist(rows, schema=FREQUENCIES)
+
+
+def digest(path: str) -> str:
+    """Hash what is in a table of prompts: 64 hexadecimal digits."""
+    return hashlib.sha256(_content(path)).hexdigest()
+
+
+def _content(path: str) -> bytes:
+    folder, _, name = path.rpartition("/")
+    try:
+        return Store.open(folder or ".").read_bytes(name)
+    except OSError as error:
+        raise InputError(f"requests.table: no file {path} that can be read ({type(error).__name__})") from None
+
+
+def _read(path: str) -> pd.DataFrame:
+    content = io.BytesIO(_content(path))
+    try:
+        return pd.read_parquet(content) if path.endswith(".parquet") else pd.read_csv(content)
+    except (OSError, ValueError) as error:
+        said = " ".join(str(error).split())
+        raise InputError(f"the table of prompts {path} can't be read: {said}") from None
+
+
+def _counts(table: pd.DataFrame, path: str) -> list[int]:
+    if "count" not in table:
+        return [1] * len(table)
+    counts = pd.to_numeric(table["count"], errors="coerce")
+    bad = counts.isna() | (counts < 0) | (counts % 1 != 0)
+    if bad.any():
+        raise InputError(f"{path}: count must be a whole number from 0 on, not {table['count'][bad].iloc[0]!r}")
+    return [int(count) for count in counts]
+
+
+def _labels(value: Any) -> list[str] | None:
+    if isinstance(value, str):
+        return [word for word in (part.strip() for part in value.split(";")) if word]
+    return None if _word(value) is None and not np.iterable(value) else [str(word) for word in value]
+
+
+def _word(value: Any) -> str | None:
+    return str(value) if isinstance(value, str) and value else None
