@@ -14,16 +14,16 @@ from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
-import faiss  # noqa: E402
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from numpy.typing import NDArray  # noqa: E402
-from rich.console import Console  # noqa: E402
-from rich.table import Table  # noqa: E402
+import faiss
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
 
-from raydistill.core.config import Config  # noqa: E402
-from raydistill.matching.search import ExactSearch  # noqa: E402
-from raydistill.reid.model import ReidNetwork  # noqa: E402
+from raydistill.core.config import Config
+from raydistill.matching.search import ExactSearch
+from raydistill.reid.model import ReidNetwork
 
 FULL = os.environ.get("SIZE") == "full"
 TURNS = 15 if FULL else 7
@@ -60,7 +60,9 @@ def in_turns(works: dict[str, Callable[[], Any]], turns: int = TURNS) -> dict[st
 
 def against_products() -> dict[str, float]:
     """Pairs a second of the search beside products of the same shapes, none of which look for anything."""
-    table = Table("gallery", "queries", "compared with", "its pairs/s", "search over it (middle half)", title="Products")
+    table = Table(
+        "gallery", "queries", "compared with", "its pairs/s", "search over it (middle half)", title="Products"
+    )
     figures = {}
     for rows, queries in ((10_000, 4096), (100_000, 1024)):
         gallery, asked = unit(rows), unit(queries, seed=1)
@@ -146,4 +148,4 @@ def growth() -> dict[str, float]:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     faiss.omp_set_num_threads(1)
-    print(json.dumps(against_products() | against_pairs() | growth()))  # noqa: T201
+    print(json.dumps(against_products() | against_pairs() | growth()))

@@ -87,7 +87,7 @@ def run(
 def plan(
     config: ConfigOption = None, run_dir: RunDirOption = None, overrides: SetOption = None, as_json: JsonOption = False
 ) -> None:
-    """Show every node: whether it is cached, what it reads, what sampling will cost. Refuses what a run would refuse."""
+    """Show every node, cached or not, what it reads, what sampling costs. Refuses what a run would refuse."""
     resolved = load_config(config, overrides or [])
     from raydistill.costs import costs
     from raydistill.run import check_before_ray, default_run_dir

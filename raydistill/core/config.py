@@ -276,5 +276,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _works(self) -> "Config":
         if self.student_samples.target_kept:
-            raise ValueError("student_samples.target_kept: no student is trained on these; it is teacher_samples' to set")
+            raise ValueError(
+                "student_samples.target_kept: no student is trained on these; it is teacher_samples' to set"
+            )
         return self

@@ -44,7 +44,9 @@ class Compute(Section):
     accelerator_type: str | None = Field(
         None, description="Only nodes with this GPU, by Ray's name of it, such as H100 or A100-80G."
     )
-    price_per_hour: PositiveFloat | None = Field(None, description="Of a worker, for the estimate of `raydistill plan`.")
+    price_per_hour: PositiveFloat | None = Field(
+        None, description="Of a worker, for the estimate of `raydistill plan`."
+    )
 
     @model_validator(mode="after")
     def _works(self) -> "Compute":

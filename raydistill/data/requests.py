@@ -62,10 +62,11 @@ class Requests:
     def _chosen(self, numbers: range) -> NDArray[np.int64]:
         if self.config.per_prompt is not None:
             edges = np.cumsum(self._each())
-            return np.searchsorted(edges, np.asarray(numbers) % edges[-1], side="right")
+            return np.asarray(np.searchsorted(edges, np.asarray(numbers) % edges[-1], side="right"))
         shares = np.array([derive_seed(self.seed, "prompt", i) / 2**63 for i in numbers])
         # A share rounded up to 1.0 would fall off the end.
-        return np.minimum(np.searchsorted(self.edges, shares * self.edges[-1], side="right"), len(self.edges) - 1)
+        chosen = np.searchsorted(self.edges, shares * self.edges[-1], side="right")
+        return np.asarray(np.minimum(chosen, len(self.edges) - 1))
 
 
 def _weights(labels: Sequence[Sequence[str] | None], counts: NDArray[np.float64], balance: str) -> NDArray[np.float64]:

@@ -101,9 +101,7 @@ def _decoding_flops(vae: Mapping[str, Any], resolution: int) -> int:
     return int(counter.get_total_flops())
 
 
-def _seconds(
-    total: float, per_pass: int, unet: Mapping[str, Any], config: SampleConfig
-) -> tuple[float | None, str]:
+def _seconds(total: float, per_pass: int, unet: Mapping[str, Any], config: SampleConfig) -> tuple[float | None, str]:
     compute = config.compute
     if compute.num_gpus:
         kind = (compute.accelerator_type or "").split("-")[0]

@@ -1,14 +1,9 @@
-from collections import Counter, defaultdict
+from collections import defaultdict
 
-import numpy as np
-import pyarrow as pa
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raydistill.core.columns import REQUESTS
 from raydistill.core.config import PromptConfig
-from raydistill.core.errors import InputError
 from raydistill.data.prompts import FREQUENCIES, Description, PromptTable, describe
 from raydistill.data.vocabulary import BASE_PROMPT, Fields
 

@@ -90,7 +90,12 @@ def test_an_empty_table_of_prompts_is_an_error():
 def test_a_given_table_is_read_from_csv_and_parquet_alike(tmp_path):
     csv, parquet = str(tmp_path / "p.csv"), str(tmp_path / "p.parquet")
     pd.DataFrame(
-        {"prompt": ["big heart", "plain"], "labels": ["cardiomegaly; effusion", None], "view": ["pa", None], "count": [2, 3]}
+        {
+            "prompt": ["big heart", "plain"],
+            "labels": ["cardiomegaly; effusion", None],
+            "view": ["pa", None],
+            "count": [2, 3],
+        }
     ).to_csv(csv, index=False)
     pa.parquet.write_table(
         pa.table({"prompt": ["big heart", "plain"], "labels": [["cardiomegaly", "effusion"], None], "view": ["pa", None],
