@@ -127,20 +127,7 @@ def wire(c: Config) -> list[Stage]:
         s,
     )
     return [
-        *(
-            data,
-            reid,
-            judge,
-            auditor,
-            t_latents,
-            teacher,
-            t_samples,
-            gallery,
-            strangers,
-            t_matches,
-            selftest,
-            policy,
-            verdicts,
-        ),
+        *(data, reid, judge, auditor, t_latents, teacher, t_samples),
+        *(gallery, strangers, t_matches, selftest, policy, *more, verdicts),
         *(s_latents, student, s_samples, s_matches, s_verdicts, r_eval, t_eval, f_eval, s_eval, release),
     ]

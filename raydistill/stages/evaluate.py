@@ -28,7 +28,7 @@ from raydistill.metrics.intervals import clustered_rate
 from raydistill.metrics.result import MetricResult
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.classifier import train_classifier
-from raydistill.stages.images import are_samples, only_kept, pixels, read_kept
+from raydistill.stages.images import are_samples, only_kept, pixels, read_kept, read_made
 
 Metrics = dict[str, MetricResult]
 Grey = NDArray[np.uint8]
@@ -221,7 +221,7 @@ def _matched(table: pa.Table) -> tuple[NDArray[np.float64], NDArray[np.float64]]
 
 def _asked_for(inputs: Mapping[str, Store], samples: pa.Table) -> dict[str, list[str | None]]:
     """Say of every matched sample what was asked of the model, by attribute."""
-    asked = inputs["images"].read_table(columns=["sample_id", "view", "sex", "age_band", "labels"])
+    asked = read_made(inputs, ["sample_id", "view", "sex", "age_band", "labels"])
     place = {sample_id: row for row, sample_id in enumerate(asked["sample_id"].to_pylist())}
     rows = asked.take([place[query_id] for query_id in samples["query_id"].to_pylist()])
     findings = [labels if labels is None else "+".join(labels) or "no finding" for labels in rows["labels"].to_pylist()]

@@ -22,13 +22,17 @@ def read_kept(inputs: Mapping[str, Store], columns: list[str], shard: str = "") 
     Returns:
         A table with these columns in the order of the shards.
     """
-    synthetic, stores = are_samples(inputs["images"]), image_shards(inputs)
-    wanted = [*columns, *(["sample_id", "failure"] if synthetic else [])]
-    tables = [stores[name].read_table(name, columns=wanted) for name in ([shard] if shard else stores)]
-    table = pa.concat_tables(tables)
+    synthetic = are_samples(inputs["images"])
+    table = read_made(inputs, [*columns, *(["sample_id", "failure"] if synthetic else [])], shard)
     if synthetic:
         table = table.filter(pc.is_null(table["failure"]))
     return only_kept(inputs, table, "sample_id", shard).select(columns)
+
+
+def read_made(inputs: Mapping[str, Store], columns: list[str], shard: str = "") -> pa.Table:
+    """Read the rows of the inputs `images` and `more_images`, of one shard if it is named."""
+    stores = image_shards(inputs)
+    return pa.concat_tables(stores[name].read_table(name, columns=columns) for name in ([shard] if shard else stores))
 
 
 def image_shards(inputs: Mapping[str, Store]) -> dict[str, Store]:

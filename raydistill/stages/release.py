@@ -9,7 +9,7 @@ from raydistill.diffusion.provenance import copied, drawn_from, private_files, w
 from raydistill.metrics.result import Check, MetricResult, judge
 from raydistill.stages.base import Context, Outcome, Stage
 
-STUDENT_MAY_READ = {"student_latents", "teacher_samples", "verdicts"}
+STUDENT_MAY_READ = {"student_latents", "teacher_samples", "more_samples", "verdicts"}
 
 
 class Release(Stage):
@@ -19,7 +19,7 @@ class Release(Stage):
     `certificate.json`. Whether RUN/release is filled follows from the verdict.
     """
 
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     needs_ray: ClassVar[bool] = False
     accepts_skipped: ClassVar[bool] = True
     config: ReleaseConfig
