@@ -66,7 +66,7 @@ def test_somebodys_own_embedder_judged_and_own_metric_was_measured_on_every_set(
 
 
 def test_every_count_can_be_recomputed_from_a_table(golden):
-    verdicts = artifact(golden, "verdicts").read_table("verdicts/part-00000.parquet").to_pylist()
+    verdicts = artifact(golden, "verdicts").read_table("verdicts").to_pylist()
     counted = Counter(row["reason"] for row in verdicts)
     metrics = golden["summary"]["metrics"]["filter"]
     assert metrics["kept"]["value"] == counted["kept"]
@@ -78,8 +78,22 @@ def test_every_count_can_be_recomputed_from_a_table(golden):
 
 def test_no_sample_is_lost_or_doubled_by_the_kills(golden):
     for node in ("teacher_samples", "student_samples"):
-        ids = artifact(golden, node).read_table("samples")["sample_id"].to_pylist()
-        assert ids == [f"{node}-{i:08d}" for i in range(96)]
+        samples = artifact(golden, node) / "samples"
+        assert samples.read_table()["sample_id"].to_pylist() == [f"{node}-{i:08d}" for i in range(96)]
+        assert [samples.row_groups(shard) for shard in samples.shards()] == [[16, 16]] * 3
+
+
+def test_more_samples_were_asked_for_until_enough_was_kept(golden):
+    facts = artifact(golden, "more_samples").read_json("manifest.json")["facts"]
+    assert facts["kept"] >= 110 or facts["asked"] == 160
+    assert facts["asked"] > 96
+    ids = artifact(golden, "more_samples").read_table("samples")["sample_id"].to_pylist()
+    assert ids == [f"teacher_samples-{i:08d}" for i in range(96, facts["asked"])]
+    judged = artifact(golden, "verdicts").read_table("verdicts")
+    assert sorted(judged["sample_id"].to_pylist()) == [f"teacher_samples-{i:08d}" for i in range(facts["asked"])]
+    assert sum(judged["keep"].to_pylist()) == facts["kept"]
+    learned = artifact(golden, "student_latents").read_json("train/index.json")
+    assert learned["rows"] == facts["kept"]
 
 
 def test_roles_are_patient_disjoint(golden):
@@ -114,17 +128,18 @@ def test_a_changed_threshold_reruns_only_what_follows(golden):
 
 
 def test_the_student_stage_works_with_the_real_data_unreadable(golden, local_ray, tmp_path):
-    """Only the samples and the verdicts exist in this run folder: no ingest, no eye, no teacher."""
+    """Only samples and verdicts exist in this run folder: no ingest, no eye, no teacher."""
     config = Config.model_validate(
         {k: v for k, v in yaml.safe_load(golden["store"].read_bytes("config.yaml")).items() if k != "schema"}
     )
     store = Store.open(str(tmp_path / "only-synthetic"))
-    for node in ("teacher_samples", "verdicts"):
+    needed = ("teacher_samples", "more_samples", "verdicts")
+    for node in needed:
         key = golden["summary"]["nodes"][node]["key"]
         store.upload(artifact(golden, node).keep_local(), f"{node}/{key}")
     stages = wire(config)
     runner = Runner(store, config, stages)
-    for node in ("teacher_samples", "verdicts"):
+    for node in needed:
         runner.load(node, golden["summary"]["nodes"][node]["key"])
     read = {}
     for node in ("student_latents", "student"):
@@ -132,9 +147,9 @@ def test_the_student_stage_works_with_the_real_data_unreadable(golden, local_ray
         assert not cached
         assert manifest.key == golden["summary"]["nodes"][node]["key"]
         read[node] = {entry.node for entry in manifest.inputs.values()}
-    assert read == {"student_latents": {"teacher_samples", "verdicts"}, "student": {"student_latents"}}
+    assert read == {"student_latents": set(needed), "student": {"student_latents"}}
     nodes = {p.name for p in (tmp_path / "only-synthetic").iterdir() if not p.name.startswith(".")}
-    assert nodes == {"logs", "student", "student_latents", "teacher_samples", "verdicts"}
+    assert nodes == {"logs", "student", "student_latents", *needed}
 
 
 def test_verify_finds_a_changed_byte(golden):

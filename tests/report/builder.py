@@ -1,5 +1,7 @@
 """A plausible finished run folder, small and quick: real tables, phantom pictures, ids that must never get out."""
 
+from collections import Counter
+
 import numpy as np
 import pyarrow as pa
 
@@ -217,7 +219,7 @@ def filtering(b, teacher, student, t_match, s_match):
         real = [matches[f"filter/{role}/part-00000.parquet"] for role in ("probe", "calibration")]
         dropped = {"known": flags(real[0]), "strangers": flags(real[1])}
         groups = {
-            "filter": filter_metrics(table, *real, **dropped, confidence=0.95),
+            "filter": filter_metrics(Counter(table["reason"].to_pylist()), *real, **dropped, confidence=0.95),
             "selftest": selftest_metrics(planted, caught, agreement, 0.95),
         }
         dumped = {group: dump(named) for group, named in groups.items()}
