@@ -191,7 +191,7 @@ def _check_both(config, whole):
         ({"deepspeed": {"precision": "fp16"}}, {}, "fp16 needs a GPU"),
         ({}, {"tracking": {"wandb": {}}}, r"tracking\.wandb needs a library that isn't installed"),
         ({}, {"ingest": {"resolution": 20}}, "isn't a multiple of 8"),
-        ({"pretrained": "/no/such/folder"}, {}, "no folder /no/such/folder.*download it first"),
+        ({"pretrained": "/no/such/folder"}, {}, "pretrained: no folder /no/such/folder$"),
         ({"pretrained": "no/such", "local_files_only": False}, {}, "the hub didn't give it: check its name"),
     ],
 )
@@ -312,7 +312,7 @@ def test_settings_that_contradict_each_other_are_refused(changes, message):
     ("told", "message"),
     [
         (3, "must be a mapping, not int"),
-        ({"overlap_com": False}, "overlap_com: Extra inputs are not permitted"),
+        ({"overlap_com": False}, "zero_optimization.overlap_com: unknown key"),
         ({"reduce_bucket_size": "many"}, "reduce_bucket_size: Input should be a valid integer"),
     ],
 )
