@@ -68,8 +68,8 @@ def test_kept_samples_are_encoded_shard_by_shard_and_an_interrupted_pass_goes_on
     for name, numbers in shards.items():
         rows = [sample(number, long if number == 5 else "chest x-ray") for number in numbers]
         (root / "images").write_table(name, pa.Table.from_pylist(rows, schema=SAMPLES))
-    verdicts = [{"sample_id": f"s-{i}", "keep": i not in (1, 3), "reason": "kept"} for i in range(6)]
-    (root / "verdicts").write_table("part-00000.parquet", pa.Table.from_pylist(verdicts, schema=VERDICTS))
+        verdicts = [{"sample_id": f"s-{i}", "keep": i not in (1, 3), "reason": "kept"} for i in numbers]
+        (root / "verdicts").write_table(name, pa.Table.from_pylist(verdicts, schema=VERDICTS))
     outcome = latents().run(context(root, ("images", "verdicts")))
     assert outcome.counts == {"train": 4}
     assert outcome.facts["notes"] == [
