@@ -70,8 +70,8 @@ def cut(rows: int, rows_per_shard: int, rows_per_piece: int, first: int = 0) -> 
         >>> [(shard.name, shard.first, shard.rows) for shard in cut(300, 200, 100)]
         [('part-00000.parquet', 0, (100, 100)), ('part-00001.parquet', 200, (100,))]
     """
-    count = -(-rows // rows_per_shard)
     pieces = -(-rows // rows_per_piece)
+    count = min(pieces, -(-rows // rows_per_shard))
     shards, start = [], 0
     for number in range(count):
         stop = min(rows, rows_per_piece * (pieces * (number + 1) // count) if number + 1 < count else rows)

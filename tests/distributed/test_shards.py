@@ -19,9 +19,9 @@ def test_every_row_is_in_one_piece_and_shards_are_even(rows, per_shard, per_piec
     numbers = [n for shard in shards for piece in shard.pieces for n in range(piece.first, piece.first + piece.rows)]
     assert numbers == list(range(first, first + rows))
     assert len({shard.name for shard in shards}) == len(shards)
-    assert all(piece.rows <= per_piece for shard in shards for piece in shard.pieces)
+    assert all(0 < piece.rows <= per_piece for shard in shards for piece in shard.pieces)
     pieces = [len(shard.rows) for shard in shards]
-    assert max(pieces) - min(pieces) <= 1
+    assert 1 <= min(pieces) <= max(pieces) <= min(pieces) + 1
     # A shard that holds a piece more than it should is the price of even ones.
     assert all(sum(shard.rows) <= max(per_shard, per_piece) + per_piece for shard in shards)
 
