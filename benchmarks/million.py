@@ -1,4 +1,4 @@
-"""One job of the sample benchmark: phantoms as samples, by the million, matched and judged; resumes where it was killed.
+"""The big job of the sample benchmark: phantoms by the million, matched and judged; it goes on where it was killed.
 
     python benchmarks/million.py ROWS FOLDER
 

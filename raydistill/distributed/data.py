@@ -118,24 +118,42 @@ def map_shards(
     """
     import ray
 
-    shelf = Shelf(out, work)
+    from raydistill.distributed.watch import Stalled
+
+    while True:
+        try:
+            shelf, told = Shelf(out, work), lambda done, total: progress(done, total, unit)
+            _make_missing(make, arguments, shards, shelf, compute, told)
+            break
+        except Stalled:
+            # Once more, with the nodes that are left; what is finished stays.
+            continue
+        except ray.exceptions.RayError as error:
+            raise RaydistillError(f"{out.uri} can't be made: {root_cause(error)}") from error
+    left = sorted({file for shard in shards for file in shard.files} - set(out.files()))
+    if left:
+        raise RaydistillError(f"{len(left)} shards were not made, the first is {(out / left[0]).uri}")
+
+
+def _make_missing(
+    make: Callable[..., PieceWork],
+    arguments: dict[str, Any],
+    shards: Sequence[Shard],
+    shelf: Shelf,
+    compute: Compute,
+    progress: Callable[[int, int], None],
+) -> None:
     missing = shelf.missing(shards)
     todo = [piece for pieces in missing.values() for piece in pieces]
     total = sum(sum(shard.rows) for shard in shards)
     done = total - sum(piece.rows for piece in todo)
-    progress(done, total, unit)
+    progress(done, total)
     joining = _Joining(shelf, {shard.name: (shard, len(pieces)) for shard, pieces in missing.items()})
-    try:
-        for piece in _computed(make, arguments, todo, list(missing), shelf, compute) if todo else ():
-            done += piece["rows"]
-            progress(done, total, unit)
-            joining.count(piece["shard"])
-        joining.finish()
-    except ray.exceptions.RayError as error:
-        raise RaydistillError(f"{out.uri} can't be made: {root_cause(error)}") from error
-    left = sorted({file for shard in shards for file in shard.files} - set(out.files()))
-    if left:
-        raise RaydistillError(f"{len(left)} shards were not made, the first is {(out / left[0]).uri}")
+    for piece in _computed(make, arguments, todo, list(missing), shelf, compute) if todo else ():
+        done += piece["rows"]
+        progress(done, total)
+        joining.count(piece["shard"])
+    joining.finish()
 
 
 def _computed(
@@ -149,11 +167,12 @@ def _computed(
     """Compute pieces on a pool; yield what each was, in the order in which they are finished."""
     import ray
 
+    from raydistill.distributed.watch import Watch
+
     deaths = ray.remote(num_cpus=0)(_Deaths).remote()
     fewest, most = (min(workers, len(todo)) for workers in compute.workers)
     items = [{"shard": piece.shard, "piece": piece.number} for piece in todo]
-    dataset = ray.data.from_items(items, override_num_blocks=len(items))
-    yield from dataset.map_batches(
+    made = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
         _Worker,
         fn_constructor_args=(
             make,
@@ -166,7 +185,9 @@ def _computed(
         batch_size=1,
         compute=ray.data.ActorPoolStrategy(min_size=fewest, max_size=most, max_concurrent_calls_per_actor=2),
         **claims(compute),
-    ).iter_rows()
+    )
+    made.context.custom_execution_callback_classes = [Watch]
+    yield from made.iter_rows()
 
 
 class _Joining:

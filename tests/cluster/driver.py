@@ -1,4 +1,4 @@
-"""Nodes that come and go while a training runs: several raylets on this machine, one scene a process.
+"""Nodes that come and go while a training, or a pool of actors, runs: several raylets on this machine, one scene a process.
 
 `python -m tests.cluster.driver SCENE FOLDER` writes into `FOLDER/said.json` what went wrong, and at which step the cluster
 changed. A process of its own, as a process has one Ray. Its main thread holds the nodes, so the training has another.
@@ -16,10 +16,15 @@ from ray.cluster_utils import Cluster
 from ray.core.generated.autoscaler_pb2 import DRAIN_NODE_REASON_PREEMPTION
 
 from raydistill.core.errors import RaydistillError
+from raydistill.core.section import Compute
+from raydistill.core.store import Store
+from raydistill.distributed import watch
+from raydistill.distributed.data import map_shards
 from raydistill.distributed.session import prepare_libraries
+from raydistill.distributed.shards import cut
 from raydistill.distributed.train import train
 from tests.distributed.jobs import curve_job, options
-from tests.distributed.toys import Curve
+from tests.distributed.toys import Curve, Numbers
 
 BATCH, PAUSE_S, PATIENCE_S, RESIZE_S = 12, 0.15, 240.0, 2.0
 NOTICE_S, HEARD_S = 12, 4
@@ -172,6 +177,56 @@ def _announced(scene, spares, gone_s):
     scene.kill(second)
     return scene.end(at=at)
 
+
+class Slow(Numbers):
+    """Takes its time over a piece and says on which node."""
+
+    def __call__(self, piece):
+        time.sleep(PAUSE_S)
+        with open(f"{self.log}.nodes", "a") as lines:
+            lines.write(f"{ray.get_runtime_context().get_node_id()}\n")
+        return super().__call__(piece)
+
+
+def sampled(folder, spares):
+    """A node is lost while pieces are computed on it; another comes, or none."""
+    watch.STALL_S = 3.0
+    error, nodes = [], Path(f"{folder}/log.nodes")
+
+    def work():
+        store = Store.open(str(folder))
+        places = {"out": store / "out", "work": store / "work"}
+        how = {"compute": Compute(num_workers=2, num_cpus=1), "progress": lambda *_: None}
+        try:
+            map_shards(Slow, {"log": str(folder / "log")}, cut(1000, 250, 10), **places, **how)
+        except RaydistillError as raised:
+            error.append(repr(raised))
+
+    def seen():
+        return nodes.read_text().split() if nodes.exists() else []
+
+    head = {"num_cpus": 1, "include_dashboard": False, "_system_config": FAST}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    second = cluster.add_node(num_cpus=1)
+    ray.init(address=cluster.address, log_to_driver=False)
+    thread, deadline = threading.Thread(target=work, daemon=True), time.monotonic() + PATIENCE_S
+    thread.start()
+    while len(set(seen())) < 2 or len(seen()) < 30:
+        if time.monotonic() > deadline or not thread.is_alive():
+            raise RuntimeError(f"the pieces didn't get that far: {error}")
+        time.sleep(0.05)
+    cluster.remove_node(second, allow_graceful=False)
+    at = len(seen())
+    for _ in range(spares):
+        cluster.add_node(num_cpus=1)
+    thread.join(PATIENCE_S)
+    error += ["the job hangs"] if thread.is_alive() else []
+    ray.shutdown()
+    cluster.shutdown()
+    return {"at": at, "nodes": seen(), "error": error[0] if error else None}
+
+
+replaced, unreplaced = partial(sampled, spares=1), partial(sampled, spares=0)
 
 if __name__ == "__main__":
     prepare_libraries()

@@ -36,7 +36,7 @@ SETTINGS = LOCAL_ENVIRONMENT | {
 
 
 def play(scene, folder):
-    """Let a scene happen in a process of its own; give what it says and the log of the parts."""
+    """Let a scene happen in a process of its own; give what it says."""
     command = [sys.executable, "-m", "tests.cluster.driver", scene, str(folder)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | SETTINGS
     # A cluster leaves its address for others to find, and names sockets after its folder: its own, and a short one.
@@ -56,7 +56,7 @@ def play(scene, folder):
     assert driver.returncode == 0, (folder / "errors").read_text()[-3000:]
     said = json.loads((folder / "said.json").read_text())
     assert said["error"] is None
-    return said, read(folder / "log")
+    return said
 
 
 def check_numbers(scene, folder):
@@ -85,7 +85,7 @@ def repeated(parts):
 
 
 def test_a_lost_node_is_replaced(tmp_path):
-    said, parts = play("lost", tmp_path)
+    said, parts = play("lost", tmp_path), read(tmp_path / "log")
     assert workers(parts) == [2]
     again = repeated(parts)
     assert again, "no step was taken again: the node wasn't lost in the middle"
@@ -96,17 +96,28 @@ def test_a_lost_node_is_replaced(tmp_path):
 
 
 def test_a_training_grows_and_shrinks_with_the_cluster(tmp_path):
-    _, parts = play("grown", tmp_path)
+    play("grown", tmp_path)
+    parts = read(tmp_path / "log")
     assert workers(parts) == [1, 2, 1]
     check_numbers("grown", tmp_path)
 
 
 @pytest.mark.parametrize(("scene", "seen"), [("moved", [2]), ("shrunk", [2, 1]), ("early", [2, 1])])
 def test_an_announced_loss_costs_no_step_from_before_the_announcement(tmp_path, scene, seen):
-    said, parts = play(scene, tmp_path)
+    said, parts = play(scene, tmp_path), read(tmp_path / "log")
     assert workers(parts) == seen
     again = repeated(parts)
     assert again, "nothing was taken again: the training didn't start anew"
     soon = 1 + int(NOTICE_EVERY_S / PAUSE_S)
     assert said["at"] < again[0] <= said["at"] + soon, "the checkpoint isn't that of the announcement"
     check_numbers(scene, tmp_path)
+
+
+@pytest.mark.parametrize(("scene", "nodes"), [("replaced", 3), ("unreplaced", 2)])
+def test_pieces_of_a_lost_node_are_computed_by_others(tmp_path, scene, nodes):
+    said = play(scene, tmp_path)
+    assert len(set(said["nodes"])) == nodes
+    out = Store.open(str(tmp_path / "out"))
+    assert out.read_table()["number"].to_pylist() == list(range(1000))
+    # What was in hand is lost, no more: a piece each of two actors, and what the stall gave up.
+    assert len(said["nodes"]) <= 100 + 4
