@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 export RAY_USAGE_STATS_ENABLED := 0
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint setup format clean bench-train
+.PHONY: demo test lint setup format clean bench-train bench-sample bench-match
 
 demo: $(INSTALLED)
 	$(BIN)/python jobs/distill.py --config jobs/demo.yaml
@@ -28,6 +28,12 @@ setup: $(INSTALLED)
 
 bench-train: $(INSTALLED)
 	$(BIN)/python benchmarks/train.py
+
+bench-sample: $(INSTALLED)
+	$(BIN)/python benchmarks/sample.py
+
+bench-match: $(INSTALLED)
+	$(BIN)/python benchmarks/match.py
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 …")'

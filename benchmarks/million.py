@@ -14,7 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from raydistill.core.config import ClusterConfig, FilterConfig, MatchConfig
+from raydistill.core.config import ClusterConfig, FilterConfig
+from raydistill.core.generation import MatchConfig
 from raydistill.distributed.session import prepare_libraries, session
 
 prepare_libraries()

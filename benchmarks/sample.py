@@ -18,7 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from raydistill.core.config import ClusterConfig, Config, RequestConfig, SampleConfig
+from raydistill.core.config import ClusterConfig, Config
+from raydistill.core.generation import RequestConfig, SampleConfig
 from raydistill.distributed.session import prepare_libraries, session
 
 prepare_libraries()

@@ -2,7 +2,8 @@
 
 from collections.abc import Collection
 
-from raydistill.core.config import Config, SampleConfig
+from raydistill.core.config import Config
+from raydistill.core.generation import SampleConfig
 
 
 def costs(config: Config, cached: Collection[str]) -> dict[str, str]:

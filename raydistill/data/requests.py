@@ -11,8 +11,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raydistill.core.columns import REQUESTS
-from raydistill.core.config import RequestConfig
 from raydistill.core.errors import InputError
+from raydistill.core.generation import RequestConfig
 from raydistill.core.seeds import derive_seed
 from raydistill.core.store import Store
 from raydistill.data.prompts import FREQUENCIES

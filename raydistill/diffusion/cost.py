@@ -10,7 +10,7 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch.utils.flop_counter import FlopCounterMode
 
-from raydistill.core.config import SampleConfig
+from raydistill.core.generation import SampleConfig
 from raydistill.core.training import DiffusionConfig
 from raydistill.diffusion.provenance import folder_of
 from raydistill.diffusion.tiny import unet_of

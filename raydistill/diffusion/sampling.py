@@ -42,7 +42,7 @@ class Way:
         guidance_scale: w of classifier-free guidance, at least 1.
         num_inference_steps: steps of the solver.
         batch_size: the fixed shape of every batch.
-        solver: one of `core.config.Solver`.
+        solver: one of `core.generation.Solver`.
     """
 
     guidance_scale: float

@@ -19,7 +19,7 @@ CLASSES: dict[str, tuple[type[SchedulerMixin], dict[str, Any]]] = {
     "ddim": (DDIMScheduler, {"clip_sample": False}),
     "pndm": (PNDMScheduler, {"skip_prk_steps": True}),
 }
-"""The class of each name in `core.config.Solver`, and what it is told beside the schedule.
+"""The class of each name in `core.generation.Solver`, and what it is told beside the schedule.
 
 Sources: DPM-Solver++ of second order, Lu et al., arXiv 2211.01095; UniPC, Zhao et al., arXiv 2302.04867; DDIM, Song et
 al., arXiv 2010.02502; PNDM without its first Runge-Kutta steps, as Stable Diffusion uses it, Liu et al., arXiv
@@ -31,7 +31,7 @@ def make_solver(name: str, schedule: SchedulerMixin, steps: int, device: Any) ->
     """Return a solver that is ready for one batch.
 
     Args:
-        name: one of `core.config.Solver`.
+        name: one of `core.generation.Solver`.
         schedule: of the folder; its noise levels and kind of prediction are taken over.
         steps: of the whole schedule.
         device: where its numbers are.

@@ -7,27 +7,24 @@ a piece's rows never depend on who computed it.
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from raydistill.core.errors import NothingToDo, RaydistillError
+from raydistill.core.errors import RaydistillError
 from raydistill.core.progress import Progress
 from raydistill.core.section import Compute
 from raydistill.core.store import Store
-from raydistill.distributed.session import board, claims, root_cause
+from raydistill.distributed.joining import Joining
+from raydistill.distributed.session import claims, root_cause
 from raydistill.distributed.shards import Piece, Shard, Shelf
-
-Outcome = TypeVar("Outcome")
 
 PieceWork = Callable[[Piece], Sequence[pa.Table]]
 """Computes one piece: a table for each of the shard's files."""
 
 MAX_DEATHS = 3
 """Workers that may die over one piece, as by running out of memory, before the piece is taken for the cause."""
-
-JOINS_AT_ONCE = 2
 
 
 class _Deaths:
@@ -148,7 +145,7 @@ def _make_missing(
     total = sum(sum(shard.rows) for shard in shards)
     done = total - sum(piece.rows for piece in todo)
     progress(done, total)
-    joining = _Joining(shelf, {shard.name: (shard, len(pieces)) for shard, pieces in missing.items()})
+    joining = Joining(shelf, {shard.name: (shard, len(pieces)) for shard, pieces in missing.items()})
     for piece in _computed(make, arguments, todo, list(missing), shelf, compute) if todo else ():
         done += piece["rows"]
         progress(done, total)
@@ -188,80 +185,3 @@ def _computed(
     )
     made.context.custom_execution_callback_classes = [Watch]
     yield from made.iter_rows()
-
-
-class _Joining:
-    """Joins shards as their last piece comes in, on the cluster and a few at a time.
-
-    Args:
-        shelf: where the pieces are.
-        missing: by name each unfinished shard and the number of its pieces that aren't there yet.
-    """
-
-    def __init__(self, shelf: Shelf, missing: dict[str, tuple[Shard, int]]) -> None:
-        self.shelf, self.missing, self.running = shelf, missing, list[Any]()
-        for name, (_, pieces) in missing.items():
-            if not pieces:
-                self._start(name)
-
-    def count(self, name: str) -> None:
-        """Take note of another finished piece."""
-        shard, pieces = self.missing[name]
-        self.missing[name] = shard, pieces - 1
-        if pieces == 1 and len(shard.rows) > 1:
-            self._start(name)
-
-    def _start(self, name: str) -> None:
-        import ray
-
-        self._wait_for(JOINS_AT_ONCE - 1)
-        # It waits for disks and networks more than it computes; the pool may hold every CPU.
-        task = ray.remote(num_cpus=0, scheduling_strategy="SPREAD")(Shelf.join)
-        self.running.append(task.remote(self.shelf, self.missing[name][0]))
-
-    def _wait_for(self, running: int) -> None:
-        import ray
-
-        while len(self.running) > running:
-            finished, self.running = ray.wait(self.running)
-            ray.get(finished)
-
-    def finish(self) -> None:
-        """Wait for what is being joined."""
-        self._wait_for(0)
-
-
-def run_on_worker(work: Callable[[Progress], Outcome], compute: Compute, progress: Progress) -> Outcome:
-    """Run one function on one worker of the cluster; a worker that is lost is replaced and the function runs again.
-
-    Args:
-        work: picklable, safe to run twice; given a `Progress` that reaches the driver.
-        compute: size of the worker.
-        progress: told what the function reports.
-
-    Returns:
-        What the function returned.
-
-    Raises:
-        RaydistillError: what the function raised, where it was raised on purpose; else the worker's failure in a line.
-        NothingToDo: as the function raised it.
-    """
-    import ray
-
-    with board(progress) as news:
-        task = ray.remote(_run).options(**claims(compute))
-        try:
-            outcome: Outcome = ray.get(task.remote(work, news, compute))
-        except ray.exceptions.RayError as error:
-            cause = getattr(error, "cause", None)
-            if isinstance(cause, (RaydistillError, NothingToDo)):
-                raise cause from error
-            raise RaydistillError(f"a worker failed: {root_cause(error)}") from error
-    return outcome
-
-
-def _run(work: Callable[[Progress], Outcome], news: Any, compute: Compute) -> Outcome:
-    import torch
-
-    torch.set_num_threads(max(1, int(compute.num_cpus)))
-    return work(lambda done, total, unit: news.post.remote(done, total, unit))

@@ -20,7 +20,7 @@ from raydistill.core.seeds import derive_seed
 from raydistill.core.store import Store
 from raydistill.diffusion.features import public_digest, public_features
 from raydistill.diffusion.sampling import Sampler
-from raydistill.distributed.data import run_on_worker
+from raydistill.distributed.task import run_on_worker
 from raydistill.matching.calibration import OperatingPoint, calibrate
 from raydistill.metrics import classifier, fidelity, identification, membership, utility
 from raydistill.metrics.custom import build_metrics, measure

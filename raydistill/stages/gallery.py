@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pyarrow as pa
 
-from raydistill.core.config import MatchConfig
+from raydistill.core.generation import MatchConfig
 from raydistill.core.seeds import generator
 from raydistill.core.store import Store
 from raydistill.distributed.shared import Shared, Spread, room_in_object_store

@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raydistill.core.columns import MATCHES
-from raydistill.core.config import MatchConfig
+from raydistill.core.generation import MatchConfig
 from raydistill.core.store import Store
 from raydistill.distributed.data import map_shards
 from raydistill.distributed.shards import Piece

@@ -9,7 +9,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raydistill.core.columns import SAMPLES
-from raydistill.core.config import Config, SampleConfig
+from raydistill.core.config import Config
+from raydistill.core.generation import SampleConfig
 from raydistill.core.store import Store
 from raydistill.data.images import encode_png
 from raydistill.data.requests import Requests, digest, read_prompts

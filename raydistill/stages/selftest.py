@@ -12,7 +12,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raydistill.core.columns import JUDGED, MATCHES
-from raydistill.core.config import MatchConfig, SelfTestConfig
+from raydistill.core.config import SelfTestConfig
+from raydistill.core.generation import MatchConfig
 from raydistill.core.section import Compute, Section
 from raydistill.core.seeds import derive_seed, generator
 from raydistill.core.store import Store

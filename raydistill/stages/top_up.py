@@ -4,7 +4,8 @@ import math
 from typing import ClassVar
 
 from raydistill.core.columns import JUDGED
-from raydistill.core.config import FilterConfig, MatchConfig, SampleConfig
+from raydistill.core.config import FilterConfig
+from raydistill.core.generation import MatchConfig, SampleConfig
 from raydistill.core.section import Compute, Section
 from raydistill.core.seeds import derive_seed
 from raydistill.core.store import Store

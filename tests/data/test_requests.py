@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raydistill.core.columns import REQUESTS
-from raydistill.core.config import RequestConfig
 from raydistill.core.errors import InputError
+from raydistill.core.generation import RequestConfig
 from raydistill.data.prompts import FREQUENCIES
 from raydistill.data.requests import Requests, digest, read_prompts
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from raydistill.core.config import Solver
+from raydistill.core.generation import Solver
 from raydistill.diffusion import denoiser
 from raydistill.diffusion.components import decode_latents, encode_images, tokenize
 from raydistill.diffusion.sampling import Failure, Sampler, Way

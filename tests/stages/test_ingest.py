@@ -7,8 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from raydistill.core.columns import QUARANTINE, RECORDS, ROLES
-from raydistill.core.config import IngestConfig, ParquetSource, PhantomSource, PromptConfig, RequestConfig
+from raydistill.core.config import IngestConfig, ParquetSource, PhantomSource, PromptConfig
 from raydistill.core.errors import InputError
+from raydistill.core.generation import RequestConfig
 from raydistill.core.manifest import canonical_json
 from raydistill.core.store import Store
 from raydistill.data.images import decode, decode_batch, encode_png

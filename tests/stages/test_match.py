@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raydistill.core.columns import RECORDS
-from raydistill.core.config import MatchConfig
+from raydistill.core.generation import MatchConfig
 from raydistill.core.section import Compute, Import
 from raydistill.core.store import Store
 from raydistill.data.images import encode_png

@@ -1,0 +1,88 @@
+"""The configuration of what is asked of models, and of how that is compared with real images."""
+
+from typing import Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from raydistill.core.section import Compute, Section
+
+Solver = Literal["dpmsolver++", "unipc", "ddim", "pndm"]
+"""Names of the solvers of the reverse diffusion; `diffusion.solvers` has their sources."""
+
+
+class RequestConfig(Section):
+    """Which prompts are asked for: k-anonymous frequencies of the train split, unless told otherwise."""
+
+    table: str | None = Field(
+        None, description="CSV or Parquet with a column `prompt`, and optionally `count` and the structured fields."
+    )
+    balance: Literal["frequency", "prompt", "finding"] = Field(
+        "frequency", description="Each prompt as often as in its table, each as often as another, or each finding so."
+    )
+    per_prompt: PositiveInt | None = Field(
+        None,
+        description="Ask for each prompt exactly so many times, times its `count` in a table; no num_samples then.",
+    )
+
+    @model_validator(mode="after")
+    def _works(self) -> "RequestConfig":
+        if self.per_prompt and self.balance != "frequency":
+            raise ValueError(f"per_prompt fixes how often each is asked for: balance {self.balance} contradicts it")
+        return self
+
+
+class SampleConfig(Section):
+    """What is asked of a model."""
+
+    num_samples: PositiveInt = 512
+    target_kept: PositiveInt | None = Field(
+        None, description="Ask the teacher for more until the filter has kept so many, or max_samples were made."
+    )
+    max_samples: PositiveInt | None = Field(None, description="With target_kept; 4 times num_samples by default.")
+    requests: RequestConfig = RequestConfig()
+    guidance_scale: float = Field(2.0, ge=1.0)
+    solver: Solver = "dpmsolver++"
+    num_inference_steps: PositiveInt = 20
+    batch_size: PositiveInt = Field(32, description="Fixed shape of every batch; a tail is padded.")
+    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="Of the networks; noise stays in float32.")
+    compiled: bool = Field(False, description="Compile the UNet with torch: worth it for many images on a GPU.")
+    rows_per_piece: PositiveInt = Field(
+        128, description="Images that a worker makes at a time and that a kill costs; one row group of a shard."
+    )
+    rows_per_shard: PositiveInt | None = Field(
+        None, description="By default a 64th of the samples, but no shard under 128 rows or much over 256 MB."
+    )
+    compute: Compute = Compute()
+
+    @model_validator(mode="after")
+    def _works(self) -> "SampleConfig":
+        if self.precision == "fp16" and not self.compute.num_gpus:
+            raise ValueError("precision fp16 needs a GPU (compute.num_gpus): on a CPU take fp32 or bf16")
+        if self.max_samples and not self.target_kept:
+            raise ValueError("max_samples bounds what target_kept asks for, which isn't set")
+        if self.max_samples and self.max_samples < self.num_samples:
+            raise ValueError(f"max_samples {self.max_samples} is less than num_samples {self.num_samples}")
+        return self
+
+
+class MatchConfig(Section):
+    """Exact search of every sample against every gallery image."""
+
+    top_k: PositiveInt = 5
+    batch_size: PositiveInt = 128
+    near_copy_max_shift: int = Field(
+        2, ge=0, lt=16, description="Pixels of translation the structural measure searches."
+    )
+    search_device: Literal["cpu", "cuda"] = Field(
+        "cpu", description="Where FAISS proposes neighbours; cuda needs compute.num_gpus and the extra `gpu`."
+    )
+    gallery_mb: PositiveInt = Field(
+        4096, description="Of galleries on a node; larger ones are spread over workers of their own, each with a part."
+    )
+    compute: Compute = Compute()
+
+    @model_validator(mode="after")
+    def _works(self) -> "MatchConfig":
+        if self.search_device == "cuda" and not self.compute.num_gpus:
+            raise ValueError("search_device cuda needs a GPU for each worker: set compute.num_gpus")
+        return self
