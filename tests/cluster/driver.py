@@ -188,19 +188,22 @@ class Slow(Numbers):
         return super().__call__(piece)
 
 
+def pieces(folder, rows):
+    """Compute pieces on whatever cluster there is; give what went wrong."""
+    store = Store.open(str(folder))
+    places = {"out": store / "out", "work": store / "work"}
+    how = {"compute": Compute(num_workers=2, num_cpus=1), "progress": lambda *_: None}
+    try:
+        map_shards(Slow, {"log": str(folder / "log")}, cut(rows, 250, 10), **places, **how)
+    except RaydistillError as error:
+        return repr(error)
+    return None
+
+
 def sampled(folder, spares):
     """A node is lost while pieces are computed on it; another comes, or none."""
     watch.STALL_S = 3.0
     error, nodes = [], Path(f"{folder}/log.nodes")
-
-    def work():
-        store = Store.open(str(folder))
-        places = {"out": store / "out", "work": store / "work"}
-        how = {"compute": Compute(num_workers=2, num_cpus=1), "progress": lambda *_: None}
-        try:
-            map_shards(Slow, {"log": str(folder / "log")}, cut(1000, 250, 10), **places, **how)
-        except RaydistillError as raised:
-            error.append(repr(raised))
 
     def seen():
         return nodes.read_text().split() if nodes.exists() else []
@@ -209,21 +212,29 @@ def sampled(folder, spares):
     cluster = Cluster(initialize_head=True, head_node_args=head)
     second = cluster.add_node(num_cpus=1)
     ray.init(address=cluster.address, log_to_driver=False)
-    thread, deadline = threading.Thread(target=work, daemon=True), time.monotonic() + PATIENCE_S
+    thread = threading.Thread(target=lambda: error.append(pieces(folder, 1000)), daemon=True)
     thread.start()
+    deadline = time.monotonic() + PATIENCE_S
     while len(set(seen())) < 2 or len(seen()) < 30:
         if time.monotonic() > deadline or not thread.is_alive():
             raise RuntimeError(f"the pieces didn't get that far: {error}")
         time.sleep(0.05)
     cluster.remove_node(second, allow_graceful=False)
-    at = len(seen())
     for _ in range(spares):
         cluster.add_node(num_cpus=1)
     thread.join(PATIENCE_S)
-    error += ["the job hangs"] if thread.is_alive() else []
     ray.shutdown()
     cluster.shutdown()
-    return {"at": at, "nodes": seen(), "error": error[0] if error else None}
+    return {"nodes": seen(), "error": error[0] if error else "the job hangs"}
+
+
+def joined(folder, address, rows):
+    """Compute pieces on a cluster that others make and unmake."""
+    ray.init(address=address, log_to_driver=False)
+    error = pieces(folder, int(rows))
+    addresses = sorted({node["NodeManagerAddress"] for node in ray.nodes()})
+    ray.shutdown()
+    return {"addresses": addresses, "error": error}
 
 
 replaced, unreplaced = partial(sampled, spares=1), partial(sampled, spares=0)
@@ -231,4 +242,4 @@ replaced, unreplaced = partial(sampled, spares=1), partial(sampled, spares=0)
 if __name__ == "__main__":
     prepare_libraries()
     place = Path(sys.argv[2])
-    (place / "said.json").write_text(json.dumps(globals()[sys.argv[1]](place)))
+    (place / "said.json").write_text(json.dumps(globals()[sys.argv[1]](place, *sys.argv[3:])))

@@ -53,6 +53,11 @@ def play(scene, folder):
         finally:
             if driver.poll() is None:
                 os.killpg(driver.pid, signal.SIGKILL)
+    return said_by(driver, folder)
+
+
+def said_by(driver, folder):
+    """Make sure that a driver ended well; give what it says."""
     assert driver.returncode == 0, (folder / "errors").read_text()[-3000:]
     said = json.loads((folder / "said.json").read_text())
     assert said["error"] is None
