@@ -44,7 +44,7 @@ PEOPLE = {"train": 200, "probe": 20, "calibration": 100, "evaluation": 100}
 
 
 def note(folder: Store, job: str, piece: Piece) -> None:
-    """Write down that a piece was computed."""
+    """Write down that a piece is begun: what is lost with a kill has been paid for."""
     with open(f"{folder.path}/{job}.log", "a") as lines:
         lines.write(f"{piece.shard} {piece.first} {piece.rows}\n")
 
@@ -58,6 +58,7 @@ class PhantomPiece:
 
     def __call__(self, piece: Piece) -> tuple[pa.Table]:
         """Return the samples of a piece."""
+        note(self.folder, "samples", piece)
         numbers = np.arange(piece.first, piece.first + piece.rows)
         pictures = render(numbers + 10**6, np.zeros_like(numbers), seed=0, resolution=SIDE)
         columns: dict[str, Any] = {field.name: pa.nulls(piece.rows, field.type) for field in SAMPLES}
@@ -68,7 +69,6 @@ class PhantomPiece:
             "seed": numbers,
             "image": [encode_png(image) for image in pictures.images],
         }
-        note(self.folder, "samples", piece)
         return (pa.table(columns, schema=SAMPLES),)
 
 
@@ -77,9 +77,8 @@ class NotedMatchPiece(MatchPiece):
 
     def __call__(self, piece: Piece) -> list[pa.Table]:
         """Return the matches of a piece."""
-        tables = super().__call__(piece)
         note(Store.open(os.environ["MILLION_FOLDER"]), "matches", piece)
-        return tables
+        return super().__call__(piece)
 
 
 def records(folder: Store) -> None:

@@ -208,7 +208,7 @@ class Job:
         return process.returncode == 0
 
     def computed(self) -> int:
-        """Samples made and samples matched so far, those that were lost again counted too."""
+        """Samples and matches that were begun so far, those that were lost again counted too."""
         logs = [self.folder / f"{name}.log" for name in ("samples", "matches")]
         lines = [line.split() for log in logs if log.exists() for line in log.read_text().splitlines()]
         return sum(int(rows) for shard, _, rows in lines if shard.startswith(("part-", "samples/")))
