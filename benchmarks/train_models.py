@@ -22,7 +22,7 @@ from raydistill.diffusion import components
 from raydistill.diffusion.folder import save
 from raydistill.diffusion.rows import LatentRows
 from raydistill.diffusion.tiny import PUBLIC
-from raydistill.distributed.data import shard_names
+from raydistill.distributed.shards import cut
 from raydistill.distributed.stream import Stream
 from raydistill.stages.encode import EncodeShard
 from raydistill.stages.images import pixels
@@ -142,7 +142,9 @@ class Material:
         facts = zip(phantoms.labels, phantoms.view, phantoms.sex, strict=True)
         prompts = [Fields(tuple(labels), view.lower(), SEXES[sex.lower()]).prompt() for labels, view, sex in facts]
         images = pa.table({"image": [encode_png(image) for image in phantoms.images], "prompt": prompts})
-        shards = {name: images.slice(at * ROWS, ROWS) for at, name in enumerate(shard_names(rows, ROWS))}
+        shards = {
+            name: images.slice(at * ROWS, ROWS) for at, name in enumerate(shard.name for shard in cut(rows, ROWS, ROWS))
+        }
         for name, table in shards.items():
             store.write_table(f"images/{name}", table)
         encode = EncodeShard({"train": {"images": store / "images"}}, store / "initial", store, config)
