@@ -22,9 +22,9 @@ from raydistill.diffusion import components
 from raydistill.diffusion.folder import save
 from raydistill.diffusion.rows import LatentRows
 from raydistill.diffusion.tiny import PUBLIC
-from raydistill.distributed.shards import cut
+from raydistill.distributed.shards import Shelf, cut
 from raydistill.distributed.stream import Stream
-from raydistill.stages.encode import EncodeShard
+from raydistill.stages.encode import EncodeShard, encoded
 from raydistill.stages.images import pixels
 from raydistill.stages.train_diffusion import WINDOW_BYTES
 
@@ -142,15 +142,15 @@ class Material:
         facts = zip(phantoms.labels, phantoms.view, phantoms.sex, strict=True)
         prompts = [Fields(tuple(labels), view.lower(), SEXES[sex.lower()]).prompt() for labels, view, sex in facts]
         images = pa.table({"image": [encode_png(image) for image in phantoms.images], "prompt": prompts})
-        shards = {
-            name: images.slice(at * ROWS, ROWS) for at, name in enumerate(shard.name for shard in cut(rows, ROWS, ROWS))
-        }
+        shards = {shard.name: images.slice(shard.first, ROWS) for shard in cut(rows, ROWS, ROWS)}
         for name, table in shards.items():
             store.write_table(f"images/{name}", table)
         encode = EncodeShard({"train": {"images": store / "images"}}, store / "initial", store, config)
-        start = time.perf_counter()
-        for name in shards:
-            encode(f"train/words/{name}")
+        shelf, start = Shelf(store, store / "work"), time.perf_counter()
+        for name, table in shards.items():
+            shard = encoded("train", name, len(table))
+            for piece in shard.pieces:
+                shelf.put(shard, piece, encode(piece))
         seconds = (time.perf_counter() - start) / rows
         return cls(store, config, tuple((name, len(table)) for name, table in shards.items()), seconds)
 

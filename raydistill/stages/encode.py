@@ -81,7 +81,7 @@ class Encode(Stage):
         map_shards(
             EncodeShard,
             {"sides": sides, "initial": initial, "out": context.out, "config": self.config},
-            [_shard(side, name, len(asked)) for side, prompts in asked.items() for name, asked in prompts.items()],
+            [encoded(side, name, len(asked)) for side, prompts in asked.items() for name, asked in prompts.items()],
             out=context.out,
             work=context.work,
             compute=self.config.compute,
@@ -136,7 +136,8 @@ class EncodeShard:
         return self.encoder.tables(images, table["prompt"].to_pylist())
 
 
-def _shard(side: str, name: str, rows: int) -> Shard:
+def encoded(side: str, name: str, rows: int) -> Shard:
+    """Make of a shard of images the shard of what they are encoded to."""
     # One piece: rows name their prompts by their place in the shard's words.
     return Shard(f"{side}/{name}", (rows,), others=(f"{side}/rows/{name}", f"{side}/words/{name}"))
 
