@@ -82,7 +82,8 @@ def wire(c: Config) -> list[Stage]:
     more = []
     if c.teacher_samples.target_kept:
         # By new seeds, until the filter has kept enough.
-        how_more = TopUpConfig(samples=c.teacher_samples, match=c.match, filter=c.filter, of=t_samples.node)
+        of = {"samples_of": t_samples.node, "matches_of": t_matches.node}
+        how_more = TopUpConfig(samples=c.teacher_samples, match=c.match, filter=c.filter, **of)
         asked = {"model": teacher["model"], **prompts, **judged, **chosen}
         seen = {"gallery": gallery[""], "unseen": strangers[""], **s_eyes}
         more = [TopUp("more_samples", how_more, {**asked, **seen}, s)]

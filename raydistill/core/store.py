@@ -12,7 +12,6 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -91,21 +90,17 @@ class Store:
         with self.filesystem.open_input_file(self._at(name)) as stream:
             return bytes(stream.read())
 
-    def write_bytes(self, name: str, content: bytes) -> None:
+    def write_bytes(self, name: str, content: bytes | pa.Buffer) -> None:
         """Write a whole file so that it appears complete or not at all."""
-        self._write(name, [content])
-
-    def _write(self, name: str, chunks: Iterable[bytes]) -> None:
         target = self._at(name)
         if not self.is_local:
             with self.filesystem.open_output_stream(target) as stream:
-                for chunk in chunks:
-                    stream.write(chunk)
+                stream.write(content)
             return
         os.makedirs(os.path.dirname(target), exist_ok=True)
         unfinished = f"{target}.{uuid.uuid4().hex[:8]}.partial"
         with open(unfinished, "wb") as file:
-            file.writelines(chunks)
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, target)
@@ -134,8 +129,9 @@ class Store:
             with pq.ParquetWriter(local, first.schema, compression="zstd") as writer:
                 for table in chain([first], rest):
                     writer.write_table(table, row_group_size=max(1, len(table)))
-            with local.open("rb") as file:
-                self._write(name, iter(partial(file.read, CHUNK_BYTES), b""))
+            # One write: an interrupted upload of several would be closed, and look complete.
+            with pa.memory_map(str(local)) as file:
+                self.write_bytes(name, file.read_buffer())
 
     def row_groups(self, name: str) -> list[int]:
         """Rows of each row group of a Parquet file, read from its footer."""

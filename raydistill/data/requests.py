@@ -39,7 +39,7 @@ class Requests:
         self.prompts, self.config, self.seed, self.node = frequencies.sort_by("prompt"), config, seed, node
         counts = self.prompts["count"].to_numpy()
         if not len(counts) or counts.sum() <= 0:
-            raise InputError(f"{node}: the table of prompts is empty, so nothing can be asked of a model; ingest again")
+            raise InputError(f"{node}: the table of prompts is empty, so nothing can be asked of a model")
         self.counts = np.asarray(counts, np.int64)
         self.edges = np.cumsum(_weights(self.prompts["labels"].to_pylist(), counts.astype(float), config.balance))
 

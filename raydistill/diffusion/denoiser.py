@@ -11,7 +11,7 @@ from torch import Tensor
 
 from raydistill.diffusion.components import encode_images, load, tokenize
 
-EMBEDDING_BATCH = 256
+EMBEDDING_BATCH = 16
 
 REMEMBERED = 4096
 """Prompts whose embeddings are kept: 120 kB each in half precision with a text encoder of Stable Diffusion's size."""
@@ -82,8 +82,11 @@ class Denoiser:
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self.embedded]
         for start in range(0, len(new), EMBEDDING_BATCH):
             chunk = new[start : start + EMBEDDING_BATCH]
-            ids = torch.from_numpy(tokenize(self.parts.tokenizer, chunk)).to(self.device)
-            self.embedded.update(zip(chunk, self.parts.text_encoder(ids).last_hidden_state, strict=True))
+            # Always of one shape: what else is new must not change a prompt's arithmetic.
+            padded = chunk + [""] * (EMBEDDING_BATCH - len(chunk))
+            ids = torch.from_numpy(tokenize(self.parts.tokenizer, padded)).to(self.device)
+            states = self.parts.text_encoder(ids).last_hidden_state
+            self.embedded.update((prompt, states[row].clone()) for row, prompt in enumerate(chunk))
         rows = torch.stack([self.embedded[prompt] for prompt in prompts])
         for prompt in dict.fromkeys(prompts):
             self.embedded.move_to_end(prompt)

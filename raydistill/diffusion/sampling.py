@@ -101,9 +101,12 @@ class Sampler(Denoiser):
             return self._denoise(steps, 0, noise, self.embed([prompts[row] for row in rows]), way.guidance_scale)
 
         def end(latents: Tensor, count: int) -> list[Finished | Failure]:
-            whole = torch.isfinite(latents[:count]).flatten(1).all(dim=1).cpu().numpy()
-            images = iter(finish(decode_latents(self.parts.vae, latents[:count][whole])) if whole.any() else ())
-            return [next(images) if is_whole else Failure("latents that aren't finite numbers") for is_whole in whole]
+            whole = torch.isfinite(latents).flatten(1).all(dim=1)
+            # Decoded in one shape too, whatever failed and however many count.
+            images = decode_latents(self.parts.vae, torch.where(whole[:, None, None, None], latents, 0.0))
+            good = whole[:count].cpu().numpy()
+            ended = iter(finish(images[:count][good]) if good.any() else ())
+            return [next(ended) if is_good else Failure("latents that aren't finite numbers") for is_good in good]
 
         return _patiently(make, end, len(prompts), way.batch_size)
 
@@ -237,6 +240,6 @@ def _patiently(
             results += ended.result() if ended else again(rows, real)
         except FAILURES:
             results += again(rows, real)
-    if errors and len(errors) == count:
+    if errors and len(errors) == count > 1:
         raise errors[-1]
     return results

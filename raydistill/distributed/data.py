@@ -17,7 +17,7 @@ from raydistill.core.progress import Progress
 from raydistill.core.section import Compute
 from raydistill.core.store import Store
 from raydistill.distributed.joining import Joining
-from raydistill.distributed.session import claims, root_cause
+from raydistill.distributed.session import claims, here, root_cause
 from raydistill.distributed.shards import Piece, Shard, Shelf
 
 PieceWork = Callable[[Piece], Sequence[pa.Table]]
@@ -166,7 +166,7 @@ def _computed(
 
     from raydistill.distributed.watch import Watch
 
-    deaths = ray.remote(num_cpus=0)(_Deaths).remote()
+    deaths = ray.remote(num_cpus=0, scheduling_strategy=here())(_Deaths).remote()
     fewest, most = (min(workers, len(todo)) for workers in compute.workers)
     items = [{"shard": piece.shard, "piece": piece.number} for piece in todo]
     made = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
@@ -180,7 +180,9 @@ def _computed(
             max(1, int(compute.num_cpus)),
         ),
         batch_size=1,
-        compute=ray.data.ActorPoolStrategy(min_size=fewest, max_size=most, max_concurrent_calls_per_actor=2),
+        compute=ray.data.ActorPoolStrategy(
+            min_size=fewest, max_size=most, max_concurrent_calls_per_actor=2, enable_true_multi_threading=True
+        ),
         **claims(compute),
     )
     made.context.custom_execution_callback_classes = [Watch]

@@ -201,6 +201,14 @@ def shortfall(node: str, compute: Compute, is_gang: bool, has: Mapping[str, floa
     return None
 
 
+def here() -> Any:
+    """The scheduling strategy of what must live where the driver does; Ray itself puts what claims nothing anywhere."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+
+
 class _Board:
     """An actor that keeps the last word of a running job."""
 
@@ -230,10 +238,8 @@ def board(progress: Callable[[int, int, str], None]) -> Iterator[Any]:
         A Ray actor handle; pass it to workers.
     """
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    actor = ray.remote(num_cpus=0, scheduling_strategy=here)(_Board).remote()
+    actor = ray.remote(num_cpus=0, scheduling_strategy=here())(_Board).remote()
     stop = threading.Event()
 
     def poll() -> None:

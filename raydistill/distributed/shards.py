@@ -70,8 +70,9 @@ def cut(rows: int, rows_per_shard: int, rows_per_piece: int, first: int = 0) -> 
         >>> [(shard.name, shard.first, shard.rows) for shard in cut(300, 200, 100)]
         [('part-00000.parquet', 0, (100, 100)), ('part-00001.parquet', 200, (100,))]
     """
+    rows_per_piece = min(rows_per_piece, rows_per_shard)
     pieces = -(-rows // rows_per_piece)
-    count = min(pieces, -(-rows // rows_per_shard))
+    count = -(-pieces // (rows_per_shard // rows_per_piece))
     shards, start = [], 0
     for number in range(count):
         stop = min(rows, rows_per_piece * (pieces * (number + 1) // count) if number + 1 < count else rows)
@@ -109,10 +110,11 @@ class Shelf:
             store.write_table(name, table)
 
     def join(self, shard: Shard) -> None:
-        """Write a shard whose pieces are all there; the pieces go."""
+        """Write a shard whose pieces are all there; the pieces go. Done twice, the second time does nothing."""
         files = [_files(shard, piece) for piece in shard.pieces]
         for number, path in enumerate(shard.files):
-            self.out.write_tables(path, (self.work.read_table(of_piece[number]) for of_piece in files))
+            if not all(self.out.is_file(file) for file in shard.files):
+                self.out.write_tables(path, (self.work.read_table(of_piece[number]) for of_piece in files))
         for path in shard.files:
             self.work.delete(path)
 

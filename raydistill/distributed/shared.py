@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
+from raydistill.core.errors import RaydistillError
 from raydistill.core.section import Compute
 from raydistill.distributed.session import claims
 
-Content = TypeVar("Content")
+ANSWER_TIMEOUT_S = 1800.0
+"""After which a part whose node is gone, and not replaced, isn't waited for any longer."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +58,22 @@ class Spread:
         Args:
             make: an importable class or function.
             arguments: of `make`, for each part.
-            compute: what each actor claims.
+            compute: what each actor claims; no CPU, which those who ask it need, and who wait meanwhile.
+
+        Raises:
+            RaydistillError: when the cluster hasn't the GPUs for all of them and one who asks.
         """
         import ray
 
+        claimed = claims(compute) | {"num_cpus": 0}
+        wanted, there = compute.num_gpus * (len(arguments) + 1), ray.cluster_resources().get("GPU", 0.0)
+        if wanted > there:
+            raise RaydistillError(
+                f"{len(arguments)} parts and one worker beside them claim {wanted:g} GPUs, and the cluster has "
+                f"{there:g}: let parts be larger, or claim less for each"
+            )
         holder = ray.remote(_Holder).options(
-            **claims(compute), max_restarts=-1, max_task_retries=-1, scheduling_strategy="SPREAD"
+            **claimed, max_restarts=-1, max_task_retries=-1, scheduling_strategy="SPREAD"
         )
         threads = max(1, int(compute.num_cpus))
         return cls([holder.remote(make, one, threads) for one in arguments])
@@ -71,7 +83,9 @@ class Spread:
         import ray
 
         sent = [ray.put(argument) for argument in arguments]
-        answers: list[Any] = ray.get([holder.call.remote(method, *sent) for holder in self.holders])
+        answers: list[Any] = ray.get(
+            [holder.call.remote(method, *sent) for holder in self.holders], timeout=ANSWER_TIMEOUT_S
+        )
         return answers
 
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import faiss
 import numpy as np
@@ -60,7 +62,7 @@ class ExactSearch:
         if self.on_gpu:
             options = faiss.GpuIndexFlatConfig()
             options.useFloat16 = True
-            self.index = faiss.GpuIndexFlatIP(faiss.StandardGpuResources(), vectors.shape[1], options)
+            self.index = faiss.GpuIndexFlatIP(_gpu(), vectors.shape[1], options)
             self.index.add(vectors)
 
     def search(self, queries: Vectors, k: int) -> Neighbours:
@@ -164,6 +166,12 @@ class Gallery(ExactSearch):
         if queries.shape[1] != self.vectors.shape[1]:
             raise InputError(f"queries have {queries.shape[1]} dimensions, the gallery {self.vectors.shape[1]}")
         return super().search(queries, k)
+
+
+@cache
+def _gpu() -> Any:
+    """Return a process's one share of scratch memory on its GPU: each of FAISS's takes a gigabyte and more."""
+    return faiss.StandardGpuResources()
 
 
 def merged(parts: Sequence[Neighbours], k: int) -> Neighbours:

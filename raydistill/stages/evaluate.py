@@ -103,7 +103,9 @@ class Evaluate(Stage):
         """Audit: the judge of this number is a network the filter never used."""
         how = self.config
         store, more = context.inputs["matches"], context.inputs.get("more_matches")
-        found = pa.concat_tables([(matches / "samples").read_table() for matches in (store, more) if matches])
+        folders = [matches / "samples" for matches in (store, more) if matches]
+        # Where enough was kept at once, nothing more was asked for.
+        found = pa.concat_tables([folder.read_table() for folder in folders if folder.shards()])
         samples = only_kept(context.inputs, found, "query_id")
         strangers, control = ((store / role).read_table() for role in ("calibration", "evaluation"))
         identity = _point(strangers, "score", how.audit_fpir, how.confidence)

@@ -61,7 +61,8 @@ class Plan:
         mine, start = [], 0
         for shard in folder.shards():
             vectors = _vectors(folder, shard)
-            mine.append(vectors[(part - start) % self.parts :: self.parts])
+            # A copy: a view would keep the whole array.
+            mine.append(vectors[(part - start) % self.parts :: self.parts].copy())
             start += len(vectors)
         return np.ascontiguousarray(np.concatenate(mine))
 

@@ -45,30 +45,43 @@ class Match(Stage):
         """Match piece by piece on an actor pool; a piece is a row group of the queries."""
         real = {n.removeprefix("query_"): store for n, store in context.inputs.items() if n.startswith("query_")}
         samples = context.inputs["images"]
-        gallery = make_matches(context, {SAMPLES: samples, **real}, self.config)
+        galleries = place(context, self.config, context.seed)
+        make_matches(context, {SAMPLES: samples, **real}, self.config, galleries)
         rows = sum(sum(samples.row_groups(shard)) for shard in samples.shards())
-        return Outcome(counts={"samples": rows, "gallery": gallery})
+        return Outcome(counts={"samples": rows, "gallery": len(galleries.image_ids())})
 
 
-def make_matches(context: Context, queries: Mapping[str, Store], config: MatchConfig) -> int:
-    """Match every query with the galleries of the inputs, into a folder for each eye.
+def place(context: Context, config: MatchConfig, seed: int) -> Galleries:
+    """Put the galleries of the inputs where workers find them.
 
     Args:
         context: with the inputs `gallery`, `eye_<name>` and optionally `unseen`.
-        queries: by role.
         config: how.
-
-    Returns:
-        How many images the gallery has.
+        seed: of the equally made parts; of the node whose matches they are.
     """
     inputs = context.inputs
-    eyes = {name.removeprefix("eye_"): store for name, store in inputs.items() if name.startswith("eye_")}
+    return Galleries.place(Plan(inputs["gallery"], tuple(_eyes(inputs)), inputs.get("unseen"), seed), config)
+
+
+def _eyes(inputs: Mapping[str, Store]) -> dict[str, Store]:
+    return {name.removeprefix("eye_"): store for name, store in inputs.items() if name.startswith("eye_")}
+
+
+def make_matches(context: Context, queries: Mapping[str, Store], config: MatchConfig, galleries: Galleries) -> None:
+    """Match every query with the galleries, into a folder for each eye.
+
+    Args:
+        context: with the inputs `eye_<name>`.
+        queries: by role.
+        config: how.
+        galleries: what to compare with.
+    """
+    eyes = _eyes(context.inputs)
     shards = [
         in_groups(store, name, f"{role}/{name}", [f"{eye}/{role}/{name}" for eye in _seeing(role, eyes)])
         for role, store in queries.items()
         for name in store.shards()
     ]
-    galleries = Galleries.place(Plan(inputs["gallery"], tuple(eyes), inputs.get("unseen"), context.seed), config)
     map_shards(
         MatchPiece,
         {"eyes": eyes, "queries": queries, "galleries": galleries, "config": config},
@@ -78,7 +91,6 @@ def make_matches(context: Context, queries: Mapping[str, Store], config: MatchCo
         compute=config.compute,
         progress=context.progress,
     )
-    return len(galleries.image_ids())
 
 
 def _seeing(role: str, eyes: Mapping[str, Any]) -> list[str]:

@@ -40,9 +40,8 @@ class Sample(Stage):
             read_prompts(self.config.requests.table)
 
     def key_config(self) -> dict[str, Any]:
-        """Put what is in a table of prompts into the key, and leave out where it lies."""
-        dumped, table = super().key_config(), self.config.requests.table
-        return dumped | {"requests": dumped["requests"] | {"table": table and digest(table)}}
+        """Name what decides the samples."""
+        return deciding(super().key_config(), self.config)
 
     def run(self, context: Context) -> Outcome:
         """Make the pieces that aren't there yet."""
@@ -53,6 +52,18 @@ class Sample(Stage):
         make_samples(context, shards, frequencies, self.config, context.seed, self.node)
         failed = sum(_failures(out, shard.name) for shard in shards)
         return Outcome(counts={"rows": total, "failed": failed}, facts=_prompt_facts(self.config))
+
+
+def deciding(dumped: dict[str, Any], config: SampleConfig) -> dict[str, Any]:
+    """Put what is in a table of prompts into a key, not where it lies; how many are wanted in the end decides nothing.
+
+    Args:
+        dumped: a sampling's configuration as a key would have it.
+        config: the same.
+    """
+    table = config.requests.table
+    kept = {name: value for name, value in dumped.items() if name not in ("target_kept", "max_samples")}
+    return kept | {"requests": dumped["requests"] | {"table": table and digest(table)}}
 
 
 def frequencies_of(context: Context, config: SampleConfig) -> pa.Table:

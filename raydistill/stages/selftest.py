@@ -121,7 +121,8 @@ class PlantShard:
         device = config.selftest.compute.device
         self.sampler = Sampler(inputs["model"].keep_local(), device)
         self.eye = load_embedder(inputs["eye"].keep_local(), device)
-        self.reference = galleries.open(config.match.search_device)
+        # The same on either device; a GPU that isn't claimed isn't used.
+        self.reference = galleries.open(config.match.search_device if config.selftest.compute.num_gpus else "cpu")
         self.image_ids, self.patient_ids = galleries.image_ids(), galleries.patient_ids()
         self.inputs, self.config, self.seed = inputs, config, seed
 

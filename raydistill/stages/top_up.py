@@ -1,7 +1,7 @@
 """Ask for more samples until the filter has kept enough, or a budget ends; nothing that is there is made again."""
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from raydistill.core.columns import JUDGED
 from raydistill.core.config import FilterConfig
@@ -12,8 +12,8 @@ from raydistill.core.store import Store
 from raydistill.distributed.shards import Shard, cut
 from raydistill.matching.policy import MatchPolicy, Policy, judged, make_policy
 from raydistill.stages.base import Context, Outcome, Stage
-from raydistill.stages.match import SAMPLES, make_matches
-from raydistill.stages.sample import frequencies_of, make_samples, rows_per_shard, side_of
+from raydistill.stages.match import SAMPLES, make_matches, place
+from raydistill.stages.sample import deciding, frequencies_of, make_samples, rows_per_shard, side_of
 
 MARGIN = 1.1
 """A round asks for this many times what is missing by the share kept so far, to be seldom short by a few."""
@@ -28,7 +28,8 @@ class TopUpConfig(Section):
     samples: SampleConfig
     match: MatchConfig
     filter: FilterConfig
-    of: str
+    samples_of: str
+    matches_of: str
 
 
 class TopUp(Stage):
@@ -46,6 +47,12 @@ class TopUp(Stage):
         """What the stage asks of the cluster."""
         return self.config.samples.compute
 
+    def key_config(self) -> dict[str, Any]:
+        """Put what is in a table of prompts into the key, and how many are wanted."""
+        dumped, config = super().key_config(), self.config.samples
+        wanted = {"target_kept": config.target_kept, "max_samples": config.max_samples}
+        return dumped | {"samples": deciding(dumped["samples"], config) | wanted}
+
     def run(self, context: Context) -> Outcome:
         """Make, match and judge round by round. A round's size follows from what was kept before it."""
         config, inputs = self.config.samples, context.inputs
@@ -53,16 +60,18 @@ class TopUp(Stage):
         policy = make_policy(self.config.filter, Policy(**inputs["policy"].read_json("policy.json")))
         asked, kept = _counted(policy, inputs["samples"], inputs["matches"] / SAMPLES)
         first, budget = asked, config.max_samples or 4 * asked
-        frequencies, seed = frequencies_of(context, config), derive_seed(self.root_seed, self.config.of)
-        side = side_of(inputs["model"])
+        frequencies, node = frequencies_of(context, config), self.config.samples_of
+        seed, seed_of_matches = (derive_seed(self.root_seed, name) for name in (node, self.config.matches_of))
+        side, galleries = side_of(inputs["model"]), None
         number = 0
         while kept < config.target_kept and asked < budget:
             missing = math.ceil(MARGIN * (config.target_kept - kept) / max(kept / asked, LEAST_SHARE))
             rows = min(missing, budget - asked)
             per_shard = rows_per_shard(config, rows, side)
-            shards = _named(number, cut(rows, per_shard, config.rows_per_piece, first=asked))
-            make_samples(context, shards, frequencies, config, seed, self.config.of)
-            make_matches(context, {SAMPLES: context.out / "samples"}, self.config.match)
+            shards = _named(cut(rows, per_shard, config.rows_per_piece, first=asked))
+            make_samples(context, shards, frequencies, config, seed, node)
+            galleries = galleries or place(context, self.config.match, seed_of_matches)
+            make_matches(context, {SAMPLES: context.out / "samples"}, self.config.match, galleries)
             made = {shard.name for shard in shards}
             more = _counted(policy, context.out / "samples", context.out / "filter" / SAMPLES, made)
             asked, kept, number = asked + more[0], kept + more[1], number + 1
@@ -73,10 +82,9 @@ class TopUp(Stage):
         return Outcome(counts={"rows": asked - first, "kept": kept}, facts=facts | {"notes": notes})
 
 
-def _named(number: int, shards: list[Shard]) -> list[Shard]:
-    return [
-        Shard(f"more-{number:02d}-{place:05d}.parquet", shard.rows, shard.first) for place, shard in enumerate(shards)
-    ]
+def _named(shards: list[Shard]) -> list[Shard]:
+    """Name shards by their first row: those of another round, or of other sizes, are others."""
+    return [Shard(f"more-{shard.first:08d}.parquet", shard.rows, shard.first) for shard in shards]
 
 
 def _counted(policy: MatchPolicy, samples: Store, matches: Store, shards: set[str] | None = None) -> tuple[int, int]:

@@ -22,8 +22,7 @@ def test_every_row_is_in_one_piece_and_shards_are_even(rows, per_shard, per_piec
     assert all(0 < piece.rows <= per_piece for shard in shards for piece in shard.pieces)
     pieces = [len(shard.rows) for shard in shards]
     assert 1 <= min(pieces) <= max(pieces) <= min(pieces) + 1
-    # A shard that holds a piece more than it should is the price of even ones.
-    assert all(sum(shard.rows) <= max(per_shard, per_piece) + per_piece for shard in shards)
+    assert all(sum(shard.rows) <= per_shard for shard in shards)
 
 
 @pytest.fixture
