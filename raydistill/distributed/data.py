@@ -146,11 +146,14 @@ def _make_missing(
     done = total - sum(piece.rows for piece in todo)
     progress(done, total)
     joining = Joining(shelf, {shard.name: (shard, len(pieces)) for shard, pieces in missing.items()})
-    for piece in _computed(make, arguments, todo, list(missing), shelf, compute) if todo else ():
-        done += piece["rows"]
-        progress(done, total)
-        joining.count(piece["shard"])
-    joining.finish()
+    try:
+        for piece in _computed(make, arguments, todo, list(missing), shelf, compute) if todo else ():
+            done += piece["rows"]
+            progress(done, total)
+            joining.count(piece["shard"])
+    finally:
+        # Also after a failure: the next attempt must not join what is still being joined.
+        joining.finish()
 
 
 def _computed(

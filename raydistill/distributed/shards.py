@@ -112,11 +112,19 @@ class Shelf:
     def join(self, shard: Shard) -> None:
         """Write a shard whose pieces are all there; the pieces go. Done twice, the second time does nothing."""
         files = [_files(shard, piece) for piece in shard.pieces]
-        for number, path in enumerate(shard.files):
-            if not all(self.out.is_file(file) for file in shard.files):
-                self.out.write_tables(path, (self.work.read_table(of_piece[number]) for of_piece in files))
+        try:
+            for number, path in enumerate(shard.files):
+                if not self._is_whole(shard):
+                    self.out.write_tables(path, (self.work.read_table(of_piece[number]) for of_piece in files))
+        except FileNotFoundError:
+            # Somebody else, of an attempt that was killed, has joined it meanwhile.
+            if not self._is_whole(shard):
+                raise
         for path in shard.files:
             self.work.delete(path)
+
+    def _is_whole(self, shard: Shard) -> bool:
+        return all(self.out.is_file(file) for file in shard.files)
 
 
 def _files(shard: Shard, piece: Piece) -> tuple[str, ...]:
