@@ -18,6 +18,7 @@ from raydistill.core.config import ClusterConfig, FilterConfig
 from raydistill.core.generation import MatchConfig
 from raydistill.distributed.session import prepare_libraries, session
 
+# Before they are imported; hence E402 below.
 prepare_libraries()
 
 import numpy as np  # noqa: E402

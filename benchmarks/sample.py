@@ -22,6 +22,7 @@ from raydistill.core.config import ClusterConfig, Config
 from raydistill.core.generation import RequestConfig, SampleConfig
 from raydistill.distributed.session import prepare_libraries, session
 
+# Before they are imported; hence E402 below.
 prepare_libraries()
 
 import numpy as np  # noqa: E402

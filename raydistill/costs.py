@@ -30,12 +30,12 @@ def costs(config: Config, cached: Collection[str]) -> dict[str, str]:
         if samples is None:
             said[node] = "per_prompt images of each prompt; how many prompts there are is known after ingest"
             continue
-        compute = sampling.compute
-        workers = compute.max_workers
-        said[node] = estimate(model, sampling, samples, config.ingest.resolution).said(workers, compute.price_per_hour)
+        compute, cost = sampling.compute, estimate(model, sampling, samples, config.ingest.resolution)
+        said[node] = cost.said(compute.max_workers, compute.price_per_hour)
         if sampling.target_kept:
-            most = sampling.max_samples or 4 * samples
-            said[node] += f"; up to {most:,} images, until the filter has kept {sampling.target_kept:,}"
+            said[node] += (
+                f"; up to {sampling.budget(samples):,} images, until the filter has kept {sampling.target_kept:,}"
+            )
     return said
 
 

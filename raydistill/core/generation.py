@@ -64,6 +64,10 @@ class SampleConfig(Section):
             raise ValueError(f"max_samples {self.max_samples} is less than num_samples {self.num_samples}")
         return self
 
+    def budget(self, asked: int) -> int:
+        """Samples that are made at most, for `target_kept`, where so many are asked for at first."""
+        return self.max_samples or 4 * asked
+
 
 class MatchConfig(Section):
     """Exact search of every sample against every gallery image."""

@@ -67,7 +67,7 @@ def estimate(model: DiffusionConfig, config: SampleConfig, samples: int, resolut
     unet, vae = _descriptions(model, resolution)
     passes = config.num_inference_steps * (1 if config.guidance_scale == 1.0 else 2)
     per_pass = _flops(unet)
-    total = float(samples) * (passes * per_pass + _decoding_flops(vae, resolution))
+    total = float(samples) * (passes * per_pass + _decoding_flops(vae, unet["sample_size"]))
     seconds, basis = _seconds(total, per_pass, unet, config)
     return Cost(samples, passes, total / 1e12, None if seconds is None else seconds / 3600, basis)
 
@@ -94,8 +94,7 @@ def _flops(unet: Mapping[str, Any]) -> int:
     return int(counter.get_total_flops())
 
 
-def _decoding_flops(vae: Mapping[str, Any], resolution: int) -> int:
-    side = resolution >> (len(vae["block_out_channels"]) - 1)
+def _decoding_flops(vae: Mapping[str, Any], side: int) -> int:
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         AutoencoderKL.from_config(vae).decode(torch.zeros(1, vae["latent_channels"], side, side))
     return int(counter.get_total_flops())

@@ -27,6 +27,9 @@ MAX_DEATHS = 3
 """Workers that may die over one piece, as by running out of memory, before the piece is taken for the cause."""
 
 
+UNIT = "images"
+
+
 class _Deaths:
     """An actor that counts how often a piece was begun; one that is begun anew has cost a worker, or a node."""
 
@@ -95,7 +98,6 @@ def map_shards(
     work: Store,
     compute: Compute,
     progress: Progress,
-    unit: str = "images",
 ) -> None:
     """Make every shard that isn't there yet.
 
@@ -106,8 +108,7 @@ def map_shards(
         out: where they lie in the end; one that is there is finished.
         work: scratch that survives a kill, for the pieces of unfinished shards.
         compute: size of the actor pool and of an actor.
-        progress: told the rows done.
-        unit: what a row is.
+        progress: told the rows done; a row is an image.
 
     Raises:
         RaydistillError: saying which rows of which shard can't be made and why, or naming a shard that is missing after
@@ -119,8 +120,7 @@ def map_shards(
 
     while True:
         try:
-            shelf, told = Shelf(out, work), lambda done, total: progress(done, total, unit)
-            _make_missing(make, arguments, shards, shelf, compute, told)
+            _make_missing(make, arguments, shards, Shelf(out, work), compute, progress)
             break
         except Stalled:
             # Once more, with the nodes that are left; what is finished stays.
@@ -138,18 +138,18 @@ def _make_missing(
     shards: Sequence[Shard],
     shelf: Shelf,
     compute: Compute,
-    progress: Callable[[int, int], None],
+    progress: Progress,
 ) -> None:
     missing = shelf.missing(shards)
     todo = [piece for pieces in missing.values() for piece in pieces]
     total = sum(sum(shard.rows) for shard in shards)
     done = total - sum(piece.rows for piece in todo)
-    progress(done, total)
+    progress(done, total, UNIT)
     joining = Joining(shelf, {shard.name: (shard, len(pieces)) for shard, pieces in missing.items()})
     try:
         for piece in _computed(make, arguments, todo, list(missing), shelf, compute) if todo else ():
             done += piece["rows"]
-            progress(done, total)
+            progress(done, total, UNIT)
             joining.count(piece["shard"])
     finally:
         # Also after a failure: the next attempt must not join what is still being joined.

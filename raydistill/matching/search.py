@@ -23,7 +23,6 @@ SLACK = 8
 ROWS_AT_ONCE = 1024
 """Queries searched at once; bounds memory, never changes a result."""
 
-
 SCORED_AT_ONCE = 2**17
 """Products of numbers at once when candidates are scored: as many as a core's cache holds."""
 

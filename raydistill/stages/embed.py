@@ -40,7 +40,7 @@ class Embed(Stage):
     def run(self, context: Context) -> Outcome:
         """Embed piece by piece on an actor pool."""
         images = context.inputs["images"]
-        eyes = {name.removeprefix("eye_"): store for name, store in context.inputs.items() if name.startswith("eye_")}
+        eyes = eyes_of(context.inputs)
         shards = [
             in_groups(images, name, name, [f"{folder}/{name}" for folder in (*eyes, STRUCTURE)])
             for name in images.shards()
@@ -73,6 +73,11 @@ class EmbedPiece:
         made.append(templates(images, self.config.near_copy_max_shift))
         ids = [table["image_id"], table["patient_id"]]
         return [pa.Table.from_arrays([*ids, pa.array(list(vectors))], schema=EMBEDDINGS) for vectors in made]
+
+
+def eyes_of(inputs: Mapping[str, Store]) -> dict[str, Store]:
+    """Return the networks among a stage's inputs, `eye_<name>`, by name."""
+    return {name.removeprefix("eye_"): store for name, store in inputs.items() if name.startswith("eye_")}
 
 
 def in_groups(store: Store, name: str, unique: str, files: Sequence[str]) -> Shard:

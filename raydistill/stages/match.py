@@ -18,7 +18,7 @@ from raydistill.distributed.shards import Piece
 from raydistill.matching.reference import MATCHED_PARTS
 from raydistill.reid.embedder import load_embedder
 from raydistill.stages.base import Context, Outcome, Stage
-from raydistill.stages.embed import STRUCTURE, in_groups
+from raydistill.stages.embed import STRUCTURE, eyes_of, in_groups
 from raydistill.stages.gallery import UNSEEN, Galleries, Plan
 from raydistill.stages.images import pixels
 
@@ -60,11 +60,7 @@ def place(context: Context, config: MatchConfig, seed: int) -> Galleries:
         seed: of the equally made parts; of the node whose matches they are.
     """
     inputs = context.inputs
-    return Galleries.place(Plan(inputs["gallery"], tuple(_eyes(inputs)), inputs.get("unseen"), seed), config)
-
-
-def _eyes(inputs: Mapping[str, Store]) -> dict[str, Store]:
-    return {name.removeprefix("eye_"): store for name, store in inputs.items() if name.startswith("eye_")}
+    return Galleries.place(Plan(inputs["gallery"], tuple(eyes_of(inputs)), inputs.get("unseen"), seed), config)
 
 
 def make_matches(context: Context, queries: Mapping[str, Store], config: MatchConfig, galleries: Galleries) -> None:
@@ -76,7 +72,7 @@ def make_matches(context: Context, queries: Mapping[str, Store], config: MatchCo
         config: how.
         galleries: what to compare with.
     """
-    eyes = _eyes(context.inputs)
+    eyes = eyes_of(context.inputs)
     shards = [
         in_groups(store, name, f"{role}/{name}", [f"{eye}/{role}/{name}" for eye in _seeing(role, eyes)])
         for role, store in queries.items()

@@ -24,7 +24,7 @@ SHARDS, FEWEST_ROWS, SHARD_BYTES = 64, 128, 256 * 2**20
 """Shards of a sample set, rows of the smallest, bytes of the largest; by default."""
 
 PNG_BYTES_PER_PIXEL = 0.7
-"""Of grey radiographs: 0.6 to 0.75 at 64 px (NIH) as at 512."""
+"""Of grey radiographs, on the safe side: 0.60 of NIH's at 64 px; of larger ones it wasn't measured."""
 
 
 class Sample(Stage):
@@ -45,11 +45,11 @@ class Sample(Stage):
 
     def run(self, context: Context) -> Outcome:
         """Make the pieces that aren't there yet."""
-        frequencies, out = frequencies_of(context, self.config), context.out / "samples"
-        total = Requests(frequencies, self.config.requests, context.seed, self.node).total(self.config.num_samples)
+        requests, out = requests_of(context, self.config, context.seed, self.node), context.out / "samples"
+        total = requests.total(self.config.num_samples)
         per_shard = rows_per_shard(self.config, total, side_of(context.inputs["model"]))
         shards = cut(total, per_shard, self.config.rows_per_piece)
-        make_samples(context, shards, frequencies, self.config, context.seed, self.node)
+        make_samples(context, shards, requests, self.config)
         failed = sum(_failures(out, shard.name) for shard in shards)
         return Outcome(counts={"rows": total, "failed": failed}, facts=_prompt_facts(self.config))
 
@@ -66,32 +66,32 @@ def deciding(dumped: dict[str, Any], config: SampleConfig) -> dict[str, Any]:
     return kept | {"requests": dumped["requests"] | {"table": table and digest(table)}}
 
 
-def frequencies_of(context: Context, config: SampleConfig) -> pa.Table:
-    """Return the prompts to ask for and how common they are: the train split's, or somebody's own table."""
+def requests_of(context: Context, config: SampleConfig, seed: int, node: str) -> Requests:
+    """Return what is asked: of the train split's prompts, or of somebody's own.
+
+    Args:
+        context: with the input `prompts`.
+        config: what is asked of the model.
+        seed: of the node whose samples they are.
+        node: that node's name.
+    """
     own = config.requests.table
-    return read_prompts(own) if own else context.inputs["prompts"].read_table()
+    frequencies = read_prompts(own) if own else context.inputs["prompts"].read_table()
+    return Requests(frequencies, config.requests, seed, node)
 
 
-def make_samples(
-    context: Context, shards: Sequence[Shard], frequencies: pa.Table, config: SampleConfig, seed: int, node: str
-) -> None:
+def make_samples(context: Context, shards: Sequence[Shard], requests: Requests, config: SampleConfig) -> None:
     """Make the samples of some shards into `samples/`.
 
     Args:
         context: with the input `model`.
         shards: `first` being the number of a shard's first sample.
-        frequencies: schema `FREQUENCIES`.
-        config: what is asked of the model.
-        seed: of the node whose samples they are.
-        node: that node's name.
+        requests: what is asked.
+        config: how it is made, and by which workers.
     """
     map_shards(
         SamplePiece,
-        {
-            "model": context.inputs["model"],
-            "requests": Requests(frequencies, config.requests, seed, node),
-            "config": config,
-        },
+        {"model": context.inputs["model"], "requests": requests, "config": config},
         shards,
         out=context.out / "samples",
         work=context.work / "samples",

@@ -13,7 +13,7 @@ from raydistill.distributed.shards import Shard, cut
 from raydistill.matching.policy import MatchPolicy, Policy, judged, make_policy
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.match import SAMPLES, make_matches, place
-from raydistill.stages.sample import deciding, frequencies_of, make_samples, rows_per_shard, side_of
+from raydistill.stages.sample import deciding, make_samples, requests_of, rows_per_shard, side_of
 
 MARGIN = 1.1
 """A round asks for this many times what is missing by the share kept so far, to be seldom short by a few."""
@@ -59,9 +59,9 @@ class TopUp(Stage):
         assert config.target_kept
         policy = make_policy(self.config.filter, Policy(**inputs["policy"].read_json("policy.json")))
         asked, kept = _counted(policy, inputs["samples"], inputs["matches"] / SAMPLES)
-        first, budget = asked, config.max_samples or 4 * asked
-        frequencies, node = frequencies_of(context, config), self.config.samples_of
+        first, budget, node = asked, config.budget(asked), self.config.samples_of
         seed, seed_of_matches = (derive_seed(self.root_seed, name) for name in (node, self.config.matches_of))
+        requests = requests_of(context, config, seed, node)
         side, galleries = side_of(inputs["model"]), None
         number = 0
         while kept < config.target_kept and asked < budget:
@@ -69,7 +69,7 @@ class TopUp(Stage):
             rows = min(missing, budget - asked)
             per_shard = rows_per_shard(config, rows, side)
             shards = _named(cut(rows, per_shard, config.rows_per_piece, first=asked))
-            make_samples(context, shards, frequencies, config, seed, node)
+            make_samples(context, shards, requests, config)
             galleries = galleries or place(context, self.config.match, seed_of_matches)
             make_matches(context, {SAMPLES: context.out / "samples"}, self.config.match, galleries)
             made = {shard.name for shard in shards}
