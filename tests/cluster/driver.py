@@ -179,22 +179,35 @@ def _announced(scene, spares, gone_s):
 
 
 class Slow(Numbers):
-    """Takes its time over a piece and says on which node."""
+    """Takes its time over a piece and says on which node; after some pieces it waits until enough nodes have said so."""
+
+    def __init__(self, log, nodes, pieces):
+        super().__init__(log=log)
+        self.nodes, self.pieces = nodes, pieces
 
     def __call__(self, piece):
         time.sleep(PAUSE_S)
         with open(f"{self.log}.nodes", "a") as lines:
             lines.write(f"{ray.get_runtime_context().get_node_id()}\n")
+        while len(said := nodes_of(self.log)) > self.pieces and len(set(said)) < self.nodes:
+            time.sleep(0.05)
         return super().__call__(piece)
 
 
-def pieces(folder, rows):
-    """Compute pieces on whatever cluster there is; give what went wrong."""
+def nodes_of(log):
+    """The node of each piece that was begun."""
+    nodes = Path(f"{log}.nodes")
+    return nodes.read_text().split() if nodes.exists() else []
+
+
+def pieces(folder, rows, nodes):
+    """Compute pieces on whatever cluster there is, the last quarter not before so many nodes took part."""
     store = Store.open(str(folder))
     places = {"out": store / "out", "work": store / "work"}
     how = {"compute": Compute(num_workers=2, num_cpus=1), "progress": lambda *_: None}
     try:
-        map_shards(Slow, {"log": str(folder / "log")}, cut(rows, 250, 10), **places, **how)
+        work = {"log": str(folder / "log"), "nodes": nodes, "pieces": 0.75 * rows / 10}
+        map_shards(Slow, work, cut(rows, 250, 10), **places, **how)
     except RaydistillError as error:
         return repr(error)
     return None
@@ -203,16 +216,12 @@ def pieces(folder, rows):
 def sampled(folder, spares):
     """A node is lost while pieces are computed on it; another comes, or none."""
     watch.STALL_S = 3.0
-    error, nodes = [], Path(f"{folder}/log.nodes")
-
-    def seen():
-        return nodes.read_text().split() if nodes.exists() else []
-
+    error, seen = [], partial(nodes_of, folder / "log")
     head = {"num_cpus": 1, "include_dashboard": False, "_system_config": FAST}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     second = cluster.add_node(num_cpus=1)
     ray.init(address=cluster.address, log_to_driver=False)
-    thread = threading.Thread(target=lambda: error.append(pieces(folder, 1000)), daemon=True)
+    thread = threading.Thread(target=lambda: error.append(pieces(folder, 1000, 2 + spares)), daemon=True)
     thread.start()
     deadline = time.monotonic() + PATIENCE_S
     while len(set(seen())) < 2 or len(seen()) < 30:
@@ -231,7 +240,7 @@ def sampled(folder, spares):
 def joined(folder, address, rows):
     """Compute pieces on a cluster that others make and unmake."""
     ray.init(address=address, log_to_driver=False)
-    error = pieces(folder, int(rows))
+    error = pieces(folder, int(rows), 3)
     addresses = sorted({node["NodeManagerAddress"] for node in ray.nodes()})
     ray.shutdown()
     return {"addresses": addresses, "error": error}

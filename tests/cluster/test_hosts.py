@@ -6,19 +6,21 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from raydistill.core.store import Store
 from raydistill.distributed.session import LOCAL_ENVIRONMENT
+from tests.cluster.driver import nodes_of
 from tests.cluster.test_nodes import ROOT, SETTINGS, said_by
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 
 RAY = Path(sys.executable).with_name("ray")
 PORT, PATIENCE_S = 6379, 240.0
-ROWS = 4000
+ROWS = 1000
 HEALTH = {
     # Ray notices a host that doesn't answer after seconds instead of half a minute.
     "RAY_health_check_initial_delay_ms": "0",
@@ -111,10 +113,7 @@ def test_a_host_is_cut_off_and_another_comes(tmp_path):
         line = [sys.executable, "-m", "tests.cluster.driver", "joined", tmp_path, f"{hosts.address(0)}:{PORT}", ROWS]
         driver, deadline = hosts.start(0, line, errors), time.monotonic() + PATIENCE_S
 
-        def seen():
-            log = tmp_path / "log.nodes"
-            return log.read_text().split() if log.exists() else []
-
+        seen = partial(nodes_of, tmp_path / "log")
         while len(set(seen())) < 2 or len(seen()) < 30:
             assert driver.poll() is None, (tmp_path / "errors").read_text()[-3000:]
             assert time.monotonic() < deadline, (tmp_path / "errors").read_text()[-3000:]
