@@ -91,6 +91,12 @@ of each. Null where they were not asked for.
 JUDGED = ("query_id", "score", "nearest_image_id", "nearest_patient_id", "structure_score", "structure_image_id")
 """What a filter's policy may read of samples, real queries and planted pictures alike. Null where no image was made."""
 
+AUDITED = (
+    "query_id", "score", "structure_score", "nearest_image_id", "nearest_patient_id",
+    "unseen_score", "unseen_patient_id", "matched_scores", "unseen_matched_scores",
+)  # fmt: skip
+"""What an audit reads of samples: every number of it can be recomputed from these and from the matches of strangers."""
+
 VERDICTS = pa.schema(
     [
         pa.field("sample_id", pa.string(), nullable=False),

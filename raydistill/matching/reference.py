@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from raydistill.core.errors import InputError
 from raydistill.matching.near_copy import StructureIndex
 from raydistill.matching.search import ExactSearch, Neighbours, Places, Vectors, checked, merged
 
@@ -61,11 +62,19 @@ class Reference:
         self.structures = {name: StructureIndex(templates, device) for name, templates in structures.items()}
 
     def nearest(self, name: str, queries: Vectors, k: int) -> Neighbours:
-        """Find the k rows of a gallery that are most similar to queries; none where it has no rows."""
+        """Find the k rows of a gallery that are most similar to queries; none where it has no rows.
+
+        Raises:
+            InputError: when a query isn't finite and of unit length, or has other dimensions than the gallery.
+        """
         queries = checked(queries, "queries")
         if name not in self.galleries:
             return _nothing(len(queries))
-        return self._of_whole(name, self.galleries[name].search(queries, k))
+        gallery = self.galleries[name]
+        asked, there = queries.shape[1], gallery.vectors.shape[1]
+        if asked != there:
+            raise InputError(f"queries have {asked} dimensions, the gallery {name} {there}: other networks made them")
+        return self._of_whole(name, gallery.search(queries, k))
 
     def copied(self, name: str, images: NDArray[np.uint8]) -> Neighbours:
         """Find the one row of a structure that each image is most nearly a copy of; none where it has no rows."""

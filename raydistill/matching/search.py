@@ -119,54 +119,6 @@ class ExactSearch:
         return np.clip(scores, -1.0, 1.0)
 
 
-class Gallery(ExactSearch):
-    """Embeddings of every gallery image, searched exactly.
-
-    Args:
-        embeddings: (G, D) float32 rows of unit length.
-        image_ids: G ids, unique.
-        patient_ids: G ids.
-        device: as for `ExactSearch`.
-
-    Raises:
-        InputError: when an embedding isn't finite and of unit length, or the ids don't fit.
-    """
-
-    def __init__(
-        self, embeddings: Vectors, image_ids: Sequence[str], patient_ids: Sequence[str], device: str = "cpu"
-    ) -> None:
-        self.image_ids, self.patient_ids = list(image_ids), list(patient_ids)
-        if not len(embeddings) == len(self.image_ids) == len(self.patient_ids):
-            raise InputError(
-                f"gallery: {len(embeddings)} embeddings, {len(self.image_ids)} image ids and "
-                f"{len(self.patient_ids)} patient ids; they must be as many"
-            )
-        if len(set(self.image_ids)) < len(self.image_ids):
-            raise InputError("gallery: image ids aren't unique")
-        super().__init__(checked(embeddings, "gallery"), device)
-
-    def __len__(self) -> int:
-        return len(self.image_ids)
-
-    def search(self, queries: Vectors, k: int) -> Neighbours:
-        """Find the k most similar gallery images of every query.
-
-        Args:
-            queries: (N, D) float32 rows of unit length.
-            k: neighbours wanted; fewer come back when the gallery holds fewer.
-
-        Returns:
-            Neighbours of min(k, G) columns.
-
-        Raises:
-            InputError: when a query isn't finite and of unit length or has another D.
-        """
-        queries = checked(queries, "queries")
-        if queries.shape[1] != self.vectors.shape[1]:
-            raise InputError(f"queries have {queries.shape[1]} dimensions, the gallery {self.vectors.shape[1]}")
-        return super().search(queries, k)
-
-
 @cache
 def _gpu() -> Any:
     """Return a process's one share of scratch memory on its GPU: each of FAISS's takes a gigabyte and more."""

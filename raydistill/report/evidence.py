@@ -24,15 +24,15 @@ METRIC_NODES = {
 
 MATCH_NODES = {"teacher": "teacher_matches", "filtered": "teacher_matches", "student": "student_matches"}
 
-AUDIT, AUDITED = "audit.parquet", "auditor/samples"
+AUDIT = "audit.parquet"
 TABLES = {
     "reidentification_rate": AUDIT,
     "excess_risk": AUDIT,
     "max_similarity": AUDIT,
     "near_copy_rate": AUDIT,
     "near_copy_excess": AUDIT,
-    "closer_to_train_share": AUDITED,
-    "train_minus_unseen_rate": AUDITED,
+    "closer_to_train_share": AUDIT,
+    "train_minus_unseen_rate": AUDIT,
     "auditor_tpir": "auditor/probe",
     "control_rate": "auditor/evaluation",
     "utility_auroc": "predictions",

@@ -11,6 +11,7 @@ from raydistill.core.store import Store
 from raydistill.distributed.data import map_shards
 from raydistill.distributed.shards import Piece, Shard
 from raydistill.matching.near_copy import templates
+from raydistill.matching.search import checked
 from raydistill.reid.embedder import load_embedder
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.images import pixels
@@ -63,13 +64,17 @@ class EmbedPiece:
     def __init__(self, images: Store, eyes: Mapping[str, Store], config: EmbedConfig) -> None:
         """Load each eye onto the device that the configuration reserves."""
         self.images, self.config = images, config
-        self.eyes = [load_embedder(store.keep_local(), config.compute.device) for store in eyes.values()]
+        self.eyes = {name: load_embedder(store.keep_local(), config.compute.device) for name, store in eyes.items()}
 
     def __call__(self, piece: Piece) -> list[pa.Table]:
-        """Return what each eye makes of the images, then their templates."""
+        """Return what each eye makes of the images, then their templates.
+
+        Raises:
+            InputError: when an embedding isn't finite and of unit length.
+        """
         table = self.images.read_row_group(piece.shard, piece.number, ["image_id", "patient_id", "image"])
         images = pixels(table)
-        made = [eye.embed(images, self.config.batch_size) for eye in self.eyes]
+        made = [checked(eye.embed(images, self.config.batch_size), name) for name, eye in self.eyes.items()]
         made.append(templates(images, self.config.near_copy_max_shift))
         ids = [table["image_id"], table["patient_id"]]
         return [pa.Table.from_arrays([*ids, pa.array(list(vectors))], schema=EMBEDDINGS) for vectors in made]

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from raydistill.core.columns import AUDITED
 from raydistill.core.config import Config, EvaluateConfig
 from raydistill.core.errors import NothingToDo
 from raydistill.core.progress import Progress, silent
@@ -48,7 +49,7 @@ class Evaluate(Stage):
     `metrics.json`, `predictions/`, `tables/`, `operating_point.json`.
     """
 
-    version: ClassVar[int] = 8
+    version: ClassVar[int] = 9
     config: EvaluateConfig
 
     def check(self, config: Config) -> None:
@@ -123,7 +124,7 @@ class Evaluate(Stage):
         metrics |= _train_or_unseen(samples, strangers, identity.threshold, how.confidence)
         metrics["auditor_tpir"] = _found((store / "probe").read_table(), identity.threshold, how.confidence)
         flagged = scores >= identity.threshold
-        audited = samples.select(["query_id", "score", "structure_score", "nearest_image_id", "nearest_patient_id"])
+        audited = samples.select(list(AUDITED))
         audited = audited.append_column("flagged", pa.array(flagged))
         audited = audited.append_column("near_copy", pa.array(structures >= structure.threshold))
         context.out.write_table("tables/audit.parquet", audited)

@@ -4,16 +4,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raydistill.core.errors import InputError
-from raydistill.matching.search import Gallery
+from raydistill.matching.reference import Arrays, Reference
+from raydistill.matching.search import ExactSearch
 
 
 def unit(rng, rows, dim):
     vectors = rng.normal(size=(rows, dim)).astype(np.float32)
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-
-
-def gallery(vectors):
-    return Gallery(vectors, [f"i{row}" for row in range(len(vectors))], ["p"] * len(vectors))
 
 
 def brute_force(vectors, queries, k):
@@ -34,7 +31,7 @@ def test_equals_brute_force_in_double_precision_also_with_ties(seed, rows, dim, 
     rng = np.random.default_rng(seed)
     vectors = unit(rng, distinct, dim)[rng.integers(0, distinct, rows)]
     queries = np.concatenate([vectors[rng.integers(0, rows, 3)], unit(rng, 4, dim)])
-    found = gallery(vectors).search(queries, k)
+    found = ExactSearch(vectors).search(queries, k)
     scores, indices = brute_force(vectors, queries, k)
     np.testing.assert_allclose(found.scores, scores, atol=1e-6)
     truth = np.take_along_axis((queries.astype(np.float64) @ vectors.T.astype(np.float64)), found.indices, axis=1)
@@ -48,7 +45,7 @@ def test_many_equal_rows_come_in_order_of_their_index():
     rng = np.random.default_rng(0)
     vectors = unit(rng, 3000, 16)
     vectors[500:2500] = vectors[7]
-    found = gallery(vectors).search(np.repeat(vectors[7:8], 40, axis=0), 6)
+    found = ExactSearch(vectors).search(np.repeat(vectors[7:8], 40, axis=0), 6)
     assert found.indices.tolist() == [[7, 500, 501, 502, 503, 504]] * 40
     assert found.scores.min() == pytest.approx(1.0, abs=1e-6)
 
@@ -58,7 +55,7 @@ def test_scores_one_rounding_apart_are_ordered_by_their_true_value():
     query = unit(rng, 1, 64)
     vectors = query + 1e-5 * rng.normal(size=(500, 64)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    found = gallery(vectors).search(query, 5)
+    found = ExactSearch(vectors).search(query, 5)
     scores, _ = brute_force(vectors, query, 5)
     np.testing.assert_array_max_ulp(found.scores, scores, 1)
     assert (np.diff(found.scores) <= 0).all()
@@ -68,22 +65,26 @@ def test_scores_one_rounding_apart_are_ordered_by_their_true_value():
 def test_a_query_does_not_depend_on_its_batch(batch):
     rng = np.random.default_rng(2)
     vectors, queries = unit(rng, 800, 24), unit(rng, 64, 24)
-    whole = gallery(vectors).search(queries, 4)
-    parts = [gallery(vectors).search(queries[i : i + batch], 4) for i in range(0, 64, batch)]
+    whole = ExactSearch(vectors).search(queries, 4)
+    parts = [ExactSearch(vectors).search(queries[i : i + batch], 4) for i in range(0, 64, batch)]
     assert np.array_equal(whole.scores, np.concatenate([part.scores for part in parts]))
     assert np.array_equal(whole.indices, np.concatenate([part.indices for part in parts]))
 
 
 def test_fewer_rows_than_neighbours():
     vectors = unit(np.random.default_rng(3), 3, 4)
-    found = gallery(vectors).search(vectors, 10)
+    found = ExactSearch(vectors).search(vectors, 10)
     assert found.scores.shape == found.indices.shape == (3, 3)
     assert sorted(found.indices[0]) == [0, 1, 2]
 
 
 def test_no_queries():
-    found = gallery(unit(np.random.default_rng(5), 4, 4)).search(np.empty((0, 4), np.float32), 2)
+    found = ExactSearch(unit(np.random.default_rng(5), 4, 4)).search(np.empty((0, 4), np.float32), 2)
     assert found.scores.shape == found.indices.shape == (0, 2)
+
+
+def reference(vectors):
+    return Reference(Arrays({"eye": vectors}, {}, {}))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 0.0, 2.0])
@@ -91,17 +92,13 @@ def test_refuses_what_has_no_cosine(value):
     vectors = unit(np.random.default_rng(6), 5, 4)
     broken = vectors.copy()
     broken[2] = value
-    with pytest.raises(InputError, match="row 2"):
-        gallery(broken)
-    with pytest.raises(InputError, match="row 2"):
-        gallery(vectors).search(broken, 1)
+    with pytest.raises(InputError, match=r"gallery eye.*row 2"):
+        reference(broken)
+    with pytest.raises(InputError, match=r"queries.*row 2"):
+        reference(vectors).nearest("eye", broken, 1)
 
 
-def test_refuses_what_does_not_fit():
+def test_refuses_what_other_networks_made():
     vectors = unit(np.random.default_rng(7), 5, 4)
-    with pytest.raises(InputError, match="as many"):
-        Gallery(vectors, ["a"], ["p"])
-    with pytest.raises(InputError, match="unique"):
-        Gallery(vectors, ["a"] * 5, ["p"] * 5)
-    with pytest.raises(InputError, match="dimensions"):
-        gallery(vectors).search(unit(np.random.default_rng(8), 2, 3), 1)
+    with pytest.raises(InputError, match="3 dimensions, the gallery eye 4"):
+        reference(vectors).nearest("eye", unit(np.random.default_rng(8), 2, 3), 1)

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pyarrow as pa
 
-from raydistill.core.columns import MATCHES, RECORDS, SAMPLES, VERDICTS
+from raydistill.core.columns import AUDITED, MATCHES, RECORDS, SAMPLES, VERDICTS
 from raydistill.core.config import Config
 from raydistill.core.manifest import InputEntry, Manifest, digest_files
 from raydistill.core.store import Store
@@ -224,7 +224,8 @@ def filtering(b, teacher, student, t_match, s_match):
         }
         dumped = {group: dump(named) for group, named in groups.items()}
         tables = {"verdicts/part-00000.parquet": table, "planted/part-00000.parquet": of_planted}
-        b.artifact(node, tables, {"metrics.json": dumped}, inputs=["tune"])
+        counts = {"rows": len(table), "kept": table["keep"].to_pylist().count(True)}
+        b.artifact(node, tables, {"metrics.json": dumped}, counts, inputs=["tune"])
 
 
 def evaluations(b, t_match, s_match):
@@ -244,7 +245,7 @@ def evaluations(b, t_match, s_match):
             metrics |= {"near_copy_rate": near["reidentification_rate"], "near_copy_excess": near["excess_risk"]}
             metrics["membership_auc"] = insufficient("28 patients; 30 are needed", n=28, unit="area")
             flagged = score >= THRESHOLD
-            audit = samples.select(["query_id", "score", "structure_score", "nearest_image_id", "nearest_patient_id"])
+            audit = samples.select(list(AUDITED))
             audit = audit.append_column("flagged", pa.array(flagged))
             copies = samples["structure_score"].to_numpy() >= NEAR
             tables["tables/audit.parquet"] = audit.append_column("near_copy", pa.array(copies))

@@ -111,3 +111,13 @@ def test_a_note_cannot_break_its_table(run):
 @pytest.mark.parametrize("kind", CARDS)
 def test_no_patient_is_named(run, kind):
     assert SECRET not in card(kind, *run)
+
+
+@pytest.mark.parametrize("kind", CARDS)
+def test_a_card_says_whose_prompts_were_asked_for(tmp_path, run, kind):
+    assert "table of its own" not in card(kind, *run)
+    asked = {"teacher_samples": {"requests": {"table": "secret/place.csv"}}}
+    text = card(kind, *build(tmp_path / "own", Config(name="phantom", **asked)))
+    assert "What was asked of the teacher stands in a table of its own" in text
+    assert "asked of the student" not in text
+    assert "place.csv" not in text
