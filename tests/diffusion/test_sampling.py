@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 from typing import get_args
 
@@ -124,6 +125,12 @@ def test_half_precision_changes_little_and_draws_the_same_noise(tiny, sampler, p
     made = half.generate(prompts, SEEDS, WAY)
     assert np.abs(made.astype(int) - samples).mean() < 6
     np.testing.assert_array_equal(half.generate(prompts[:6], SEEDS[:6], WAY), made[:6])
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles for a CPU with g++")
+def test_a_compiled_network_changes_a_grey_level_at_most(tiny, prompts, samples):
+    compiled = Sampler(tiny, compiled=True).generate(prompts, SEEDS, WAY)
+    assert np.abs(compiled.astype(int) - samples).max() <= 1
 
 
 def test_a_distinct_prompt_is_embedded_once(tiny, prompts, samples, monkeypatch):

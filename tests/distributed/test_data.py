@@ -12,17 +12,17 @@ from raydistill.core.store import Store
 from raydistill.distributed.data import map_shards
 from raydistill.distributed.shards import cut
 from raydistill.distributed.shared import Shared, Spread
-from tests.distributed.toys import Numbers, Part
+from tests.distributed.toys import Numbers, Part, Slow
 
 pytestmark = pytest.mark.ray
 
 COMPUTE = Compute(num_workers=2, num_cpus=0.5)
 
 
-def make(folder, shards, *, told=lambda *_: None, compute=COMPUTE, **arguments):
+def make(folder, shards, *, told=lambda *_: None, compute=COMPUTE, work=Numbers, **arguments):
     store = Store.open(str(folder))
     places = {"out": store / "out", "work": store / "work"}
-    map_shards(Numbers, {"log": str(folder / "log"), **arguments}, shards, **places, compute=compute, progress=told)
+    map_shards(work, {"log": str(folder / "log"), **arguments}, shards, **places, compute=compute, progress=told)
     return store / "out"
 
 
@@ -73,6 +73,14 @@ def test_a_worker_that_dies_once_costs_nothing_but_time(local_ray, tmp_path):
 def test_the_rows_do_not_depend_on_the_workers(local_ray, tmp_path, workers):
     out = make(tmp_path, cut(50, 20, 7), compute=Compute(num_workers=workers, num_cpus=0.5))
     assert out.read_table()["number"].to_pylist() == list(range(50))
+
+
+def test_a_pool_grows_while_there_is_work(local_ray, tmp_path):
+    out = make(tmp_path, cut(600, 300, 10), compute=Compute(num_workers=(1, 2), num_cpus=0.5), work=Slow)
+    processes = [first for first, rows in computed(tmp_path) if not rows]
+    assert len(processes) == 60
+    assert len(set(processes)) == 2
+    assert out.read_table()["number"].to_pylist() == list(range(600))
 
 
 def test_arrays_are_shared_without_a_copy(local_ray):

@@ -113,6 +113,16 @@ class Numbers:
         return [pa.table({"number": pa.array(numbers, pa.int64())})]
 
 
+class Slow(Numbers):
+    """Takes its time, and says in the log which process it is."""
+
+    def __call__(self, piece):
+        time.sleep(0.5)
+        with self.log.open("a") as lines:
+            lines.write(f"{os.getpid()} 0\n")
+        return super().__call__(piece)
+
+
 class Part:
     """Adds to a number."""
 
