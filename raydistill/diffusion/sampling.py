@@ -34,6 +34,10 @@ class Failure:
     reason: str
 
 
+NOT_FINITE = "latents that aren't finite numbers"
+UNMADE = Failure("not tried again yet")
+
+
 @dataclass(frozen=True)
 class Way:
     """How samples are made.
@@ -80,7 +84,8 @@ class Sampler(Denoiser):
     ) -> list[Finished | Failure]:
         """Make one image a prompt and finish it on another thread, with the decoder, while the next batch is denoised.
 
-        A batch that fails is tried again, and then row by row: a row that can't be made costs no other.
+        A batch that fails is tried again row by row: a row that can't be made costs no other. It counts as such only
+        where another row can still be made; else what failed is the machine or the model.
 
         Args:
             finish: turns images (n, R, R) into as many results.
@@ -92,7 +97,7 @@ class Sampler(Denoiser):
             A result or a failure for each prompt.
 
         Raises:
-            RuntimeError, ValueError: what the last row raised, when none could be made: then it is no row's fault.
+            RuntimeError, ValueError: what the last row raised, when no row can be made, or none any more.
         """
 
         def make(rows: Rows) -> Tensor:
@@ -106,7 +111,7 @@ class Sampler(Denoiser):
             images = decode_latents(self.parts.vae, torch.where(whole[:, None, None, None], latents, 0.0))
             good = whole[:count].cpu().numpy()
             ended = iter(finish(images[:count][good]) if good.any() else ())
-            return [next(ended) if is_good else Failure("latents that aren't finite numbers") for is_good in good]
+            return [next(ended) if is_good else Failure(NOT_FINITE) for is_good in good]
 
         return _patiently(make, end, len(prompts), way.batch_size)
 
@@ -144,7 +149,10 @@ class Sampler(Denoiser):
             latents, noise = self.encode(images[rows]), self.noise([seeds[row] for row in rows])
             noisy = solver.add_noise(latents, noise, solver.timesteps[start].expand(len(rows)))
             words = self.embed([prompts[row] for row in rows])
-            return decode_latents(self.parts.vae, self._denoise(solver, start, noisy, words, 1.0))
+            latents = self._denoise(solver, start, noisy, words, 1.0)
+            if not torch.isfinite(latents).all():
+                raise FloatingPointError(f"near-copies can't be planted: the model gives {NOT_FINITE}")
+            return decode_latents(self.parts.vae, latents)
 
         return _in_batches(make, len(prompts), batch_size)
 
@@ -215,18 +223,7 @@ def _patiently(
     count: int,
     batch_size: int,
 ) -> list[Finished | Failure]:
-    """Make batches and end each on another thread; try those that fail again, then row by row."""
-    errors: list[Exception] = []
-
-    def again(rows: Rows, real: int) -> list[Finished | Failure]:
-        try:
-            return end(make(rows), real)
-        except FAILURES as error:
-            if real > 1:
-                return [result for row in rows[:real] for result in again(np.full_like(rows, row), 1)]
-            errors.append(error)
-            return [Failure(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")]
-
+    """Make batches and end each on another thread; try those that fail again, row by row."""
     pending: list[tuple[Rows, int, Future[list[Finished | Failure]] | None]] = []
     with ThreadPoolExecutor(1) as behind:
         for rows, real in _batches(count, batch_size):
@@ -235,11 +232,45 @@ def _patiently(
             except FAILURES:
                 pending.append((rows, real, None))
     results: list[Finished | Failure] = []
+    left: list[int] = []
     for rows, real, ended in pending:
         try:
-            results += ended.result() if ended else again(rows, real)
+            results += ended.result() if ended else [UNMADE] * real
         except FAILURES:
-            results += again(rows, real)
-    if errors and len(errors) == count > 1:
-        raise errors[-1]
+            results += [UNMADE] * real
+        left += [int(row) for row, made in zip(rows, results[-real:], strict=False) if made is UNMADE]
+    error: Exception | None = None
+    for row in left:
+        try:
+            (results[row],) = end(make(np.full(batch_size, row)), 1)
+        except FAILURES as failed:
+            results[row], error = _failure(failed), failed
+    if error:
+        _make_sure(make, end, results, batch_size, error)
+    reasons = [result.reason for result in results if isinstance(result, Failure)]
+    if count > 1 and len(reasons) == count and set(reasons) == {NOT_FINITE}:
+        raise FloatingPointError(f"every image ends in {NOT_FINITE}: has the model diverged, or is fp16 too narrow?")
     return results
+
+
+def _make_sure(
+    make: Callable[[Rows], Tensor],
+    end: Callable[[Tensor, int], list[Finished | Failure]],
+    results: Sequence[Finished | Failure],
+    batch_size: int,
+    error: Exception,
+) -> None:
+    """Raise the error again unless a row that could be made still can be; a single row is its own fault."""
+    made = [row for row, result in enumerate(results) if not isinstance(result, Failure)]
+    if len(results) == 1:
+        return
+    if not made:
+        raise error
+    try:
+        end(make(np.full(batch_size, made[0])), 1)
+    except FAILURES:
+        raise error from None
+
+
+def _failure(error: Exception) -> Failure:
+    return Failure(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")

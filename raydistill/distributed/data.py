@@ -4,6 +4,7 @@ A finished piece is a file that appeared whole. The same job run again does only
 a piece's rows never depend on who computed it.
 """
 
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -35,10 +36,14 @@ class _Deaths:
 
     def __init__(self) -> None:
         self.begun: Counter[tuple[str, int]] = Counter()
+        self.said = "are they short of memory?"
 
-    def begin(self, shard: str, piece: int) -> int:
+    def begin(self, shard: str, piece: int) -> tuple[int, str]:
         self.begun[shard, piece] += 1
-        return self.begun[shard, piece] - 1
+        return self.begun[shard, piece] - 1, self.said
+
+    def say(self, why: str) -> None:
+        self.said = why
 
     def finish(self, shard: str, piece: int) -> None:
         del self.begun[shard, piece]
@@ -67,26 +72,35 @@ class _Worker:
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         import ray
+        import torch
 
         shard = self.shards[str(batch["shard"][0])]
         piece = shard.pieces[int(batch["piece"][0])]
         key = (piece.shard, piece.number)
         try:
             with self.computing:
-                deaths = ray.get(self.deaths.begin.remote(*key))
+                deaths, why = ray.get(self.deaths.begin.remote(*key))
                 if deaths >= MAX_DEATHS:
-                    raise RaydistillError(f"{deaths} workers have died over it: are they short of memory?")
+                    raise RaydistillError(f"{deaths} workers have died over it: {why}")
                 tables = self.work(piece)
+                # It killed nobody. What kills a worker while this is being written is another piece.
+                ray.get(self.deaths.finish.remote(*key))
             self.shelf.put(shard, piece, tables)
+        except torch.AcceleratorError as error:
+            # Nothing computes on its device any more in this process; Ray starts another.
+            ray.get(self.deaths.say.remote(_said(error)))
+            os._exit(1)
         except Exception as error:  # whatever it is, the shard is to be named
-            said = (str(error).splitlines() or [""])[0]
-            raise RuntimeError(f"{_name(piece)}: {type(error).__name__}: {said}") from error
-        ray.get(self.deaths.finish.remote(*key))
+            raise RuntimeError(f"{_name(piece)}: {_said(error)}") from error
         return {"shard": batch["shard"], "rows": np.array([piece.rows])}
 
 
 def _name(piece: Piece) -> str:
     return f"{piece.shard}, rows {piece.first} to {piece.first + piece.rows - 1}"
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
 def map_shards(

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from raydistill.core.errors import InputError
-from raydistill.matching.search import ExactSearch, Places
+from raydistill.matching.search import ExactSearch, Places, Scores
 
 Grey = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -43,30 +43,31 @@ class StructureIndex:
         self.side = math.isqrt(gallery.shape[1])
         self.exact = ExactSearch(gallery, device)
 
-    def search(self, queries: Grey) -> tuple[Floats, Places]:
+    def search(self, queries: Grey) -> tuple[Scores, Places]:
         """Find the gallery image that each query is most nearly a copy of.
 
         Args:
             queries: (N, R, R), 8-bit grey, of any resolution.
 
         Returns:
-            Scores (N,) float32 in [-1, 1], 1 for a copy, and gallery rows (N,) int64, the smallest among equal scores.
+            Scores (N,) float64, correlations in [-1, 1] but for rounding, 1 for a copy, and gallery rows (N,) int64, the smallest among equal scores.
             A flat picture scores 0.
 
         Raises:
             InputError: when the queries aren't square and 8-bit.
         """
-        scores, rows = np.empty(len(queries), dtype=np.float32), np.empty(len(queries), dtype=np.int64)
+        scores, rows = np.empty(len(queries), dtype=np.float64), np.empty(len(queries), dtype=np.int64)
         for start in range(0, len(_checked(queries)), QUERIES_AT_ONCE):
             part = slice(start, start + QUERIES_AT_ONCE)
             scores[part], rows[part] = self._search(queries[part])
         return scores, rows
 
-    def _search(self, queries: Grey) -> tuple[Floats, Places]:
+    def _search(self, queries: Grey) -> tuple[Scores, Places]:
         windows = self._windows(queries)
-        rough = self.exact.propose(windows.reshape(-1, self.side**2), 1)[0].reshape(len(queries), -1)
+        best_of_each, _, rounding = self.exact.propose(windows.reshape(-1, self.side**2), 1)
+        rough = best_of_each.reshape(len(queries), -1)
         # Only these can hold the best: they are searched again without rounding.
-        owners, places = np.nonzero(rough + 2 * self.exact.rounding >= rough.max(axis=1, keepdims=True))
+        owners, places = np.nonzero(rough + 2 * rounding >= rough.max(axis=1, keepdims=True))
         found = self.exact.search(windows[owners, places], 1)
         order = np.lexsort((found.indices[:, 0], -found.scores[:, 0], owners))
         best = order[np.searchsorted(owners, np.arange(len(queries)))]

@@ -107,7 +107,7 @@ class Parts:
 
 
 def _nothing(queries: int) -> Neighbours:
-    return Neighbours(np.empty((queries, 0), np.float32), np.empty((queries, 0), np.int64))
+    return Neighbours(np.empty((queries, 0), np.float64), np.empty((queries, 0), np.int64))
 
 
 def equally_made(first: NDArray[Any], second: NDArray[Any], rng: np.random.Generator) -> tuple[Places, Places]:

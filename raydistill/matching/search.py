@@ -12,6 +12,7 @@ import numpy.typing as npt
 from raydistill.core.errors import InputError
 
 Vectors = npt.NDArray[np.float32]
+Scores = npt.NDArray[np.float64]
 Places = npt.NDArray[np.int64]
 
 NORM_TOLERANCE = 1e-3
@@ -35,12 +36,17 @@ class Neighbours:
     """The k best rows of every query.
 
     Attributes:
-        scores: (N, k) float32 inner products, descending; of unit vectors cosine similarities in [-1, 1].
+        scores: (N, k) float64 inner products, descending; of unit vectors cosine similarities, but for rounding.
         indices: (N, k) int64 rows; among equal scores the smallest row comes first.
     """
 
-    scores: Vectors
+    scores: Scores
     indices: Places
+
+    @property
+    def cosines(self) -> Vectors:
+        """The scores in single precision, in [-1, 1]."""
+        return np.clip(self.scores, -1.0, 1.0).astype(np.float32)
 
 
 class ExactSearch:
@@ -67,24 +73,26 @@ class ExactSearch:
     def search(self, queries: Vectors, k: int) -> Neighbours:
         """Find the k best rows of every query (N, D), float32 of length 1 at most; fewer where there are fewer."""
         width = min(k, len(self.vectors))
-        scores = np.empty((len(queries), width), dtype=np.float32)
+        scores = np.empty((len(queries), width), dtype=np.float64)
         indices = np.empty((len(queries), width), dtype=np.int64)
         for start in range(0, len(queries) if width else 0, ROWS_AT_ONCE):
             part = slice(start, start + ROWS_AT_ONCE)
             scores[part], indices[part] = self._search(queries[part], width, width + SLACK)
         return Neighbours(scores, indices)
 
-    def propose(self, queries: Vectors, fetch: int) -> tuple[Vectors, Places]:
-        """Find the rows (N, fetch) that are best but for rounding, and their rounded scores; `fetch` at most G."""
+    def propose(self, queries: Vectors, fetch: int) -> tuple[Vectors, Places, float]:
+        """Find the rows (N, fetch) that are best but for rounding, their rounded scores, and a bound on those's error.
+
+        `fetch` is G at most.
+        """
         if self.on_gpu and fetch <= GPU_FETCHES:
             scores, rows = self.index.search(queries, fetch)
-        else:
-            scores, rows = faiss.knn(queries, self.vectors, fetch, metric=faiss.METRIC_INNER_PRODUCT)
-        return scores, rows
+            return scores, rows, self.rounding(half=True)
+        scores, rows = faiss.knn(queries, self.vectors, fetch, metric=faiss.METRIC_INNER_PRODUCT)
+        return scores, rows, self.rounding(half=False)
 
-    @property
-    def rounding(self) -> float:
-        """Bound on the error of a proposed score.
+    def rounding(self, half: bool) -> float:
+        """Bound on the error of a proposed score, from vectors stored in half or in single precision.
 
         In single precision that of an inner product of D terms, n u / (1 - n u). Half-precision storage changes a
         vector by 2^-11 of its length at most, and numbers under 2^-14 by 2^-25 each.
@@ -92,31 +100,31 @@ class ExactSearch:
         Source: Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed. 2002, sections 2.1 and 3.1.
         """
         dimensions = int(self.vectors.shape[1])
-        stored = 2.0**-11 + 2.0**-25 * dimensions**0.5 if self.on_gpu else 0.0
+        stored = 2.0**-11 + 2.0**-25 * dimensions**0.5 if half else 0.0
         return dimensions * float(np.finfo(np.float32).eps) + 2 * stored
 
-    def _search(self, queries: Vectors, width: int, fetch: int) -> tuple[Vectors, Places]:
+    def _search(self, queries: Vectors, width: int, fetch: int) -> tuple[Scores, Places]:
         fetch = min(fetch, len(self.vectors))
-        rough, candidates = self.propose(queries, fetch)
+        rough, candidates, rounding = self.propose(queries, fetch)
         scores, candidates = _best(self._score(queries, candidates), candidates, width)
         if fetch == len(self.vectors):
             return scores, candidates
         # What wasn't fetched scores roughly rough[:, -1] at most; only past the rounding error is it surely worse.
-        doubtful = np.flatnonzero(rough[:, -1] + 2 * self.rounding >= scores[:, -1])
+        doubtful = np.flatnonzero(rough[:, -1] + 2 * rounding >= scores[:, -1])
         if len(doubtful):
             redone = self._search(queries[doubtful], width, 4 * fetch)
             scores[doubtful], candidates[doubtful] = redone
         return scores, candidates
 
-    def _score(self, queries: Vectors, candidates: Places) -> Vectors:
+    def _score(self, queries: Vectors, candidates: Places) -> Scores:
         """Score candidates (N, C) in double precision, each row's products added up in the same order."""
-        scores = np.empty(candidates.shape, dtype=np.float32)
+        scores = np.empty(candidates.shape, dtype=np.float64)
         rows = max(1, SCORED_AT_ONCE // (candidates.shape[1] * self.vectors.shape[1]))
         for start in range(0, len(queries), rows):
             part = slice(start, start + rows)
             products = self.vectors[candidates[part]] * queries[part, None, :].astype(np.float64)
             scores[part] = products.sum(axis=2)
-        return np.clip(scores, -1.0, 1.0)
+        return scores
 
 
 @cache
@@ -147,7 +155,8 @@ def checked(vectors: Vectors, name: str) -> Vectors:
     if vectors.ndim != 2 or not vectors.shape[1]:
         raise InputError(f"{name}: expected an array (N, D), got shape {vectors.shape}")
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
-    lengths = np.linalg.norm(vectors, axis=1)
+    # Not np.linalg.norm, which squares into an array of the same size.
+    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
     bad = np.flatnonzero(~(np.abs(lengths - 1.0) <= NORM_TOLERANCE))
     if len(bad):
         raise InputError(
@@ -157,6 +166,6 @@ def checked(vectors: Vectors, name: str) -> Vectors:
     return vectors
 
 
-def _best(scores: Vectors, indices: Places, width: int) -> tuple[Vectors, Places]:
+def _best(scores: Scores, indices: Places, width: int) -> tuple[Scores, Places]:
     order = np.lexsort((indices, -scores), axis=1)[:, :width]
     return np.take_along_axis(scores, order, axis=1), np.take_along_axis(indices, order, axis=1)

@@ -121,7 +121,7 @@ class MatchPiece:
         common = {
             "query_id": table[ids[0]],
             "query_patient_id": whose,
-            "structure_score": copied.scores[:, 0],
+            "structure_score": copied.cosines[:, 0],
             "structure_image_id": self.image_ids.take(copied.indices[:, 0]),
         }
         return [pa.table(common | self._seen_by(eye, images), schema=MATCHES) for eye in eyes]
@@ -133,10 +133,10 @@ class MatchPiece:
         neighbours = self.image_ids.take(found.indices.ravel())
         offsets = pa.array(width * np.arange(len(images) + 1), pa.int32())
         return {
-            "score": found.scores[:, 0],
+            "score": found.cosines[:, 0],
             "nearest_image_id": self.image_ids.take(nearest),
             "nearest_patient_id": self.patient_ids.take(nearest),
-            "neighbour_scores": pa.ListArray.from_arrays(offsets, found.scores.ravel()),
+            "neighbour_scores": pa.ListArray.from_arrays(offsets, found.cosines.ravel()),
             "neighbour_image_ids": pa.ListArray.from_arrays(offsets, neighbours),
             **self._unseen(eye, embeddings, images),
         }
@@ -155,10 +155,10 @@ class MatchPiece:
         return {
             "matched_scores": list(ours),
             "unseen_matched_scores": list(theirs),
-            "unseen_score": found.scores[:, 0],
+            "unseen_score": found.cosines[:, 0],
             "unseen_patient_id": self.unseen_ids.take(found.indices[:, 0]),
-            "unseen_structure_score": self.reference.copied(f"{UNSEEN}_{STRUCTURE}", images).scores[:, 0],
+            "unseen_structure_score": self.reference.copied(f"{UNSEEN}_{STRUCTURE}", images).cosines[:, 0],
         }
 
     def _best(self, gallery: str, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        return self.reference.nearest(gallery, embeddings, 1).scores
+        return self.reference.nearest(gallery, embeddings, 1).cosines

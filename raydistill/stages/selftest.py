@@ -159,10 +159,10 @@ class PlantShard:
             "image_id": records["image_id"],
             "patient_id": records["patient_id"],
             "treatment": [treatment] * len(treated),
-            "score": found.scores[:, 0],
+            "score": found.cosines[:, 0],
             "nearest_image_id": self.image_ids.take(found.indices[:, 0]),
             "nearest_patient_id": self.patient_ids.take(found.indices[:, 0]),
-            "structure_score": copied.scores[:, 0],
+            "structure_score": copied.cosines[:, 0],
             "structure_image_id": self.image_ids.take(copied.indices[:, 0]),
             "image": [encode_png(image) for image in treated],
         }

@@ -179,6 +179,32 @@ def test_what_is_no_rows_fault_is_raised(tiny):
         Poisoned(tiny).poison({"poison"}, error=TypeError).finished(list, ["poison"], SEEDS[:1], WAY)
 
 
+def test_where_rows_can_be_made_no_more_it_is_no_rows_fault(tiny, prompts):
+    class Broken(Sampler):
+        batches = 0
+
+        def _denoise(self, *arguments):
+            self.batches += 1
+            if self.batches > 1:
+                raise RuntimeError("CUDA error")
+            return super()._denoise(*arguments)
+
+    with pytest.raises(RuntimeError, match="CUDA error"):
+        Broken(tiny).finished(list, prompts, SEEDS, WAY)
+
+
+def test_a_model_that_only_gives_nan_is_no_rows_fault(tiny, prompts):
+    sampler = Sampler(tiny)
+    sampler.noise = lambda seeds: torch.full((len(seeds), *sampler.latent_shape), torch.nan)
+    with pytest.raises(FloatingPointError, match="every image ends in latents that aren't finite"):
+        sampler.finished(list, prompts, SEEDS, WAY)
+    assert sampler.finished(list, prompts[:1], SEEDS[:1], WAY) == [Failure("latents that aren't finite numbers")]
+    with pytest.raises(FloatingPointError, match="can't be planted"):
+        sampler.noise_and_denoise(
+            np.zeros((1, 16, 16), np.uint8), prompts[:1], SEEDS[:1], strength=0.5, num_inference_steps=2, batch_size=1
+        )
+
+
 def test_a_failure_of_what_finishes_an_image_is_a_rows_too(sampler, prompts, samples):
     def finish(images):
         if any(np.array_equal(image, samples[5]) for image in images):

@@ -12,7 +12,7 @@ from raydistill.core.store import Store
 from raydistill.distributed.data import map_shards
 from raydistill.distributed.shards import cut
 from raydistill.distributed.shared import Shared, Spread
-from tests.distributed.toys import Numbers, Part, Slow
+from tests.distributed.toys import Faulty, Numbers, Part, Slow
 
 pytestmark = pytest.mark.ray
 
@@ -59,13 +59,15 @@ def test_a_piece_that_fails_is_named_with_its_reason(local_ray, tmp_path):
         make(tmp_path, cut(40, 20, 10), bad=25)
 
 
-def test_a_piece_that_kills_its_workers_is_named(local_ray, tmp_path):
-    with pytest.raises(RaydistillError, match=r"rows 20 to 29: RaydistillError: 3 workers have died over it"):
-        make(tmp_path, cut(40, 20, 10), deadly=25)
+@pytest.mark.parametrize(("work", "why"), [(Numbers, "short of memory"), (Faulty, "AcceleratorError: CUDA error")])
+def test_a_piece_that_kills_its_workers_is_named(local_ray, tmp_path, work, why):
+    with pytest.raises(RaydistillError, match=rf"rows 20 to 29: RaydistillError: 3 workers have died over it: .*{why}"):
+        make(tmp_path, cut(40, 20, 10), deadly=25, work=work)
 
 
-def test_a_worker_that_dies_once_costs_nothing_but_time(local_ray, tmp_path):
-    out = make(tmp_path, cut(40, 20, 10), deadly=25, once=True)
+@pytest.mark.parametrize("work", [Numbers, Faulty])
+def test_a_worker_that_dies_once_costs_nothing_but_time(local_ray, tmp_path, work):
+    out = make(tmp_path, cut(40, 20, 10), deadly=25, once=True, work=work)
     assert out.read_table()["number"].to_pylist() == list(range(40))
 
 

@@ -123,6 +123,17 @@ class Slow(Numbers):
         return super().__call__(piece)
 
 
+class Faulty(Numbers):
+    """Meets a fault of its device where another would die."""
+
+    def __call__(self, piece):
+        died = self.log.with_suffix(".died")
+        if self.deadly in range(piece.first, piece.first + piece.rows) and not (self.once and died.exists()):
+            died.touch()
+            raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nand more")
+        return super().__call__(piece)
+
+
 class Part:
     """Adds to a number."""
 

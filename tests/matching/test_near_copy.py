@@ -50,7 +50,7 @@ def test_an_image_is_its_own_copy(index, images):
     scores, rows = index.search(images)
     assert rows.tolist() == list(range(len(images)))
     np.testing.assert_allclose(scores, 1, atol=1e-5)
-    assert scores.dtype == np.float32
+    assert scores.dtype == np.float64
     assert rows.dtype == np.int64
 
 
