@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from raydistill.core.config import Config
+from raydistill.matching.near_copy import StructureIndex, templates
 from raydistill.matching.search import ExactSearch
 from raydistill.reid.model import ReidNetwork
 
@@ -125,18 +126,15 @@ def against_pairs() -> dict[str, float]:
 
 
 def growth() -> dict[str, float]:
-    """Time by the number of pairs, and the slope of one's logarithm by the other's."""
+    """Time by the number of pairs, and the slope of one's logarithm by the other's. No query comes twice."""
     sizes = [(queries, rows) for rows in (10_000, 100_000) for queries in (10_000, 100_000, 1_000_000)]
     sizes = [(q, g) for q, g in sizes if q * g <= (10**11 if FULL else 10**10)]
     table, points = Table("samples", "gallery", "seconds", "pairs/s", title="Growth"), []
     for queries, rows in sizes:
-        search, block = ExactSearch(unit(rows)), unit(10_000, seed=1)
-
-        def work(search: ExactSearch = search, block: Vectors = block, turns: int = queries // 10_000) -> None:
-            for _ in range(turns):
-                search.search(block, NEIGHBOURS)
-
-        taken = seconds(work)
+        search, taken = ExactSearch(unit(rows)), 0.0
+        for turn in range(queries // 10_000):
+            block = unit(10_000, seed=turn + 1)
+            taken += seconds(lambda search=search, block=block: search.search(block, NEIGHBOURS))
         points.append((np.log(queries * rows), np.log(taken)))
         table.add_row(f"{queries:,}", f"{rows:,}", f"{taken:.1f}", f"{queries * rows / taken:.2e}")
     console.print(table)
@@ -145,7 +143,25 @@ def growth() -> dict[str, float]:
     return {"growth_exponent": round(slope, 4)}
 
 
+def structure() -> dict[str, float]:
+    """Pairs a second of the search for near-copies, which looks at many places of a query, beside that of vectors."""
+    queries, rows = 512, 10_000
+    pictures = np.random.default_rng(0).integers(0, 256, (rows, 32, 32), np.uint8)
+    asked = np.random.default_rng(1).integers(0, 256, (queries, SIDE, SIDE), np.uint8)
+    index, vectors, wanted = StructureIndex(templates(pictures, 2)), ExactSearch(unit(rows)), unit(queries, seed=1)
+    works = {
+        "vectors": lambda: vectors.search(wanted, NEIGHBOURS),
+        "structures": lambda: index.search(asked),
+    }
+    taken = in_turns(works, 3)
+    table = Table("search", "pairs/s", title=f"Near-copies: {queries} pictures of {SIDE} px among {rows:,}")
+    for name, times in taken.items():
+        table.add_row(name, f"{queries * rows / np.median(times):.2e}")
+    console.print(table)
+    return {"structure_pairs_per_s_vs_vectors": round(float(np.median(taken["vectors"] / taken["structures"])), 5)}
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     faiss.omp_set_num_threads(1)
-    print(json.dumps(against_products() | against_pairs() | growth()))
+    print(json.dumps(against_products() | against_pairs() | structure() | growth()))

@@ -24,7 +24,7 @@ from raydistill.core.progress import Progress, silent
 from raydistill.core.store import Store, readable
 from raydistill.stages.base import Context, Outcome, Stage
 
-SOFTWARE = ("torch", "ray", "deepspeed", "diffusers", "transformers", "faiss-cpu", "numpy", "pyarrow", "optuna")
+SOFTWARE = ("torch", "ray", "deepspeed", "diffusers", "transformers", "numpy", "pyarrow", "optuna")
 
 WORK = ".work"
 """Folder of a run with the scratch of nodes that aren't finished; it may hold latents of real images."""
@@ -231,7 +231,10 @@ def check_folder(run: Store) -> None:
 
 def software() -> dict[str, str]:
     """Versions of what a result depends on."""
-    versions = {name: importlib.metadata.version(name) for name in SOFTWARE}
+    import faiss
+
+    # Its builds for CPUs and for GPUs are packages of different names.
+    versions = {name: importlib.metadata.version(name) for name in SOFTWARE} | {"faiss": faiss.__version__}
     return {"raydistill": __version__, "python": platform.python_version(), **versions}
 
 

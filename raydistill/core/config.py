@@ -101,6 +101,7 @@ class TuneConfig(Section):
     max_excess_risk: Share = Field(0.1, description="Bound on the judge's upper excess risk of what is kept.")
     min_kept_share: Share = Field(0.1, description="A setting that keeps less can't train a student.")
     max_concurrent_trials: PositiveInt = 2
+    max_samples: PositiveInt = Field(10_000, description="Samples the search looks at, drawn at random from more.")
 
 
 class FilterConfig(Section):
@@ -120,6 +121,11 @@ class EvaluateConfig(Section):
     audit_near_copy_fpir: OpenShare = Field(0.01, description="Target FPIR of the audit's near-copy threshold.")
     membership_timesteps: tuple[OpenShare, ...] = Field((0.1, 0.25, 0.4, 0.6), min_length=1)
     membership_images: PositiveInt = Field(256, description="Members and non-members, at most.")
+    max_images: PositiveInt = Field(
+        10_000,
+        description="Images of a set that utility, fidelity and membership look at, drawn at random from more; the "
+        "re-identification risk is that of all.",
+    )
     probe_steps: PositiveInt = Field(300, description="Training budget of the findings classifier, equal for all.")
     metrics: dict[str, Import] = Field(
         default_factory=dict, description="Somebody's own `raydistill.metrics.custom.Metric`s, by name."

@@ -47,7 +47,9 @@ class SampleConfig(Section):
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="Of the networks; noise stays in float32.")
     compiled: bool = Field(False, description="Compile the UNet with torch: worth it for many images on a GPU.")
     rows_per_piece: PositiveInt = Field(
-        128, description="Images that a worker makes at a time and that a kill costs; one row group of a shard."
+        128,
+        description="Images that a worker makes at a time and that a kill costs, at most; whole batches. One row group "
+        "of a shard.",
     )
     rows_per_shard: PositiveInt | None = Field(
         None, description="By default a 64th of the samples, but no shard under 128 rows or much over 256 MB."
@@ -58,9 +60,14 @@ class SampleConfig(Section):
     def _works(self) -> "SampleConfig":
         if self.precision == "fp16" and not self.compute.num_gpus:
             raise ValueError("precision fp16 needs a GPU (compute.num_gpus): on a CPU take fp32 or bf16")
+        if self.rows_per_piece % self.batch_size:
+            raise ValueError(
+                f"rows_per_piece {self.rows_per_piece} isn't a multiple of batch_size {self.batch_size}: each piece's "
+                "last batch would be filled up with images that nobody keeps"
+            )
         if self.max_samples and not self.target_kept:
             raise ValueError("max_samples bounds what target_kept asks for, which isn't set")
-        if self.max_samples and self.max_samples < self.num_samples:
+        if self.max_samples and not self.requests.per_prompt and self.max_samples < self.num_samples:
             raise ValueError(f"max_samples {self.max_samples} is less than num_samples {self.num_samples}")
         return self
 

@@ -2,7 +2,8 @@
 
 import hashlib
 import io
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,14 @@ from raydistill.core.seeds import derive_seed
 from raydistill.core.store import Store
 from raydistill.data.prompts import FREQUENCIES
 from raydistill.data.scrub import scrub
+from raydistill.data.vocabulary import FINDINGS, SEXES, VIEWS, findings, plain_words
 
 NO_LABEL = ("not said",)
 """Stands for the finding of a prompt that says nothing of findings; one that says there is none has an empty list."""
+
+
+MOST = 10**9
+"""Times that a table may ask for one prompt."""
 
 
 class Requests:
@@ -90,14 +96,14 @@ def read_prompts(path: str) -> pa.Table:
 
     Args:
         path: CSV or Parquet with a column `prompt`, and optionally `count` (1 without it), `labels` (a list, or words
-            with `;` between them), `view`, `sex`, `age_band`.
+            with `;` or `|` between them; `no finding` for none), `view`, `sex`, `age_band` (such as `40 to 59`).
 
     Returns:
-        Schema `FREQUENCIES`.
+        Schema `FREQUENCIES`, in the vocabulary's words.
 
     Raises:
-        InputError: when it can't be read, has no prompt, says one twice, or one holds what looks like a date, a name or
-            an identifier.
+        InputError: when it can't be read, has no prompt, says one twice, asks for none, has a view, sex or age band
+            that isn't known, or a prompt holds what looks like a date, a name or an identifier.
     """
     table = _read(path)
     if "prompt" not in table:
@@ -115,16 +121,19 @@ def read_prompts(path: str) -> pa.Table:
                 f"{path}, row {number}: its prompt holds what looks like a {kind}, and prompts are released"
             )
     counts = _counts(table, path)
+    if not sum(counts):
+        raise InputError(f"{path}: every count is 0, so nothing is asked for")
     rows = [
-        {
-            "prompt": row["prompt"],
-            "labels": _labels(row.get("labels")),
-            **{name: _word(row.get(name)) for name in ("view", "sex", "age_band")},
-            "count": count,
-        }
-        for row, count in zip(table.to_dict("records"), counts, strict=True)
+        {"prompt": row["prompt"], "count": count, **_fields(row, f"{path}, row {number}")}
+        for number, (row, count) in enumerate(zip(table.to_dict("records"), counts, strict=True))
     ]
     return pa.Table.from_pylist(rows, schema=FREQUENCIES)
+
+
+def unknown_findings(frequencies: pa.Table) -> list[str]:
+    """Return the findings of a table that the public vocabulary doesn't have, sorted; a cohort may have them."""
+    named = {name for labels in frequencies["labels"].to_pylist() for name in labels or ()}
+    return sorted(named - set(FINDINGS))
 
 
 def digest(path: str) -> str:
@@ -133,9 +142,8 @@ def digest(path: str) -> str:
 
 
 def _content(path: str) -> bytes:
-    folder, _, name = path.rpartition("/")
     try:
-        return Store.open(folder or ".").read_bytes(name)
+        return Store.open(path).read_bytes("")
     except OSError as error:
         raise InputError(f"requests.table: no file {path} that can be read ({type(error).__name__})") from None
 
@@ -143,7 +151,7 @@ def _content(path: str) -> bytes:
 def _read(path: str) -> pd.DataFrame:
     content = io.BytesIO(_content(path))
     try:
-        return pd.read_parquet(content) if path.endswith(".parquet") else pd.read_csv(content)
+        return pd.read_parquet(content) if path.endswith(".parquet") else pd.read_csv(content, keep_default_na=False)
     except (OSError, ValueError) as error:
         said = " ".join(str(error).split())
         raise InputError(f"the table of prompts {path} can't be read: {said}") from None
@@ -153,17 +161,34 @@ def _counts(table: pd.DataFrame, path: str) -> list[int]:
     if "count" not in table:
         return [1] * len(table)
     counts = pd.to_numeric(table["count"], errors="coerce")
-    bad = counts.isna() | (counts < 0) | (counts % 1 != 0)
+    bad = counts.isna() | (counts < 0) | (counts > MOST) | (counts % 1 != 0)
     if bad.any():
-        raise InputError(f"{path}: count must be a whole number from 0 on, not {table['count'][bad].iloc[0]!r}")
+        raise InputError(
+            f"{path}: count must be a whole number from 0 to {MOST:,}, not {table['count'][bad].iloc[0]!r}"
+        )
     return [int(count) for count in counts]
+
+
+def _fields(row: Mapping[Any, Any], where: str) -> dict[str, Any]:
+    """Read what a row says of its images; what isn't said is None, and a word that isn't known an error."""
+    said = {name: _word(row.get(name)) for name in ("view", "sex", "age_band")}
+    for name, known in (("view", VIEWS), ("sex", SEXES)):
+        word = said[name]
+        if word and plain_words(word) not in known:
+            raise InputError(
+                f"{where}: {name} {word!r} isn't known; say one of {', '.join(sorted(set(known.values())))}"
+            )
+        said[name] = word and known[plain_words(word)]
+    if (band := said["age_band"]) and not re.fullmatch(r"\d{1,3} to \d{1,3}", band):
+        raise InputError(f"{where}: age_band {band!r} isn't one such as `40 to 59`")
+    return said | {"labels": _labels(row.get("labels"))}
 
 
 def _labels(value: Any) -> list[str] | None:
     if isinstance(value, str):
-        return [word for word in (part.strip() for part in value.split(";")) if word]
-    return None if _word(value) is None and not np.iterable(value) else [str(word) for word in value]
+        return findings(re.split(r"[;|]", value)) if value.strip() else None
+    return findings([str(word) for word in value]) if np.iterable(value) else None
 
 
 def _word(value: Any) -> str | None:
-    return str(value) if isinstance(value, str) and value else None
+    return None if value is None or value != value or str(value).strip() == "" else str(value).strip()

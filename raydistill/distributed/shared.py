@@ -8,6 +8,9 @@ from raydistill.core.errors import RaydistillError
 from raydistill.core.section import Compute
 from raydistill.distributed.session import claims
 
+MAX_RESTARTS = 16
+"""Of a part: nodes go, but one that dies so often has no room where it is put."""
+
 ANSWER_TIMEOUT_S = 1800.0
 """After which a part whose node is gone, and not replaced, isn't waited for any longer."""
 
@@ -73,7 +76,7 @@ class Spread:
                 f"{there:g}: let parts be larger, or claim less for each"
             )
         holder = ray.remote(_Holder).options(
-            **claimed, max_restarts=-1, max_task_retries=-1, scheduling_strategy="SPREAD"
+            **claimed, max_restarts=MAX_RESTARTS, max_task_retries=-1, scheduling_strategy="SPREAD"
         )
         threads = max(1, int(compute.num_cpus))
         return cls([holder.remote(make, one, threads) for one in arguments])
@@ -87,6 +90,13 @@ class Spread:
             [holder.call.remote(method, *sent) for holder in self.holders], timeout=ANSWER_TIMEOUT_S
         )
         return answers
+
+    def stop(self) -> None:
+        """End the actors and free what they claim."""
+        import ray
+
+        for holder in self.holders:
+            ray.kill(holder)
 
 
 def room_in_object_store() -> int:

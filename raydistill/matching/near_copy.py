@@ -50,8 +50,8 @@ class StructureIndex:
             queries: (N, R, R), 8-bit grey, of any resolution.
 
         Returns:
-            Scores (N,) float64, correlations in [-1, 1] but for rounding, 1 for a copy, and gallery rows (N,) int64, the smallest among equal scores.
-            A flat picture scores 0.
+            Scores (N,) float64, correlations in [-1, 1] but for rounding, 1 for a copy, and gallery rows (N,) int64,
+            the smallest among equal scores. A flat picture scores 0.
 
         Raises:
             InputError: when the queries aren't square and 8-bit.

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -73,23 +74,23 @@ class Encode(Stage):
         sides = {"train": {name: context.inputs[name] for name in KEPT if name in context.inputs}}
         if "calibration" in context.inputs:
             sides["calibration"] = {"images": context.inputs["calibration"]}
-        asked = {side: _prompts(inputs) for side, inputs in sides.items()}
-        if not asked["train"]:
+        asked = {side: Asked.count(inputs) for side, inputs in sides.items()}
+        if not asked["train"].shards:
             raise NothingToDo(f"{self.node} has no image to encode: the filter kept no sample")
         self._prepare(context)
         initial = context.out / "initial"
         map_shards(
             EncodeShard,
             {"sides": sides, "initial": initial, "out": context.out, "config": self.config},
-            [encoded(side, name, len(asked)) for side, prompts in asked.items() for name, asked in prompts.items()],
+            [encoded(side, name, rows) for side, what in asked.items() for name, rows in what.shards.items()],
             out=context.out,
             work=context.work,
             compute=self.config.compute,
             progress=context.progress,
         )
-        for side, prompts in asked.items():
-            (context.out / side).write_json("index.json", _about(initial, prompts))
-        counts = {side: sum(map(len, prompts.values())) for side, prompts in asked.items()}
+        for side, what in asked.items():
+            (context.out / side).write_json("index.json", _about(initial, what))
+        counts = {side: what.prompts.total() for side, what in asked.items()}
         index = context.out.read_json("train/index.json")
         return Outcome(counts=counts, facts={"policy": POLICY, "notes": _notes(index), **self._lineage()})
 
@@ -147,21 +148,33 @@ def sizes(config: DiffusionConfig) -> tuple[str, ...]:
     return FRESH if config.pretrained is None else ()
 
 
-def _prompts(inputs: Mapping[str, Store]) -> dict[str, list[str]]:
-    """Prompts by shard, of the shards of which something is kept."""
-    asked = {shard: read_kept(inputs, ["prompt"], shard)["prompt"].to_pylist() for shard in image_shards(inputs)}
-    return {shard: prompts for shard, prompts in asked.items() if prompts}
+@dataclass(frozen=True)
+class Asked:
+    """How many rows each shard has, of those of which something is kept, and how often each prompt is there."""
+
+    shards: Mapping[str, int]
+    prompts: Counter[str]
+
+    @classmethod
+    def count(cls, inputs: Mapping[str, Store]) -> "Asked":
+        """Count, one shard at a time."""
+        shards: dict[str, int] = {}
+        prompts: Counter[str] = Counter()
+        for shard in image_shards(inputs):
+            kept = read_kept(inputs, ["prompt"], shard)["prompt"]
+            if len(kept):
+                shards[shard] = len(kept)
+                prompts.update(kept.to_pylist())
+        return cls(shards, prompts)
 
 
-def _about(initial: Store, asked: Mapping[str, list[str]]) -> dict[str, Any]:
+def _about(initial: Store, asked: Asked) -> dict[str, Any]:
     """Say how many rows each shard has, how many prompts are cut at which length, and which are the commonest."""
-    tokenizer = components.load_tokenizer(initial.keep_local("tokenizer"))
-    counted = Counter(prompt for prompts in asked.values() for prompt in prompts)
+    tokenizer, counted = components.load_tokenizer(initial.keep_local("tokenizer")), asked.prompts
     cut = sum(counted[prompt] for prompt in components.too_long(tokenizer, list(counted)))
     common = [prompt for prompt, _ in sorted(counted.items(), key=lambda item: (-item[1], item[0]))[:PREVIEWED]]
-    shards = {shard: len(prompts) for shard, prompts in asked.items()}
     about = {"rows": counted.total(), "cut": cut, "length": tokenizer.model_max_length, "common": common}
-    return {"shards": shards, **about}
+    return {"shards": dict(asked.shards), **about}
 
 
 def _notes(index: Mapping[str, Any]) -> list[str]:

@@ -29,7 +29,7 @@ from raydistill.metrics.intervals import clustered_rate
 from raydistill.metrics.result import MetricResult
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.classifier import train_classifier
-from raydistill.stages.images import are_samples, only_kept, pixels, read_kept, read_made
+from raydistill.stages.images import are_samples, only_kept, pixels, read_made, read_sampled
 
 Metrics = dict[str, MetricResult]
 Grey = NDArray[np.uint8]
@@ -67,9 +67,11 @@ class Evaluate(Stage):
         return run_on_worker(work, self.config.compute, context.progress)
 
     def _measure(self, context: Context, progress: Progress) -> Outcome:
-        real = context.inputs["evaluation"].read_table(columns=RECORD_COLUMNS)
+        most, seed = self.config.max_images, context.seed
+        real = read_sampled({"images": context.inputs["evaluation"]}, RECORD_COLUMNS, most, seed)
         synthetic = are_samples(context.inputs["images"])
-        judged = read_kept(context.inputs, ["image", "labels"] if synthetic else ["image", "labels", "patient_id"])
+        columns = ["image", "labels"] if synthetic else ["image", "labels", "patient_id"]
+        judged = read_sampled(context.inputs, columns, most, seed)
         if not judged.num_rows:
             raise NothingToDo(f"{self.node} has no image to judge: none was made, or the filter kept none")
         images, real_images = pixels(judged), pixels(real)
@@ -83,7 +85,7 @@ class Evaluate(Stage):
         progress(2, steps, "parts")
         metrics |= self._utility(context, judged, images, real, real_images)
         progress(3, steps, "parts")
-        train_images = pixels(context.inputs["train"].read_table(columns=["image"]))
+        train_images = pixels(read_sampled({"images": context.inputs["train"]}, ["image"], most, seed))
         whose = {
             "patients": real["patient_id"].to_numpy(),
             "judged_patients": None if synthetic else judged["patient_id"].to_numpy(),
@@ -136,7 +138,7 @@ class Evaluate(Stage):
     def _membership(self, context: Context, real: pa.Table) -> Metrics:
         """Ask the model itself whom it was trained on."""
         how, seed = self.config, context.seed
-        train = context.inputs["train"].read_table(columns=RECORD_COLUMNS)
+        train = read_sampled({"images": context.inputs["train"]}, RECORD_COLUMNS, how.max_images, seed)
         size = min(train.num_rows, real.num_rows, how.membership_images)
         sampler = Sampler(context.inputs["model"].keep_local(), how.compute.device)
         # The same draws for everybody: members and strangers must meet the same noise to be comparable.

@@ -6,10 +6,12 @@ from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from raydistill.core.columns import JUDGED
 from raydistill.core.config import Config, FilterConfig
+from raydistill.core.errors import InputError
 from raydistill.core.section import Section
 from raydistill.core.store import Store
 from raydistill.matching.policy import MatchPolicy, Policy, judged, make_policy
@@ -81,6 +83,11 @@ def _matched(inputs: Mapping[str, Store], prefix: str) -> Iterator[tuple[str, pa
         return
     samples, matches = inputs[f"{prefix}samples"], inputs[f"{prefix}matches"] / "samples"
     for shard in samples.shards():
-        ids = samples.read_table(shard, columns=["sample_id"]).rename_columns(["query_id"])
+        asked = samples.read_table(shard, columns=["sample_id", "failure"]).rename_columns(["query_id", "failure"])
         found = matches.read_table(shard, columns=list(JUDGED))
-        yield shard, ids.join(found, "query_id", join_type="left outer").sort_by("query_id")
+        table = asked.join(found, "query_id", join_type="left outer").sort_by("query_id")
+        lost = pc.and_(pc.is_null(table["failure"]), pc.is_null(table["score"]))
+        if pc.any(lost).as_py():
+            first = table.filter(lost)["query_id"][0]
+            raise InputError(f"{(matches / shard).uri} has no match of sample {first}, of which there is an image")
+        yield shard, table.drop_columns(["failure"])

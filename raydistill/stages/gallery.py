@@ -1,6 +1,7 @@
 """What queries are compared with, put where the workers of a job find it: embeddings of real images."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -103,14 +104,27 @@ class Galleries:
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
-    def place(cls, plan: Plan, config: MatchConfig) -> "Galleries":
-        """Put one copy on each node that asks; spread the gallery over actors where that would be too much."""
+    @contextmanager
+    def place(cls, plan: Plan, config: MatchConfig) -> Iterator["Galleries"]:
+        """Put one copy on each node that asks; spread the gallery over actors where that would be too much.
+
+        They are gone, and what they claimed is free, when the context ends.
+        """
         most = min(config.gallery_mb * MB, SHARE_OF_OBJECT_STORE * room_in_object_store())
-        parts = max(1, -(-plan.bytes() // int(most)))
-        if parts > 1:
-            plan = replace(plan, parts=parts)
-            arguments = [{"plan": plan, "part": part, "device": config.search_device} for part in range(parts)]
-            return cls(plan, Spread.start(part_of, arguments, config.compute))
+        parts = max(1, -(-plan.bytes() // max(1, int(most))))
+        if parts == 1:
+            yield cls._shared(plan)
+            return
+        plan = replace(plan, parts=parts)
+        arguments = [{"plan": plan, "part": part, "device": config.search_device} for part in range(parts)]
+        spread = Spread.start(part_of, arguments, config.compute)
+        try:
+            yield cls(plan, spread)
+        finally:
+            spread.stop()
+
+    @classmethod
+    def _shared(cls, plan: Plan) -> "Galleries":
         arrays = plan.arrays(0)
         names = {"galleries": tuple(arrays.galleries), "structures": tuple(arrays.structures)}
         return cls(plan, Shared.put({**arrays.galleries, **arrays.structures}), names)

@@ -23,10 +23,37 @@ def read_kept(inputs: Mapping[str, Store], columns: list[str], shard: str = "") 
         A table with these columns in the order of the shards.
     """
     synthetic = are_samples(inputs["images"])
-    table = read_made(inputs, [*columns, *(["sample_id", "failure"] if synthetic else [])], shard)
+    needed = dict.fromkeys([*columns, *(["sample_id", "failure"] if synthetic else [])])
+    table = read_made(inputs, list(needed), shard)
     if synthetic:
         table = table.filter(pc.is_null(table["failure"]))
     return only_kept(inputs, table, "sample_id", shard).select(columns)
+
+
+def read_sampled(inputs: Mapping[str, Store], columns: list[str], most: int, seed: int) -> pa.Table:
+    """Read what `read_kept` would, but no more than so many rows, chosen at random.
+
+    Args:
+        inputs: as there.
+        columns: as there.
+        most: rows; where there are no more, all of them are read.
+        seed: of the choice.
+
+    Returns:
+        A table in the order of the shards. No more than one shard is held beside it.
+    """
+    column = "sample_id" if are_samples(inputs["images"]) else "image_id"
+    sizes = {name: read_kept(inputs, [column], name).num_rows for name in image_shards(inputs)}
+    total = sum(sizes.values())
+    chosen = np.sort(np.random.default_rng(seed).permutation(total)[:most])
+    parts: list[pa.Table] = []
+    start = 0
+    for name, size in sizes.items():
+        mine = chosen[(chosen >= start) & (chosen < start + size)] - start
+        start += size
+        if len(mine) or not parts:
+            parts.append(read_kept(inputs, columns, name).take(mine))
+    return pa.concat_tables(parts)
 
 
 def read_made(inputs: Mapping[str, Store], columns: list[str], shard: str = "") -> pa.Table:

@@ -25,6 +25,8 @@ from raydistill.matching.deduplication import deduplicate
 from raydistill.stages.base import Context, Outcome, Stage
 
 ROWS_PER_SHARD = 2048
+ROWS_PER_GROUP = 128
+"""What a worker decodes at a time where images are embedded or compared."""
 PROGRESS_ROWS = 50
 
 
@@ -38,7 +40,7 @@ class IngestNodeConfig(Section):
 class Ingest(Stage):
     """No inputs. Output: one folder a role, `quarantine/`, `prompts/`, `findings/`, `cohort/cohort.json`."""
 
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     needs_ray: ClassVar[bool] = False
     config: IngestNodeConfig
 
@@ -162,7 +164,9 @@ def _write_records(folder: Store, records: Sequence[Record], prompts: Sequence[s
     for shard, start in enumerate(range(0, max(1, len(records)), ROWS_PER_SHARD)):
         part = slice(start, start + ROWS_PER_SHARD)
         rows = [{**vars(record), "prompt": prompt} for record, prompt in zip(records[part], prompts[part], strict=True)]
-        folder.write_table(f"part-{shard:05d}.parquet", pa.Table.from_pylist(rows, schema=RECORDS))
+        table = pa.Table.from_pylist(rows, schema=RECORDS)
+        groups = [table.slice(first, ROWS_PER_GROUP) for first in range(0, max(1, len(table)), ROWS_PER_GROUP)]
+        folder.write_tables(f"part-{shard:05d}.parquet", groups)
 
 
 def _findings(cleaned: Cleaned, train: Sequence[int], k: int) -> dict[str, Any]:

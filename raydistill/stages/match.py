@@ -4,13 +4,17 @@ Each eye has its own folder of matches, so that a later stage depends on the eye
 """
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
+import faiss
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from raydistill.core.columns import MATCHES
+from raydistill.core.config import Config
+from raydistill.core.errors import ConfigError
 from raydistill.core.generation import MatchConfig
 from raydistill.core.store import Store
 from raydistill.distributed.data import map_shards
@@ -41,18 +45,27 @@ class Match(Stage):
     resumable: ClassVar[bool] = True
     config: MatchConfig
 
+    def check(self, config: Config) -> None:
+        """Refuse to search on a GPU with a FAISS that can't."""
+        if self.config.search_device == "cuda" and not hasattr(faiss, "StandardGpuResources"):
+            raise ConfigError(
+                "match.search_device: cuda needs FAISS's GPU build and this is its CPU build: pip uninstall faiss-cpu, "
+                "then pip install faiss-gpu-cu12 (the two can't be installed together)"
+            )
+
     def run(self, context: Context) -> Outcome:
         """Match piece by piece on an actor pool; a piece is a row group of the queries."""
         real = {n.removeprefix("query_"): store for n, store in context.inputs.items() if n.startswith("query_")}
         samples = context.inputs["images"]
-        galleries = place(context, self.config, context.seed)
-        make_matches(context, {SAMPLES: samples, **real}, self.config, galleries)
+        with place(context, self.config, context.seed) as galleries:
+            make_matches(context, {SAMPLES: samples, **real}, self.config, galleries)
+            size = len(galleries.image_ids())
         rows = sum(sum(samples.row_groups(shard)) for shard in samples.shards())
-        return Outcome(counts={"samples": rows, "gallery": len(galleries.image_ids())})
+        return Outcome(counts={"samples": rows, "gallery": size})
 
 
-def place(context: Context, config: MatchConfig, seed: int) -> Galleries:
-    """Put the galleries of the inputs where workers find them.
+def place(context: Context, config: MatchConfig, seed: int) -> AbstractContextManager[Galleries]:
+    """Put the galleries of the inputs where workers find them, for as long as the context lasts.
 
     Args:
         context: with the inputs `gallery`, `eye_<name>` and optionally `unseen`.

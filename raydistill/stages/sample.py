@@ -13,7 +13,7 @@ from raydistill.core.config import Config
 from raydistill.core.generation import SampleConfig
 from raydistill.core.store import Store
 from raydistill.data.images import encode_png
-from raydistill.data.requests import Requests, digest, read_prompts
+from raydistill.data.requests import Requests, digest, read_prompts, unknown_findings
 from raydistill.diffusion.components import image_side
 from raydistill.diffusion.sampling import Failure, Sampler, Way
 from raydistill.distributed.data import map_shards
@@ -22,6 +22,9 @@ from raydistill.stages.base import Context, Outcome, Stage
 
 SHARDS, FEWEST_ROWS, SHARD_BYTES = 64, 128, 256 * 2**20
 """Shards of a sample set, rows of the smallest, bytes of the largest; by default."""
+
+MANY_ROWS = 10_000
+"""Samples from which on a kill of all workers is to cost no more than 2 % of them, if a batch a piece allows."""
 
 PNG_BYTES_PER_PIXEL = 0.7
 """Of grey radiographs, on the safe side: 0.60 of NIH's at 64 px; of larger ones it wasn't measured."""
@@ -48,7 +51,7 @@ class Sample(Stage):
         requests, out = requests_of(context, self.config, context.seed, self.node), context.out / "samples"
         total = requests.total(self.config.num_samples)
         per_shard = rows_per_shard(self.config, total, side_of(context.inputs["model"]))
-        shards = cut(total, per_shard, self.config.rows_per_piece)
+        shards = cut(total, per_shard, rows_per_piece(self.config, total))
         make_samples(context, shards, requests, self.config)
         failed = sum(_failures(out, shard.name) for shard in shards)
         return Outcome(counts={"rows": total, "failed": failed}, facts=_prompt_facts(self.config))
@@ -106,7 +109,12 @@ def _prompt_facts(config: SampleConfig) -> dict[str, Any]:
     said = (
         f"prompts are those of {Path(config.requests.table).name}, whose author vouches for what they say of patients"
     )
-    return {"prompts": said, "notes": [said]}
+    notes, unknown = [said], unknown_findings(read_prompts(config.requests.table))
+    if unknown:
+        notes.append(
+            f"that table's finding {unknown[0]!r} isn't of the public vocabulary: is it the cohort's word for it?"
+        )
+    return {"prompts": said, "notes": notes}
 
 
 def side_of(model: Store) -> int:
@@ -118,6 +126,14 @@ def rows_per_shard(config: SampleConfig, total: int, side: int) -> int:
     """Rows of a shard where there are `total` images of a side in pixels."""
     largest = int(SHARD_BYTES / (PNG_BYTES_PER_PIXEL * side**2))
     return config.rows_per_shard or max(FEWEST_ROWS, min(-(-total // SHARDS), largest))
+
+
+def rows_per_piece(config: SampleConfig, total: int) -> int:
+    """Rows of a piece where there are `total`: of many so few that a kill costs 2 %, two pieces a worker."""
+    if total < MANY_ROWS:
+        return config.rows_per_piece
+    batches = total // (100 * config.compute.max_workers * config.batch_size)
+    return min(config.rows_per_piece, max(1, batches) * config.batch_size)
 
 
 def _failures(samples: Store, shard: str) -> int:

@@ -15,7 +15,7 @@ from raydistill.core.columns import JUDGED, MATCHES
 from raydistill.core.config import SelfTestConfig
 from raydistill.core.generation import MatchConfig
 from raydistill.core.section import Compute, Section
-from raydistill.core.seeds import derive_seed, generator
+from raydistill.core.seeds import derive_seed
 from raydistill.core.store import Store
 from raydistill.data.distortions import TREATMENTS, distort
 from raydistill.data.images import encode_png
@@ -28,7 +28,7 @@ from raydistill.reid.embedder import load_embedder
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.embed import STRUCTURE
 from raydistill.stages.gallery import Galleries, Plan
-from raydistill.stages.images import pixels
+from raydistill.stages.images import pixels, read_sampled
 
 ROLES = ("train", "calibration")
 
@@ -62,7 +62,7 @@ class SelfTest(Stage):
     Output: `planted/part-*.parquet`, `agreement/agreement.json`.
     """
 
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     resumable: ClassVar[bool] = True
     config: SelfTestNodeConfig
 
@@ -74,17 +74,18 @@ class SelfTest(Stage):
     def run(self, context: Context) -> Outcome:
         """Plant, score, and measure how far the eyes agree on the teacher's samples."""
         returns = [f"{GENERATED}{strength:g}" for strength in self.config.selftest.strengths]
-        galleries = Galleries.place(Plan(context.inputs["gallery"], ("filter",), None, context.seed), self.config.match)
+        plan = Plan(context.inputs["gallery"], ("filter",), None, context.seed)
         names = [f"{role}-{treatment}.parquet" for role in ROLES for treatment in (*TREATMENTS, *returns)]
-        map_shards(
-            PlantShard,
-            {"inputs": dict(context.inputs), "galleries": galleries, "config": self.config, "seed": self.seed},
-            [Shard(name, (self.config.selftest.num_images,)) for name in names],
-            out=context.out / "planted",
-            work=context.work,
-            compute=self.config.selftest.compute,
-            progress=context.progress,
-        )
+        with Galleries.place(plan, self.config.match) as galleries:
+            map_shards(
+                PlantShard,
+                {"inputs": dict(context.inputs), "galleries": galleries, "config": self.config, "seed": self.seed},
+                [Shard(name, (self.config.selftest.num_images,)) for name in names],
+                out=context.out / "planted",
+                work=context.work,
+                compute=self.config.selftest.compute,
+                progress=context.progress,
+            )
         context.out.write_json("agreement/agreement.json", self._agreement(context.inputs))
         rows = (context.out / "planted").read_table(columns=["image_id"]).num_rows
         return Outcome(counts={"planted": rows}, facts={"treatments": [*TREATMENTS, *returns]})
@@ -129,9 +130,8 @@ class PlantShard:
     def __call__(self, piece: Piece) -> tuple[pa.Table]:
         """Choose images, treat them, score the results against the gallery."""
         role, _, treatment = piece.shard.removesuffix(".parquet").partition("-")
-        records = self.inputs[role].read_table(columns=["image_id", "patient_id", "image", "prompt"])
-        chosen = generator(self.seed, role).permutation(records.num_rows)[: self.config.selftest.num_images]
-        records = records.take(np.sort(chosen))
+        columns, most = ["image_id", "patient_id", "image", "prompt"], self.config.selftest.num_images
+        records = read_sampled({"images": self.inputs[role]}, columns, most, derive_seed(self.seed, role))
         seeds = [derive_seed(self.seed, treatment, image_id) for image_id in records["image_id"].to_pylist()]
         treated = self._treat(pixels(records), records["prompt"].to_pylist(), treatment, seeds)
         return (self._scored(role, treatment, records, treated),)

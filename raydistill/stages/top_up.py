@@ -13,7 +13,7 @@ from raydistill.distributed.shards import Shard, cut
 from raydistill.matching.policy import MatchPolicy, Policy, judged, make_policy
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.match import SAMPLES, make_matches, place
-from raydistill.stages.sample import deciding, make_samples, requests_of, rows_per_shard, side_of
+from raydistill.stages.sample import deciding, make_samples, requests_of, rows_per_piece, rows_per_shard, side_of
 
 MARGIN = 1.1
 """A round asks for this many times what is missing by the share kept so far, to be seldom short by a few."""
@@ -62,16 +62,16 @@ class TopUp(Stage):
         first, budget, node = asked, config.budget(asked), self.config.samples_of
         seed, seed_of_matches = (derive_seed(self.root_seed, name) for name in (node, self.config.matches_of))
         requests = requests_of(context, config, seed, node)
-        side, galleries = side_of(inputs["model"]), None
-        number = 0
+        side, number = side_of(inputs["model"]), 0
         while kept < config.target_kept and asked < budget:
             missing = math.ceil(MARGIN * (config.target_kept - kept) / max(kept / asked, LEAST_SHARE))
-            rows = min(missing, budget - asked)
+            # No more than what is there: a share of next to nothing is known badly.
+            rows = min(missing, asked, budget - asked)
             per_shard = rows_per_shard(config, rows, side)
-            shards = _named(cut(rows, per_shard, config.rows_per_piece, first=asked))
+            shards = _named(cut(rows, per_shard, rows_per_piece(config, rows), first=asked))
             make_samples(context, shards, requests, config)
-            galleries = galleries or place(context, self.config.match, seed_of_matches)
-            make_matches(context, {SAMPLES: context.out / "samples"}, self.config.match, galleries)
+            with place(context, self.config.match, seed_of_matches) as galleries:
+                make_matches(context, {SAMPLES: context.out / "samples"}, self.config.match, galleries)
             made = {shard.name for shard in shards}
             more = _counted(policy, context.out / "samples", context.out / "filter" / SAMPLES, made)
             asked, kept, number = asked + more[0], kept + more[1], number + 1

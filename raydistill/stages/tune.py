@@ -10,8 +10,10 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from raydistill.core.columns import JUDGED
 from raydistill.core.config import FilterConfig, TuneConfig
 from raydistill.core.errors import NothingToDo
 from raydistill.core.section import Section
@@ -24,7 +26,7 @@ from raydistill.metrics.classifier import FindingsProbe, label_matrix
 from raydistill.metrics.identification import rates
 from raydistill.metrics.utility import macro_auroc
 from raydistill.stages.base import Context, Outcome, Stage
-from raydistill.stages.images import pixels
+from raydistill.stages.images import pixels, read_sampled
 
 INFEASIBLE = -1.0
 """Score of a setting that breaks a bound, less by how much it breaks it: below every feasible AUROC."""
@@ -72,7 +74,7 @@ class Tune(Stage):
     Output: `policy/policy.json`, `trials/part-00000.parquet`.
     """
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     config: TuneNodeConfig
 
     def key_config(self) -> dict[str, Any]:
@@ -81,7 +83,7 @@ class Tune(Stage):
 
     def run(self, context: Context) -> Outcome:
         """Search, choose, and write the whole frontier beside the choice."""
-        evidence = read_evidence(context)
+        evidence = read_evidence(context, self.config.tune)
         space = Search(
             bounds={"target_fpir": self.config.tune.target_fpir, "near_copy_fpir": self.config.tune.near_copy_fpir},
             num_trials=self.config.tune.num_trials,
@@ -184,19 +186,20 @@ def _utility(evidence: Evidence, keep: NDArray[np.bool_], confidence: float) -> 
     ).value
 
 
-def read_evidence(context: Context) -> Evidence:
+def read_evidence(context: Context, config: TuneConfig) -> Evidence:
     """Read and compute once what all trials share."""
     inputs = context.inputs
-    samples = inputs["samples"].read_table(columns=["sample_id", "image", "labels"])
-    samples = samples.filter(samples["image"].is_valid()).sort_by("sample_id")
+    columns, most = ["sample_id", "image", "labels"], config.max_samples
+    samples = read_sampled({"images": inputs["samples"]}, columns, most, context.seed).sort_by("sample_id")
     if not samples.num_rows:
         raise NothingToDo("no sample to filter: the teacher made no image")
-    real = inputs["calibration"].read_table(columns=["image", "labels", "patient_id"])
+    columns = ["image", "labels", "patient_id"]
+    real = read_sampled({"images": inputs["calibration"]}, columns, most, context.seed)
     real = real.filter(real["labels"].is_valid())
     findings = inputs["findings"].read_json("findings.json")["findings"]
-    matches = _sorted(inputs["matches"] / "samples")
+    matches, judge = (_of(inputs[eye] / "samples", samples["sample_id"]) for eye in ("matches", "judge"))
     strangers = (inputs["matches"] / "calibration").read_table()
-    judge, judge_strangers = _sorted(inputs["judge"] / "samples"), (inputs["judge"] / "calibration").read_table()
+    judge_strangers = (inputs["judge"] / "calibration").read_table()
     return Evidence(
         matches=matches,
         strangers=strangers,
@@ -213,5 +216,10 @@ def read_evidence(context: Context) -> Evidence:
     )
 
 
-def _sorted(store: Store) -> pa.Table:
-    return store.read_table().sort_by("query_id")
+def _of(matches: Store, sample_ids: pa.ChunkedArray) -> pa.Table:
+    """Read the matches of these samples, in the order of their ids."""
+    wanted, parts = sample_ids.combine_chunks(), []
+    for shard in matches.shards():
+        table = matches.read_table(shard, columns=list(JUDGED))
+        parts.append(table.filter(pc.is_in(table["query_id"], value_set=wanted)))
+    return pa.concat_tables(parts).sort_by("query_id")

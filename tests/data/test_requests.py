@@ -13,7 +13,7 @@ from raydistill.core.columns import REQUESTS
 from raydistill.core.errors import InputError
 from raydistill.core.generation import RequestConfig
 from raydistill.data.prompts import FREQUENCIES
-from raydistill.data.requests import Requests, digest, read_prompts
+from raydistill.data.requests import Requests, digest, read_prompts, unknown_findings
 
 COUNTS = {"a": 5, "b": 1, "c": 30}
 
@@ -135,3 +135,28 @@ def test_a_bad_table_of_prompts_is_refused_in_a_line(tmp_path, content, said):
 def test_a_missing_table_is_named(tmp_path):
     with pytest.raises(InputError, match=r"no file .*none\.csv"):
         read_prompts(str(tmp_path / "none.csv"))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("prompt,count\nx,0\n", "every count is 0"),
+        ("prompt,count\nx,1e30\n", "from 0 to 1,000,000,000"),
+        ("prompt,view\nx,up\n", "row 0: view 'up' isn't known; say one of ap,"),
+        ("prompt,sex\nx,unsaid\n", "row 0: sex 'unsaid' isn't known"),
+        ("prompt,age_band\nx,57\n", "row 0: age_band '57' isn't one such as"),
+    ],
+)
+def test_a_table_whose_words_are_not_understood_is_refused(tmp_path, content, said):
+    (tmp_path / "a.csv").write_text(content)
+    with pytest.raises(InputError, match=said):
+        read_prompts(str(tmp_path / "a.csv"))
+
+
+def test_a_tables_words_become_those_of_the_vocabulary(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("prompt,labels,view,sex\nNA,Pleural_Thickening | Effusion,PA,F\nb,,,\nc,No Finding,,\nd,Oddity,,\n")
+    table = read_prompts(str(path))
+    assert table["labels"].to_pylist() == [["effusion", "pleural thickening"], None, [], ["oddity"]]
+    assert (table["view"][0].as_py(), table["sex"][0].as_py(), table["prompt"][0].as_py()) == ("pa", "female", "NA")
+    assert unknown_findings(table) == ["oddity"]

@@ -5,6 +5,7 @@ import pytest
 
 from raydistill.core.columns import JUDGED, MATCHES, SAMPLES
 from raydistill.core.config import FilterConfig
+from raydistill.core.errors import InputError
 from raydistill.core.section import Import
 from raydistill.core.store import Store
 from raydistill.matching.policy import Policy
@@ -29,7 +30,8 @@ def matches(ids, patients, scores):
 @pytest.fixture
 def context(tmp_path):
     store = Store.open(str(tmp_path))
-    store.write_table("samples/part-0.parquet", rows(SAMPLES, 4, sample_id=["a", "b", "c", "d"]))
+    failures = [None, None, None, "out of memory"]
+    store.write_table("samples/part-0.parquet", rows(SAMPLES, 4, sample_id=["a", "b", "c", "d"], failure=failures))
     tables = {
         "samples": matches(["a", "b", "c"], ["p", "p", "q"], [0.1, 0.2, 0.9]),
         "probe": matches(["r"], ["p"], [0.95]),
@@ -74,3 +76,10 @@ def test_somebodys_own_policy_judges_everything_in_their_place(context):
 def test_planted_pictures_and_matches_have_what_a_policy_may_read():
     assert set(JUDGED) <= set(PLANTED.names)
     assert set(JUDGED) <= set(MATCHES.names)
+
+
+def test_a_match_that_is_lost_is_not_taken_for_a_failed_sample(context):
+    lost = matches(["a", "c"], ["p", "q"], [0.1, 0.9])
+    context.inputs["matches"].write_table("samples/part-0.parquet", lost)
+    with pytest.raises(InputError, match="no match of sample b"):
+        run(context, FilterConfig())

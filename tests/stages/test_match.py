@@ -16,9 +16,10 @@ from raydistill.data.images import encode_png
 from raydistill.matching.reference import Parts, equally_made
 from raydistill.metrics.identification import closer_to_train_share
 from raydistill.reid.embedder import OWN
+from raydistill.stages.base import Context
 from raydistill.stages.embed import STRUCTURE, EmbedConfig, EmbedPiece, in_groups
 from raydistill.stages.gallery import Galleries, Plan, part_of
-from raydistill.stages.match import MatchPiece
+from raydistill.stages.match import MatchPiece, make_matches
 
 GALLERY = st.lists(st.integers(1, 12), min_size=1, max_size=12)
 """Images of each patient."""
@@ -141,6 +142,28 @@ def test_a_gallery_in_parts_gives_the_same_matches(tmp_path, pictures, parts):
     assert whole[1]["unseen_score"].null_count == 0
     for one, other in zip(whole, matched(store, ["filter", "auditor"], parts), strict=True):
         assert one.equals(other)
+
+
+@pytest.mark.ray
+def test_a_gallery_that_is_spread_over_workers_gives_the_same_matches(local_ray, tmp_path, pictures, monkeypatch):
+    # Copies of one image lie in different parts: the first of them is to be found.
+    pictures["train"][[5, 9]] = pictures["train"][3]
+    pictures["probe"][4] = pictures["train"][3]
+    store = Store.open(str(tmp_path))
+    make_galleries(store, ["filter", "auditor"], pictures, OWN_EYE)
+    whole = matched(store, ["filter", "auditor"], parts=1)
+    plan = Plan(store / "of_train", ("filter", "auditor"), store / "of_unseen", seed=0)
+    monkeypatch.setattr("raydistill.stages.gallery.MB", plan.bytes() // 3 + 1)
+    config = MatchConfig(top_k=2, gallery_mb=1, compute=Compute(num_workers=2, num_cpus=0.5))
+    eyes = dict.fromkeys(("eye_filter", "eye_auditor"), store / "eye")
+    context = Context(inputs=eyes, out=store / "out", work=store / "work", seed=0)
+    with Galleries.place(plan, config) as galleries:
+        assert len(galleries.held.holders) == 3
+        make_matches(context, {"probe": store / "probe"}, config, galleries)
+    for eye, table in zip(("filter", "auditor"), whole, strict=True):
+        found = (store / "out" / eye / "probe").read_table()
+        assert found.equals(table)
+        assert found["nearest_image_id"][4].as_py() == "train3"
 
 
 def test_the_size_of_a_gallery_is_known_before_it_is_read(tmp_path, pictures):

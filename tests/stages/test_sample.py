@@ -13,7 +13,7 @@ from raydistill.core.training import DiffusionConfig
 from raydistill.data.prompts import FREQUENCIES
 from raydistill.diffusion.components import prepare_initial
 from raydistill.stages.base import Context
-from raydistill.stages.sample import Sample, rows_per_shard
+from raydistill.stages.sample import Sample, rows_per_piece, rows_per_shard
 
 MODEL = DiffusionConfig(block_out_channels=(32, 64), text_hidden_size=32)
 
@@ -76,3 +76,18 @@ def test_shards_are_few_and_of_a_good_size_by_default():
     assert shard(2_000_000, 64) == 31_250
     assert 1000 < shard(2_000_000, 512) < 2000
     assert shard(2_000_000, 512, rows_per_shard=77) == 77
+
+
+def test_a_kill_of_all_workers_costs_two_percent_of_many_rows():
+    def piece(total, workers, **more):
+        return rows_per_piece(SampleConfig(compute=Compute(num_workers=workers), **more), total)
+
+    assert piece(500, 64) == 128
+    assert piece(100_000, 2) == 128
+    assert [piece(100_000, 8), 2 * 8 * piece(100_000, 8) <= 2000] == [96, True]
+    assert piece(100_000, 1000) == 32
+
+
+def test_a_piece_is_made_of_whole_batches():
+    with pytest.raises(ValueError, match="isn't a multiple of batch_size 48"):
+        SampleConfig(batch_size=48)

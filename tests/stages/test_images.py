@@ -1,0 +1,45 @@
+"""What is read of images, and how much of it at once."""
+
+import pytest
+
+from raydistill.core.columns import SAMPLES, VERDICTS
+from raydistill.core.store import Store
+from raydistill.stages.images import read_kept, read_sampled
+from tests.stages.test_filter import rows
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    store = Store.open(str(tmp_path))
+    for shard in range(4):
+        ids = [f"{shard}{row}" for row in range(10)]
+        failures = [None] * 9 + ["blank"]
+        store.write_table(f"samples/part-{shard}.parquet", rows(SAMPLES, 10, sample_id=ids, failure=failures))
+        keep = [row != 4 for row in range(10)]
+        store.write_table(f"verdicts/part-{shard}.parquet", rows(VERDICTS, 10, sample_id=ids, keep=keep))
+    return {"images": store / "samples", "verdicts": store / "verdicts"}
+
+
+def rows_of(inputs, most, seed=0):
+    return read_sampled(inputs, ["sample_id"], most, seed)["sample_id"].to_pylist()
+
+
+def test_all_that_is_kept_is_read_where_it_is_not_too_much(inputs):
+    assert rows_of(inputs, 32) == rows_of(inputs, 10**9) == read_kept(inputs, ["sample_id"])["sample_id"].to_pylist()
+    assert len(rows_of(inputs, 32)) == 4 * 8
+
+
+def test_a_random_part_of_what_is_kept_is_read_where_there_is_more(inputs):
+    some = rows_of(inputs, 7)
+    assert len(set(some)) == 7
+    assert set(some) < set(rows_of(inputs, 32))
+    assert some == sorted(some) == rows_of(inputs, 7) != rows_of(inputs, 7, seed=1)
+    drawn = [name for seed in range(200) for name in rows_of(inputs, 7, seed)]
+    assert all(15 < drawn.count(name) < 80 for name in rows_of(inputs, 32))
+
+
+def test_where_nothing_is_kept_nothing_is_read(inputs):
+    table = rows(VERDICTS, 1, sample_id=["x"], keep=[False])
+    for shard in range(4):
+        inputs["verdicts"].write_table(f"part-{shard}.parquet", table)
+    assert rows_of(inputs, 5) == []
