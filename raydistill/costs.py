@@ -32,10 +32,12 @@ def costs(config: Config, cached: Collection[str]) -> dict[str, str]:
             continue
         compute, cost = sampling.compute, estimate(model, sampling, samples, config.ingest.resolution)
         said[node] = cost.said(compute.max_workers, compute.price_per_hour)
-        if sampling.target_kept:
-            said[node] += (
-                f"; up to {sampling.budget(samples):,} images, until the filter has kept {sampling.target_kept:,}"
-            )
+    sampling = config.teacher_samples
+    if sampling.target_kept and "more_samples" not in cached and (samples := _samples(sampling)):
+        more, compute = sampling.budget(samples) - samples, sampling.compute
+        cost = estimate(config.teacher, sampling, more, config.ingest.resolution)
+        most = cost.said(compute.max_workers, compute.price_per_hour)
+        said["more_samples"] = f"until the filter has kept {sampling.target_kept:,}; at most {most}"
     return said
 
 

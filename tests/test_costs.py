@@ -18,8 +18,10 @@ def test_each_node_that_is_not_there_has_a_line():
 
 
 def test_a_target_is_said_with_its_budget():
-    line = said("teacher_samples.target_kept=300", "teacher_samples.max_samples=900")["teacher_samples"]
-    assert line.endswith("up to 900 images, until the filter has kept 300")
+    asked = ("teacher_samples.target_kept=300", "teacher_samples.max_samples=900")
+    assert said(*asked)["more_samples"].startswith("until the filter has kept 300; at most 388 images x 40 UNet passes")
+    assert "more_samples" in said(*asked, cached={"teacher_samples"})
+    assert "more_samples" not in said(*asked, cached={"more_samples"})
 
 
 def test_images_of_each_prompt_are_counted_where_the_prompts_are_known(tmp_path):

@@ -15,6 +15,9 @@ Source: the cell size suppression policy of the US Centers for Medicare and Medi
 
 FEW = f"fewer than {SMALLEST_PUBLIC_GROUP}"
 WITHHELD = f"not shown: a group of {FEW} images or patients stands behind it"
+COUNTS_PATIENTS = "patients_hit_"
+"""How the names of metrics begin that are a number of patients and not a rate of images."""
+
 ON_PROBES = ("tpir", "auditor_tpir")
 """Metrics of withheld images of train patients; all others are of train, calibration or evaluation patients."""
 
@@ -45,7 +48,10 @@ def summary_outside(artifacts: Artifacts, summary: Mapping[str, Any]) -> dict[st
     """
     small = small_roles(artifacts)
     metrics = {
-        group: {name: _hidden(result) if small & _read_by(name) else result for name, result in results.items()}
+        group: {
+            name: _hidden(result) if small & _read_by(name) or _counts_few(name, result) else result
+            for name, result in results.items()
+        }
         for group, results in summary["metrics"].items()
     }
     return {**summary, "metrics": metrics, "reasons": [WITHHELD] if small else summary["reasons"]}
@@ -61,6 +67,13 @@ def certificate_outside(artifacts: Artifacts, certificate: Mapping[str, Any]) ->
 def policy_outside(artifacts: Artifacts, policy: Mapping[str, Any]) -> dict[str, Any]:
     """Return the filter's policy without its note while a role is small."""
     return {**policy, "note": ""} if policy and small_roles(artifacts) else dict(policy)
+
+
+def _counts_few(metric: str, result: Mapping[str, Any]) -> bool:
+    """Whether a metric says that so many patients, of few, have something in common."""
+    if not metric.startswith(COUNTS_PATIENTS) or result["value"] is None:
+        return False
+    return any(is_small(round(share * result["n"])) for share in (result["value"], result["control"]))
 
 
 def _read_by(metric: str) -> set[str]:

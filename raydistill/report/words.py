@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from raydistill.metrics.filtering import GENERATED
+from raydistill.metrics.patients import HIT_TIMES
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,14 @@ METRICS = {
         "How much more often images match people the model saw than as many unseen ones; 0 is chance.",
         PRIVACY,
     ),
+    **{
+        f"patients_hit_{k}": Title(
+            f"Patients hit {k} times or more" if k > 1 else "Patients hit at all",
+            "Share of train patients who so many images are taken for, beside that of equally many unseen ones.",
+            PRIVACY,
+        )
+        for k in HIT_TIMES
+    },
     "auditor_tpir": Title(
         "What the auditor sees",
         "Share of new images of gallery patients that the auditor finds: what it can't see, it can't clear.",

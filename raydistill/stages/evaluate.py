@@ -26,6 +26,7 @@ from raydistill.matching.calibration import OperatingPoint, calibrate
 from raydistill.metrics import classifier, fidelity, identification, membership, utility
 from raydistill.metrics.custom import build_metrics, measure
 from raydistill.metrics.intervals import clustered_rate
+from raydistill.metrics.patients import hits_by_patient, patients_hit
 from raydistill.metrics.result import MetricResult
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.classifier import train_classifier
@@ -124,6 +125,7 @@ class Evaluate(Stage):
             structures, patients, _numpy(control, "structure_score"), controls[1], structure.threshold, how.confidence
         )
         metrics |= _train_or_unseen(samples, strangers, identity.threshold, how.confidence)
+        metrics |= self._patients_hit(context, samples, identity.threshold)
         metrics["auditor_tpir"] = _found((store / "probe").read_table(), identity.threshold, how.confidence)
         flagged = scores >= identity.threshold
         audited = samples.select(list(AUDITED))
@@ -134,6 +136,15 @@ class Evaluate(Stage):
         subgroups = identification.subgroup_rates(flagged, patients, groups, how.confidence)
         context.out.write_table("tables/subgroups.parquet", subgroups)
         return metrics
+
+    def _patients_hit(self, context: Context, samples: pa.Table, threshold: float) -> Metrics:
+        """Count patients who are hit often, on equally many train and unseen patients with equally many images each."""
+        size = min(len(set(_column(context.inputs[role], "patient_id"))) for role in ("train", "evaluation"))
+        train, unseen = (
+            hits_by_patient(scores[:, 0] >= threshold, _numpy(samples, f"{side}matched_patient_id"), size)
+            for side, scores in zip(("", "unseen_"), _matched(samples), strict=True)
+        )
+        return patients_hit(train, unseen, self.config.confidence)
 
     def _membership(self, context: Context, real: pa.Table) -> Metrics:
         """Ask the model itself whom it was trained on."""
@@ -231,6 +242,10 @@ def _asked_for(inputs: Mapping[str, Store], samples: pa.Table) -> dict[str, list
     rows = asked.take([place[query_id] for query_id in samples["query_id"].to_pylist()])
     findings = [labels if labels is None else "+".join(labels) or "no finding" for labels in rows["labels"].to_pylist()]
     return {name: rows[name].to_pylist() for name in ("view", "sex", "age_band")} | {"findings": findings}
+
+
+def _column(store: Store, name: str) -> list[Any]:
+    return list(store.read_table(columns=[name])[name].to_pylist())
 
 
 def _point(strangers: pa.Table, column: str, target: float, confidence: float) -> OperatingPoint:

@@ -3,7 +3,7 @@
 Each eye has its own folder of matches, so that a later stage depends on the eyes it reads and on no other.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
@@ -20,6 +20,7 @@ from raydistill.core.store import Store
 from raydistill.distributed.data import map_shards
 from raydistill.distributed.shards import Piece
 from raydistill.matching.reference import MATCHED_PARTS
+from raydistill.matching.search import Neighbours
 from raydistill.reid.embedder import load_embedder
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.embed import STRUCTURE, eyes_of, in_groups
@@ -27,7 +28,8 @@ from raydistill.stages.gallery import UNSEEN, Galleries, Plan
 from raydistill.stages.images import pixels
 
 UNSEEN_COLUMNS = (
-    "matched_scores", "unseen_matched_scores", "unseen_score", "unseen_patient_id", "unseen_structure_score",
+    "matched_scores", "unseen_matched_scores", "matched_patient_id", "unseen_matched_patient_id",
+    "unseen_score", "unseen_patient_id", "unseen_structure_score",
 )  # fmt: skip
 
 SAMPLES = "samples"
@@ -41,7 +43,7 @@ class Match(Stage):
     Output: `<eye>/samples/part-*.parquet` and `<eye>/<role>/part-*.parquet`.
     """
 
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     resumable: ClassVar[bool] = True
     config: MatchConfig
 
@@ -159,19 +161,20 @@ class MatchPiece:
         if eye != "auditor" or self.unseen_ids is None:
             return {name: pa.nulls(len(images), MATCHES.field(name).type) for name in UNSEEN_COLUMNS}
         ours, theirs = (
-            np.concatenate(
-                [self._best(f"{side}matched/{number}", embeddings) for number in range(MATCHED_PARTS)], axis=1
-            )
+            [self.reference.nearest(f"{side}matched/{number}", embeddings, 1) for number in range(MATCHED_PARTS)]
             for side in ("", f"{UNSEEN}_")
         )
         found = self.reference.nearest(UNSEEN, embeddings, 1)
         return {
-            "matched_scores": list(ours),
-            "unseen_matched_scores": list(theirs),
+            "matched_scores": _side_by_side(ours),
+            "unseen_matched_scores": _side_by_side(theirs),
+            "matched_patient_id": self.patient_ids.take(ours[0].indices[:, 0]),
+            "unseen_matched_patient_id": self.unseen_ids.take(theirs[0].indices[:, 0]),
             "unseen_score": found.cosines[:, 0],
             "unseen_patient_id": self.unseen_ids.take(found.indices[:, 0]),
             "unseen_structure_score": self.reference.copied(f"{UNSEEN}_{STRUCTURE}", images).cosines[:, 0],
         }
 
-    def _best(self, gallery: str, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        return self.reference.nearest(gallery, embeddings, 1).cosines
+
+def _side_by_side(parts: Sequence[Neighbours]) -> list[NDArray[np.float32]]:
+    return list(np.concatenate([part.cosines for part in parts], axis=1))

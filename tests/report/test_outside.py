@@ -135,6 +135,17 @@ def test_few_probes_hide_what_was_measured_on_them(tmp_path):
     assert told["filter"]["fpir"] == summary["metrics"]["filter"]["fpir"]
 
 
+@pytest.mark.parametrize(
+    ("share", "control", "told"), [(0.0, 0.0, True), (0.3, 0.2, True), (0.05, 0.2, False), (0.3, 0.01, False)]
+)
+def test_few_patients_who_were_hit_are_not_counted_outside(tmp_path, share, control, told):
+    runner, summary = build(tmp_path)
+    result = RESULT.model_copy(update={"value": share, "control": control, "n": 100, "note": "so many patients"})
+    summary["metrics"]["student"]["patients_hit_2"] = result.model_dump(mode="json")
+    outside = summary_outside(runner, summary)["metrics"]["student"]["patients_hit_2"]
+    assert (outside["value"] is not None, outside["note"] == WITHHELD) == (told, not told)
+
+
 def test_of_large_roles_everything_is_told_as_it_is(tmp_path):
     runner, summary = build(tmp_path)
     assert summary_outside(runner, summary) == summary
