@@ -1,6 +1,7 @@
 """The `raydistill` command: run, plan, status, verify, report, config. Mistakes get one line and exit code 2."""
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -12,11 +13,13 @@ import typer
 from raydistill import __version__
 from raydistill.core.config import Config
 from raydistill.core.errors import InputError, RaydistillError
+from raydistill.core.interrupt import end_as_by_interrupt
 from raydistill.core.loading import load_config, parse, validate
 from raydistill.core.store import Store
 
 EXIT_BY_VERDICT = {"pass": 0, "fail": 3, "insufficient_evidence": 4}
-INTERRUPTED = 130
+INTERRUPTED, UNREAD = 130, 141
+"""128 and the number of the signal, as shells have it: SIGINT, SIGPIPE."""
 
 app = typer.Typer(
     add_completion=True, no_args_is_help=True, help="Privacy distillation of text-to-image models on Ray.",
@@ -40,6 +43,10 @@ def in_one_line(command: Callable[..., Any]) -> Callable[..., Any]:
         except RaydistillError as error:
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(error.exit_code) from None
+        except BrokenPipeError:
+            # Who read the output has read enough; what Python flushes at its end must not fail again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(UNREAD) from None
         except OSError as error:
             said = " ".join(str(error).split())
             typer.echo(f"error: {said}; the same command continues once that is mended", err=True)
@@ -69,6 +76,7 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Run the pipeline, or what of it isn't done yet."""
+    end_as_by_interrupt()
     resolved = load_config(config, overrides or [])
     from raydistill.display import Display
     from raydistill.run import run as run_pipeline
@@ -87,7 +95,7 @@ def run(
 def plan(
     config: ConfigOption = None, run_dir: RunDirOption = None, overrides: SetOption = None, as_json: JsonOption = False
 ) -> None:
-    """Show every node, cached or not, what it reads, what sampling costs. Refuses what a run would refuse."""
+    """Show every node, cached or not, what it reads, what sampling costs. Refuses what a configuration alone shows."""
     resolved = load_config(config, overrides or [])
     from raydistill.costs import costs
     from raydistill.run import check_before_ray, default_run_dir

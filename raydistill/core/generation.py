@@ -14,7 +14,9 @@ class RequestConfig(Section):
     """Which prompts are asked for: k-anonymous frequencies of the train split, unless told otherwise."""
 
     table: str | None = Field(
-        None, description="CSV or Parquet with a column `prompt`, and optionally `count` and the structured fields."
+        None,
+        min_length=1,
+        description="CSV or Parquet with a column `prompt`, and optionally `count` and the structured fields.",
     )
     balance: Literal["frequency", "prompt", "finding"] = Field(
         "frequency", description="Each prompt as often as in its table, each as often as another, or each finding so."
@@ -42,14 +44,14 @@ class SampleConfig(Section):
     requests: RequestConfig = RequestConfig()
     guidance_scale: float = Field(2.0, ge=1.0)
     solver: Solver = "dpmsolver++"
-    num_inference_steps: PositiveInt = 20
+    num_inference_steps: PositiveInt = Field(20, le=1000, description="Of the schedule's 1,000.")
     batch_size: PositiveInt = Field(32, description="Fixed shape of every batch; a tail is padded.")
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="Of the networks; noise stays in float32.")
     compiled: bool = Field(False, description="Compile the UNet with torch: worth it for many images on a GPU.")
     rows_per_piece: PositiveInt = Field(
         128,
         description="Images that a worker makes at a time and that a kill costs, at most; whole batches. One row group "
-        "of a shard.",
+        "of a shard; part of the key, as the shards' size is.",
     )
     rows_per_shard: PositiveInt | None = Field(
         None, description="By default a 64th of the samples, but no shard under 128 rows or much over 256 MB."
@@ -69,6 +71,9 @@ class SampleConfig(Section):
             raise ValueError("max_samples bounds what target_kept asks for, which isn't set")
         if self.max_samples and not self.requests.per_prompt and self.max_samples < self.num_samples:
             raise ValueError(f"max_samples {self.max_samples} is less than num_samples {self.num_samples}")
+        most = self.budget(self.num_samples)
+        if self.target_kept and self.target_kept > most and not (self.requests.per_prompt and not self.max_samples):
+            raise ValueError(f"target_kept {self.target_kept} can't be reached with max_samples {most}")
         return self
 
     def budget(self, asked: int) -> int:

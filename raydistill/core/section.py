@@ -30,7 +30,7 @@ Range = Annotated[tuple[OpenShare, OpenShare], AfterValidator(_ascending)]
 class Section(BaseModel):
     """Base of every section: unknown keys are errors, values can't change after validation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Compute(Section):

@@ -96,7 +96,7 @@ def read_prompts(path: str) -> pa.Table:
 
     Args:
         path: CSV or Parquet with a column `prompt`, and optionally `count` (1 without it), `labels` (a list, or words
-            with `;` or `|` between them; `no finding` for none), `view`, `sex`, `age_band` (such as `40 to 59`).
+            with `;`, `|` or `,` between them; `no finding` for none), `view`, `sex`, `age_band` (such as `40 to 59`).
 
     Returns:
         Schema `FREQUENCIES`, in the vocabulary's words.
@@ -108,13 +108,15 @@ def read_prompts(path: str) -> pa.Table:
     table = _read(path)
     if "prompt" not in table:
         raise InputError(f"{path} has no column `prompt`; there are {', '.join(map(str, table.columns))}")
+    if unread := [str(name) for name in table.columns if name not in FREQUENCIES.names]:
+        raise InputError(f"{path}: nobody reads its column {unread[0]!r}; known are {', '.join(FREQUENCIES.names)}")
     table["prompt"] = table["prompt"].fillna("").astype(str).str.strip()
     if not len(table) or (table["prompt"] == "").any():
         raise InputError(f"{path}: {'no prompt at all' if table.empty else 'a row without a prompt'}")
     if table["prompt"].duplicated().any():
         twice = table["prompt"][table["prompt"].duplicated()].iloc[0]
         raise InputError(f"{path}: {twice!r} is there twice; say so in a column `count`")
-    for number, prompt in enumerate(table["prompt"]):
+    for number, prompt in enumerate(table["prompt"], start=1):
         if removed := scrub(prompt)[1]:
             kind = next(iter(removed))
             raise InputError(
@@ -125,7 +127,7 @@ def read_prompts(path: str) -> pa.Table:
         raise InputError(f"{path}: every count is 0, so nothing is asked for")
     rows = [
         {"prompt": row["prompt"], "count": count, **_fields(row, f"{path}, row {number}")}
-        for number, (row, count) in enumerate(zip(table.to_dict("records"), counts, strict=True))
+        for number, (row, count) in enumerate(zip(table.to_dict("records"), counts, strict=True), start=1)
     ]
     return pa.Table.from_pylist(rows, schema=FREQUENCIES)
 
@@ -145,7 +147,7 @@ def _content(path: str) -> bytes:
     try:
         return Store.open(path).read_bytes("")
     except OSError as error:
-        raise InputError(f"requests.table: no file {path} that can be read ({type(error).__name__})") from None
+        raise InputError(f"no file {path} that can be read ({type(error).__name__})") from None
 
 
 def _read(path: str) -> pd.DataFrame:
@@ -160,7 +162,7 @@ def _read(path: str) -> pd.DataFrame:
 def _counts(table: pd.DataFrame, path: str) -> list[int]:
     if "count" not in table:
         return [1] * len(table)
-    counts = pd.to_numeric(table["count"], errors="coerce")
+    counts = pd.to_numeric(table["count"], errors="coerce").astype(float)
     bad = counts.isna() | (counts < 0) | (counts > MOST) | (counts % 1 != 0)
     if bad.any():
         raise InputError(
@@ -186,7 +188,7 @@ def _fields(row: Mapping[Any, Any], where: str) -> dict[str, Any]:
 
 def _labels(value: Any) -> list[str] | None:
     if isinstance(value, str):
-        return findings(re.split(r"[;|]", value)) if value.strip() else None
+        return findings(re.split(r"[;|,]", value)) if value.strip() else None
     return findings([str(word) for word in value]) if np.iterable(value) else None
 
 

@@ -51,8 +51,8 @@ class Cost:
         if self.hours is None:
             return f"{what}; {self.basis}"
         took = _duration(3600 * self.hours / workers)
-        paid = f", {price * self.hours:.2f} at {price:g} an hour" if price else ""
-        return f"{what}: about {took} on {workers} worker{'s' if workers > 1 else ''}{paid} ({self.basis})"
+        paid = f", {price * self.hours:.2f} at {price:g} a worker and hour" if price else ""
+        return f"{what}: about {took} of computing on {workers} worker{'s' if workers > 1 else ''}{paid} ({self.basis})"
 
 
 def estimate(model: DiffusionConfig, config: SampleConfig, samples: int, resolution: int) -> Cost:
@@ -105,13 +105,13 @@ def _seconds(total: float, per_pass: int, unet: Mapping[str, Any], config: Sampl
     if compute.num_gpus:
         kind = (compute.accelerator_type or "").split("-")[0]
         if kind not in PEAK_TFLOPS:
-            return None, "no time: compute.accelerator_type says which GPU"
+            return None, f"no time: compute.accelerator_type {kind or 'null'} isn't one of {', '.join(PEAK_TFLOPS)}"
         share = UTILISATION / (2 if config.precision == "fp32" else 1)
         pace = PEAK_TFLOPS[kind] * 1e12 * share * min(1.0, compute.num_gpus)
         return total / pace, f"{kind} at {100 * share:.0f} % of its peak"
     rows = 2 * config.batch_size
     if rows * per_pass > MEASURED_FLOPS:
-        return None, "no time: too large a model to be timed on a CPU"
+        return None, "no time: too large a model or batch to be timed on a CPU"
     return total / (rows * per_pass / _timed(unet, rows)), "a pass of the UNet timed on one thread here"
 
 

@@ -6,7 +6,6 @@ A cluster is joined when `RAY_ADDRESS` names one that answers (`ray job submit` 
 import logging
 import os
 import re
-import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +14,7 @@ from typing import Any
 
 from raydistill.core.config import ClusterConfig
 from raydistill.core.errors import ConfigError, RaydistillError
+from raydistill.core.interrupt import end_as_by_interrupt
 from raydistill.core.scratch import sweep
 from raydistill.core.section import Compute
 
@@ -86,16 +86,11 @@ def session(config: ClusterConfig) -> Iterator[dict[str, Any]]:
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(config.health_check_interval_s))
     with _joined(address) if address else _started(config):
         _quiet()
-        _end_as_by_interrupt()
+        # Ray's own handler dumps a stack and aborts.
+        end_as_by_interrupt()
         yield {**describe(), "is_local": address is None}
     # Ray ends its workers without asking: what they kept on this machine is left to us.
     sweep()
-
-
-def _end_as_by_interrupt() -> None:
-    """Let SIGTERM, which schedulers send, end a run as Ctrl-C does; Ray's own handler dumps a stack and aborts."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
 @contextmanager

@@ -51,7 +51,7 @@ def search(
         progress: told the trials done.
 
     Returns:
-        What `measure` returned, one dict a trial, with `trial_id`.
+        What `measure` returned, one dict a trial; no names of trials, which are random.
 
     Raises:
         TrainingError: when a trial failed for good.
@@ -74,7 +74,7 @@ def search(
         results = tuner.fit()
     if results.errors:
         raise TrainingError(f"{len(results.errors)} trials failed, the first: {root_cause(results.errors[0])}")
-    return [{**result.metrics["measured"], "trial_id": result.metrics["trial_id"]} for result in results]
+    return [result.metrics["measured"] for result in results]
 
 
 def _new_search(trainable: Any, space: Search, work: Store) -> Any:

@@ -32,7 +32,7 @@ LEAST_SPAN = 0.1
 """Of an axis of utility: settings that hardly differ must not look far apart."""
 
 TRIAL = (
-    "trial_id", "target_fpir", "near_copy_fpir", "kept_share", "utility", "risk", "risk_high", "feasible", "chosen",
+    "target_fpir", "near_copy_fpir", "kept_share", "utility", "risk", "risk_high", "feasible", "chosen",
 )  # fmt: skip
 """Columns of the search's table of trials, as shown."""
 

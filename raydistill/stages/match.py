@@ -61,9 +61,9 @@ class Match(Stage):
         samples = context.inputs["images"]
         with place(context, self.config, context.seed) as galleries:
             make_matches(context, {SAMPLES: samples, **real}, self.config, galleries)
-            size = len(galleries.image_ids())
+            size, parts = len(galleries.image_ids()), galleries.plan.parts
         rows = sum(sum(samples.row_groups(shard)) for shard in samples.shards())
-        return Outcome(counts={"samples": rows, "gallery": size})
+        return Outcome(counts={"samples": rows, "gallery": size}, facts={"gallery_parts": parts})
 
 
 def place(context: Context, config: MatchConfig, seed: int) -> AbstractContextManager[Galleries]:

@@ -1,5 +1,6 @@
 """Ask a model for synthetic images, piece by piece on an actor pool. What is asked follows from a row's number."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from raydistill.core.columns import SAMPLES
 from raydistill.core.config import Config
+from raydistill.core.errors import ConfigError, InputError
 from raydistill.core.generation import SampleConfig
 from raydistill.core.store import Store
 from raydistill.data.images import encode_png
@@ -22,6 +24,9 @@ from raydistill.stages.base import Context, Outcome, Stage
 
 SHARDS, FEWEST_ROWS, SHARD_BYTES = 64, 128, 256 * 2**20
 """Shards of a sample set, rows of the smallest, bytes of the largest; by default."""
+
+COMPILERS = ("g++", "clang++")
+"""What torch.compile looks for where it compiles for a CPU."""
 
 MANY_ROWS = 10_000
 """Samples from which on a kill of all workers is to cost no more than 2 % of them, if a batch a piece allows."""
@@ -38,9 +43,16 @@ class Sample(Stage):
     config: SampleConfig
 
     def check(self, config: Config) -> None:
-        """Refuse a table of prompts that can't be used."""
+        """Refuse a table of prompts that can't be used, and to compile where nothing can."""
         if self.config.requests.table:
-            read_prompts(self.config.requests.table)
+            try:
+                read_prompts(self.config.requests.table)
+            except InputError as error:
+                raise InputError(f"{self.node}.requests.table: {error}") from None
+        if self.config.compiled and not self.config.compute.num_gpus and not any(map(shutil.which, COMPILERS)):
+            raise ConfigError(
+                f"{self.node}.compiled: on a CPU torch compiles with {' or '.join(COMPILERS)}; neither is here"
+            )
 
     def key_config(self) -> dict[str, Any]:
         """Name what decides the samples."""

@@ -79,7 +79,7 @@ class TopUp(Stage):
         notes = []
         if kept < config.target_kept:
             notes = [f"the budget of {budget} samples ended with {kept} kept of the {config.target_kept} wanted"]
-        return Outcome(counts={"rows": asked - first, "kept": kept}, facts=facts | {"notes": notes})
+        return Outcome(counts={"rows": asked - first, "kept_of_all": kept}, facts=facts | {"notes": notes})
 
 
 def _named(shards: list[Shard]) -> list[Shard]:

@@ -120,7 +120,7 @@ def test_a_given_table_is_read_from_csv_and_parquet_alike(tmp_path):
         ("prompt,count\nx,-1\n", "whole number from 0"),
         ("prompt,count\nx,1.5\n", "whole number from 0"),
         ("prompt,count\nx,many\n", "whole number from 0"),
-        ("prompt\nfine\nseen on 2020-01-31\n", "row 1: its prompt holds what looks like a date"),
+        ("prompt\nfine\nseen on 2020-01-31\n", "row 2: its prompt holds what looks like a date"),
         ("", "can't be read"),
     ],
 )
@@ -142,9 +142,11 @@ def test_a_missing_table_is_named(tmp_path):
     [
         ("prompt,count\nx,0\n", "every count is 0"),
         ("prompt,count\nx,1e30\n", "from 0 to 1,000,000,000"),
-        ("prompt,view\nx,up\n", "row 0: view 'up' isn't known; say one of ap,"),
-        ("prompt,sex\nx,unsaid\n", "row 0: sex 'unsaid' isn't known"),
-        ("prompt,age_band\nx,57\n", "row 0: age_band '57' isn't one such as"),
+        ("prompt,count\nx,99999999999999999999\n", "from 0 to 1,000,000,000"),
+        ("prompt,label\nx,a\n", "nobody reads its column 'label'"),
+        ("prompt,view\nx,up\n", "row 1: view 'up' isn't known; say one of ap,"),
+        ("prompt,sex\nx,unsaid\n", "row 1: sex 'unsaid' isn't known"),
+        ("prompt,age_band\nx,57\n", "row 1: age_band '57' isn't one such as"),
     ],
 )
 def test_a_table_whose_words_are_not_understood_is_refused(tmp_path, content, said):

@@ -196,7 +196,7 @@ def filtering(b, teacher, student, t_match, s_match):
     policy = {"identity_threshold": THRESHOLD, "near_copy_threshold": NEAR, "target_fpir": 0.05, "near_copy_fpir": 0.02}
     trials = [
         {
-            "trial_id": f"{i:08x}", "target_fpir": 0.01 * (i + 1), "near_copy_fpir": 0.005 * (i + 1),
+            "target_fpir": 0.01 * (i + 1), "near_copy_fpir": 0.005 * (i + 1),
             "kept_share": 0.95 - 0.07 * i, "utility": None if i == 11 else 0.78 - 0.012 * i + 0.02 * (i % 3),
             "risk": 0.2 / (i + 1), "risk_high": 0.32 / (i + 1), "feasible": 2 < i < 11, "chosen": i == 3,
         }

@@ -16,7 +16,7 @@ NAN = float("nan")
 
 
 def trial(utility, **extra):
-    row = {"trial_id": "a", "target_fpir": 0.1, "near_copy_fpir": 0.01, "kept_share": 0.6, "utility": utility}
+    row = {"target_fpir": 0.1, "near_copy_fpir": 0.01, "kept_share": 0.6, "utility": utility}
     return row | {"risk": 0.01, "risk_high": 0.05, "feasible": True, "chosen": True} | extra
 
 
@@ -68,7 +68,7 @@ def test_without_any_utility_the_share_kept_takes_its_place(missing):
     figure = frontier("n", "t", "c", [trial(missing), trial(missing, kept_share=0.3)], 0.1)
     assert list(figure.plot.data[0].y) == [0.6, 0.3]
     assert "no AUROC" in figure.plot.layout.yaxis.title.text
-    assert [row[4] for row in figure.rows] == [None, None]
+    assert [row[3] for row in figure.rows] == [None, None]
 
 
 def test_settings_that_hardly_differ_do_not_look_far_apart():

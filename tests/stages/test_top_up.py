@@ -45,7 +45,7 @@ def outcome(context, **asked):
 
 def test_where_enough_are_kept_nothing_is_made(context):
     said = outcome(context, target_kept=KEPT)
-    assert said.counts == {"rows": 0, "kept": KEPT}
+    assert said.counts == {"rows": 0, "kept_of_all": KEPT}
     assert (said.facts["rounds"], said.facts["notes"]) == (0, [])
     assert context.out.files() == []
     # And who reads both sets finds the first.
