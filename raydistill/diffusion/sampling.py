@@ -4,10 +4,9 @@ A sample is a function of (model, prompt, its own seed). Batches have one fixed 
 the arithmetic of a row doesn't depend on how many rows came with it.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,27 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from raydistill.core.seeds import derive_seed
+from raydistill.diffusion.batches import NOT_FINITE, Failure, Finished, Rows, in_batches, patiently
 from raydistill.diffusion.components import decode_latents
 from raydistill.diffusion.denoiser import Denoiser
 from raydistill.diffusion.solvers import make_solver
 
 Grey = NDArray[np.uint8]
-Rows = NDArray[np.int64]
-Finished = TypeVar("Finished")
-
-FAILURES = (RuntimeError, ValueError, FloatingPointError)
-"""What torch and the libraries on it raise when a batch can't be computed; running out of memory is among them."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A row that could not be made, and why."""
-
-    reason: str
-
-
-NOT_FINITE = "latents that aren't finite numbers"
-UNMADE = Failure("not tried again yet")
 
 
 @dataclass(frozen=True)
@@ -113,7 +97,7 @@ class Sampler(Denoiser):
             ended = iter(finish(images[:count][good]) if good.any() else ())
             return [next(ended) if is_good else Failure(NOT_FINITE) for is_good in good]
 
-        return _patiently(make, end, len(prompts), way.batch_size)
+        return patiently(make, end, len(prompts), way.batch_size)
 
     def noise_and_denoise(
         self,
@@ -154,7 +138,7 @@ class Sampler(Denoiser):
                 raise FloatingPointError(f"near-copies can't be planted: the model gives {NOT_FINITE}")
             return decode_latents(self.parts.vae, latents)
 
-        return _in_batches(make, len(prompts), batch_size)
+        return in_batches(make, len(prompts), batch_size)
 
     @torch.inference_mode()
     def denoising_losses(
@@ -185,7 +169,7 @@ class Sampler(Denoiser):
             losses = [[self._noise_error(latents, words, f, seed) for f in fractions] for seed in seeds]
             return np.asarray(np.mean(losses, axis=0).T)
 
-        return _in_batches(measure, len(prompts), batch_size)
+        return in_batches(measure, len(prompts), batch_size)
 
     def _noise_error(self, latents: Tensor, words: Tensor, fraction: float, seed: int) -> NDArray[np.float64]:
         schedule = self.parts.scheduler
@@ -205,72 +189,3 @@ class Sampler(Denoiser):
             predicted = self.guided(solver.scale_model_input(latents, timestep), timestep, words, guidance_scale)
             latents = solver.step(predicted, timestep, latents).prev_sample
         return latents
-
-
-def _batches(count: int, batch_size: int) -> Iterator[tuple[Rows, int]]:
-    """Yield each batch's rows, the last one repeated up to the batch's size, and how many of them count."""
-    for start in range(0, count, batch_size):
-        yield np.minimum(np.arange(start, start + batch_size), count - 1), min(batch_size, count - start)
-
-
-def _in_batches(make: Callable[[Rows], NDArray[Any]], count: int, batch_size: int) -> NDArray[Any]:
-    return np.concatenate([make(rows)[:real] for rows, real in _batches(count, batch_size)])
-
-
-def _patiently(
-    make: Callable[[Rows], Tensor],
-    end: Callable[[Tensor, int], list[Finished | Failure]],
-    count: int,
-    batch_size: int,
-) -> list[Finished | Failure]:
-    """Make batches and end each on another thread; try those that fail again, row by row."""
-    pending: list[tuple[Rows, int, Future[list[Finished | Failure]] | None]] = []
-    with ThreadPoolExecutor(1) as behind:
-        for rows, real in _batches(count, batch_size):
-            try:
-                pending.append((rows, real, behind.submit(end, make(rows), real)))
-            except FAILURES:
-                pending.append((rows, real, None))
-    results: list[Finished | Failure] = []
-    left: list[int] = []
-    for rows, real, ended in pending:
-        try:
-            results += ended.result() if ended else [UNMADE] * real
-        except FAILURES:
-            results += [UNMADE] * real
-        left += [int(row) for row, made in zip(rows, results[-real:], strict=False) if made is UNMADE]
-    error: Exception | None = None
-    for row in left:
-        try:
-            (results[row],) = end(make(np.full(batch_size, row)), 1)
-        except FAILURES as failed:
-            results[row], error = _failure(failed), failed
-    if error:
-        _make_sure(make, end, results, batch_size, error)
-    reasons = [result.reason for result in results if isinstance(result, Failure)]
-    if count > 1 and len(reasons) == count and set(reasons) == {NOT_FINITE}:
-        raise FloatingPointError(f"every image ends in {NOT_FINITE}: has the model diverged, or is fp16 too narrow?")
-    return results
-
-
-def _make_sure(
-    make: Callable[[Rows], Tensor],
-    end: Callable[[Tensor, int], list[Finished | Failure]],
-    results: Sequence[Finished | Failure],
-    batch_size: int,
-    error: Exception,
-) -> None:
-    """Raise the error again unless a row that could be made still can be; a single row is its own fault."""
-    made = [row for row, result in enumerate(results) if not isinstance(result, Failure)]
-    if len(results) == 1:
-        return
-    if not made:
-        raise error
-    try:
-        end(make(np.full(batch_size, made[0])), 1)
-    except FAILURES:
-        raise error from None
-
-
-def _failure(error: Exception) -> Failure:
-    return Failure(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")

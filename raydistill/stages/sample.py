@@ -16,8 +16,9 @@ from raydistill.core.generation import SampleConfig
 from raydistill.core.store import Store
 from raydistill.data.images import encode_png
 from raydistill.data.requests import Requests, digest, read_prompts, unknown_findings
+from raydistill.diffusion.batches import Failure
 from raydistill.diffusion.components import image_side
-from raydistill.diffusion.sampling import Failure, Sampler, Way
+from raydistill.diffusion.sampling import Sampler, Way
 from raydistill.distributed.data import map_shards
 from raydistill.distributed.shards import Piece, Shard, cut
 from raydistill.stages.base import Context, Outcome, Stage

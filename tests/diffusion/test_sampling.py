@@ -8,8 +8,9 @@ import torch
 
 from raydistill.core.generation import Solver
 from raydistill.diffusion import denoiser
+from raydistill.diffusion.batches import Failure
 from raydistill.diffusion.components import decode_latents, encode_images, tokenize
-from raydistill.diffusion.sampling import Failure, Sampler, Way
+from raydistill.diffusion.sampling import Sampler, Way
 
 SEEDS = [2**62 + 5, 1, 2, 3, 4, 5, 6, 7]
 WAY = Way(guidance_scale=2.0, num_inference_steps=4, batch_size=4)
