@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from raydistill.core.config import Config
 from raydistill.core.manifest import Manifest, is_under
 from raydistill.core.store import Store
+from raydistill.metrics.patients import HIT_TIMES
 
 METRIC_NODES = {
     "teacher": "teacher_evaluation",
@@ -33,6 +34,7 @@ TABLES = {
     "near_copy_excess": AUDIT,
     "closer_to_train_share": AUDIT,
     "train_minus_unseen_rate": AUDIT,
+    **{f"patients_hit_{k}": AUDIT for k in HIT_TIMES},
     "auditor_tpir": "auditor/probe",
     "control_rate": "auditor/evaluation",
     "utility_auroc": "predictions",
