@@ -43,7 +43,10 @@ def test_the_company_and_the_place_in_a_batch_change_nothing(sampler, prompts, s
     np.testing.assert_array_equal(shuffled, samples[order])
 
 
-def test_another_batch_size_changes_a_grey_level_at_most(sampler, prompts, samples):
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_another_batch_size_changes_a_grey_level_at_most(tiny, prompts, precision):
+    sampler = Sampler(tiny, precision=precision)
+    samples = sampler.generate(prompts, SEEDS, WAY)
     for size in (1, 3, 8):
         other = sampler.generate(prompts, SEEDS, replace(WAY, batch_size=size))
         assert np.abs(other.astype(int) - samples).max() <= 1
