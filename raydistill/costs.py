@@ -4,6 +4,7 @@ from collections.abc import Collection
 
 from raydistill.core.config import Config
 from raydistill.core.generation import SampleConfig
+from raydistill.core.training import DiffusionConfig
 
 
 def costs(config: Config, cached: Collection[str]) -> dict[str, str]:
@@ -16,8 +17,6 @@ def costs(config: Config, cached: Collection[str]) -> dict[str, str]:
     Returns:
         A line for each node.
     """
-    from raydistill.diffusion.cost import estimate
-
     asked = {
         "teacher_samples": (config.teacher, config.teacher_samples),
         "student_samples": (config.student, config.student_samples),
@@ -30,15 +29,21 @@ def costs(config: Config, cached: Collection[str]) -> dict[str, str]:
         if samples is None:
             said[node] = "per_prompt images of each prompt; how many prompts there are is known after ingest"
             continue
-        compute, cost = sampling.compute, estimate(model, sampling, samples, config.ingest.resolution)
-        said[node] = cost.said(compute.max_workers, compute.price_per_hour)
+        said[node] = _said(model, sampling, samples, config)
     sampling = config.teacher_samples
     if sampling.target_kept and "more_samples" not in cached and (samples := _samples(sampling)):
-        more, compute = sampling.budget(samples) - samples, sampling.compute
-        cost = estimate(config.teacher, sampling, more, config.ingest.resolution)
-        most = cost.said(compute.max_workers, compute.price_per_hour)
+        # With `per_prompt` more may be asked for at first than the budget allows: then nothing follows.
+        more = max(0, sampling.budget(samples) - samples)
+        most = _said(config.teacher, sampling, more, config)
         said["more_samples"] = f"until the filter has kept {sampling.target_kept:,}; at most {most}"
     return said
+
+
+def _said(model: DiffusionConfig, sampling: SampleConfig, samples: int, config: Config) -> str:
+    from raydistill.diffusion.cost import estimate
+
+    cost, compute = estimate(model, sampling, samples, config.ingest.resolution), sampling.compute
+    return cost.said(compute.max_workers, compute.price_per_hour)
 
 
 def _samples(sampling: SampleConfig) -> int | None:

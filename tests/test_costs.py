@@ -30,3 +30,12 @@ def test_images_of_each_prompt_are_counted_where_the_prompts_are_known(tmp_path)
     table.write_text("prompt,count\nx,2\ny,1\n")
     line = said("student_samples.requests.per_prompt=3", f"student_samples.requests.table={table}")["student_samples"]
     assert line.startswith("9 images")
+
+
+def test_a_budget_that_is_spent_at_once_leaves_nothing_more(tmp_path):
+    table = tmp_path / "prompts.csv"
+    table.write_text("prompt,count\nx,2\ny,1\n")
+    asked = ("requests.per_prompt=50", f"requests.table={table}", "target_kept=90", "max_samples=100")
+    lines = said(*(f"teacher_samples.{line}" for line in asked))
+    assert lines["teacher_samples"].startswith("150 images")
+    assert "at most 0 images" in lines["more_samples"]

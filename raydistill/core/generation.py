@@ -72,7 +72,8 @@ class SampleConfig(Section):
         if self.max_samples and not self.requests.per_prompt and self.max_samples < self.num_samples:
             raise ValueError(f"max_samples {self.max_samples} is less than num_samples {self.num_samples}")
         most = self.budget(self.num_samples)
-        if self.target_kept and self.target_kept > most and not (self.requests.per_prompt and not self.max_samples):
+        is_known = self.max_samples or not self.requests.per_prompt
+        if self.target_kept and is_known and self.target_kept > most:
             raise ValueError(f"target_kept {self.target_kept} can't be reached with max_samples {most}")
         return self
 

@@ -114,10 +114,10 @@ class Store:
         text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
         self.write_bytes(name, text.encode())
 
-    def write_table(self, name: str, table: pa.Table) -> None:
-        """Write one Parquet file."""
+    def write_table(self, name: str, table: pa.Table, rows_per_group: int | None = None) -> None:
+        """Write one Parquet file, in row groups of so many rows where that is said."""
         buffer = io.BytesIO()
-        pq.write_table(table, buffer, compression="zstd")
+        pq.write_table(table, buffer, compression="zstd", row_group_size=rows_per_group)
         self.write_bytes(name, buffer.getvalue())
 
     def write_tables(self, name: str, tables: Iterable[pa.Table]) -> None:

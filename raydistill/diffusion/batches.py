@@ -60,23 +60,21 @@ def patiently(
         RuntimeError, ValueError: what a row raised, when no row can be made, or none any more.
         FloatingPointError: when every one of several rows ends in what isn't a number.
     """
-    pending: list[tuple[Rows, int, Future[list[Finished | Failure]] | None]] = []
+    pending: list[tuple[int, Future[list[Finished | Failure]] | None]] = []
     with ThreadPoolExecutor(1) as behind:
         for rows, real in _batches(count, batch_size):
             try:
-                pending.append((rows, real, behind.submit(end, make(rows), real)))
+                pending.append((real, behind.submit(end, make(rows), real)))
             except FAILURES:
-                pending.append((rows, real, None))
+                pending.append((real, None))
     results: list[Finished | Failure] = []
-    left: list[int] = []
-    for rows, real, ended in pending:
+    for real, ended in pending:
         try:
             results += ended.result() if ended else [UNMADE] * real
         except FAILURES:
             results += [UNMADE] * real
-        left += [int(row) for row, made in zip(rows, results[-real:], strict=False) if made is UNMADE]
     error: Exception | None = None
-    for row in left:
+    for row in [row for row, result in enumerate(results) if result is UNMADE]:
         try:
             (results[row],) = end(make(np.full(batch_size, row)), 1)
         except FAILURES as failed:

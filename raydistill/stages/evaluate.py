@@ -139,7 +139,8 @@ class Evaluate(Stage):
 
     def _patients_hit(self, context: Context, samples: pa.Table, threshold: float) -> Metrics:
         """Count patients who are hit often, on equally many train and unseen patients with equally many images each."""
-        size = min(len(set(_column(context.inputs[role], "patient_id"))) for role in ("train", "evaluation"))
+        people = (context.inputs[role].read_table(columns=["patient_id"]) for role in ("train", "evaluation"))
+        size = min(len(table["patient_id"].unique()) for table in people)
         train, unseen = (
             hits_by_patient(scores[:, 0] >= threshold, _numpy(samples, f"{side}matched_patient_id"), size)
             for side, scores in zip(("", "unseen_"), _matched(samples), strict=True)
@@ -242,10 +243,6 @@ def _asked_for(inputs: Mapping[str, Store], samples: pa.Table) -> dict[str, list
     rows = asked.take([place[query_id] for query_id in samples["query_id"].to_pylist()])
     findings = [labels if labels is None else "+".join(labels) or "no finding" for labels in rows["labels"].to_pylist()]
     return {name: rows[name].to_pylist() for name in ("view", "sex", "age_band")} | {"findings": findings}
-
-
-def _column(store: Store, name: str) -> list[Any]:
-    return list(store.read_table(columns=[name])[name].to_pylist())
 
 
 def _point(strangers: pa.Table, column: str, target: float, confidence: float) -> OperatingPoint:

@@ -165,8 +165,7 @@ def _write_records(folder: Store, records: Sequence[Record], prompts: Sequence[s
         part = slice(start, start + ROWS_PER_SHARD)
         rows = [{**vars(record), "prompt": prompt} for record, prompt in zip(records[part], prompts[part], strict=True)]
         table = pa.Table.from_pylist(rows, schema=RECORDS)
-        groups = [table.slice(first, ROWS_PER_GROUP) for first in range(0, max(1, len(table)), ROWS_PER_GROUP)]
-        folder.write_tables(f"part-{shard:05d}.parquet", groups)
+        folder.write_table(f"part-{shard:05d}.parquet", table, ROWS_PER_GROUP)
 
 
 def _findings(cleaned: Cleaned, train: Sequence[int], k: int) -> dict[str, Any]:
