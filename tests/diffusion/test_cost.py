@@ -31,7 +31,7 @@ def test_a_gpu_is_reckoned_with_by_its_peak_and_price():
     said = found.said(4, H100.price_per_hour)
     assert "1,000,000 images x 40 UNet passes" in said
     assert "on 4 workers" in said
-    assert f"{3 * found.hours:.2f} at 3 an hour" in said
+    assert f"{3 * found.hours:.2f} at 3 a worker and hour" in said
 
 
 def test_what_is_not_known_is_not_said():
