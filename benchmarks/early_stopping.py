@@ -19,8 +19,8 @@ from raydistill.core.store import Store
 from raydistill.data.images import decode_batch
 from raydistill.distributed.session import prepare_libraries, session
 from raydistill.matching.calibration import calibrate
-from raydistill.matching.near_copy import StructureIndex, templates
-from raydistill.metrics.identification import near_copy_rates
+from raydistill.matching.near_copy import StructureIndex
+from raydistill.metrics.near_copies import near_copy_rates
 from raydistill.pipeline import wire
 from raydistill.runner import Runner
 from raydistill.stages.images import pixels
@@ -54,7 +54,7 @@ def measured(runner: Runner) -> dict[str, Any]:
     manifests = {node: runner.execute(stages[node])[0] for node in NODES}
     folder = {node: runner.artifact(node, manifest.key) for node, manifest in manifests.items()}
     sides = {role: (folder["ingest"] / role).read_table() for role in ("train", "calibration", "evaluation")}
-    index = StructureIndex(templates(pixels(sides["train"]), runner.config.match.near_copy_max_shift))
+    index = StructureIndex.of(pixels(sides["train"]), runner.config.match.near_copy_max_shift)
     patients = sides["train"]["patient_id"].to_numpy()
     made = (folder["teacher_samples"] / "samples").read_table(columns=["image"])["image"].drop_null()
     scores, rows = index.search(decode_batch(made.to_pylist()))

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from raydistill.core.config import Config
-from raydistill.matching.near_copy import StructureIndex, templates
+from raydistill.matching.near_copy import StructureIndex
 from raydistill.matching.search import ExactSearch
 from raydistill.reid.model import ReidNetwork
 
@@ -148,7 +148,7 @@ def structure() -> dict[str, float]:
     queries, rows = 512, 10_000
     pictures = np.random.default_rng(0).integers(0, 256, (rows, 32, 32), np.uint8)
     asked = np.random.default_rng(1).integers(0, 256, (queries, SIDE, SIDE), np.uint8)
-    index, vectors, wanted = StructureIndex(templates(pictures, 2)), ExactSearch(unit(rows)), unit(queries, seed=1)
+    index, vectors, wanted = StructureIndex.of(pictures, 2), ExactSearch(unit(rows)), unit(queries, seed=1)
     works = {
         "vectors": lambda: vectors.search(wanted, NEIGHBOURS),
         "structures": lambda: index.search(asked),

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from raydistill.core.store import Store
 from raydistill.data.images import decode_batch
 from raydistill.matching.calibration import quantile_threshold
-from raydistill.matching.near_copy import StructureIndex, templates
+from raydistill.matching.near_copy import StructureIndex
 from raydistill.metrics.intervals import clustered_rate
 from raydistill.stages.images import pixels
 
@@ -66,7 +66,7 @@ def main(run: Store) -> dict[str, Any]:
     gallery = pixels((run / "ingest" / keys["ingest"] / "train").read_table(columns=["image"]))
     queries = decode_batch(planted["image"].to_pylist())
     scores = {
-        "structure": StructureIndex(templates(gallery, MAX_SHIFT)).search(queries)[0],
+        "structure": StructureIndex.of(gallery, MAX_SHIFT).search(queries)[0],
         "raw L2": raw(queries, gallery),
         "SSIM": ssim(queries, gallery),
         "re-ID network": planted["score"].to_numpy(),

@@ -23,7 +23,7 @@ from raydistill.core.config import IngestConfig
 from raydistill.data.images import decode_batch, encode_png
 from raydistill.data.phantom import num_visits, render
 from raydistill.matching.duplicates import near_duplicates
-from raydistill.matching.near_copy import StructureIndex, templates
+from raydistill.matching.near_copy import StructureIndex
 
 Grey = NDArray[np.uint8]
 Treatment = Callable[[NDArray[np.float64]], NDArray[np.float64] | Grey]
@@ -150,7 +150,7 @@ def planted(cohort: Cohort) -> dict[str, tuple[NDArray[np.float64], NDArray[np.f
     for name, treat in TREATMENTS.items():
         pairs = [(image, grey(treat(image.astype(np.float64)))) for image in originals]
         both = [similarity(*pair) for pair in pairs] + [similarity(*pair[::-1]) for pair in pairs]
-        coarse = [StructureIndex(templates(image[None], 2)).search(copy[None])[0][0] for image, copy in pairs]
+        coarse = [StructureIndex.of(image[None], 2).search(copy[None])[0][0] for image, copy in pairs]
         measured[name] = np.array(both), np.array(coarse, dtype=np.float64)
     return measured
 
@@ -163,7 +163,7 @@ def highest_visit(cohort: Cohort) -> tuple[float, float]:
         if len(before):
             image = cohort.images[row]
             fine = max(fine, *(similarity(earlier, image) for earlier in cohort.images[before]))
-            coarse = max(coarse, float(StructureIndex(templates(cohort.images[before], 2)).search(image[None])[0][0]))
+            coarse = max(coarse, float(StructureIndex.of(cohort.images[before], 2).search(image[None])[0][0]))
     return fine, coarse
 
 

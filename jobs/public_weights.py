@@ -1,8 +1,9 @@
 """Make or measure the public weights that ship with the package.
 
 `python jobs/public_weights.py --train` writes the autoencoder (about 20 minutes on one core), `--tokenizer` the
-tokenizer (seconds). `--measure FILE` prints the autoencoder's reconstruction error on the pictures of a Parquet file,
-`--measure phantom` on phantoms that it was not trained on.
+tokenizer (seconds), `--reid KIND` a re-identification network (half an hour a kind). `--measure FILE` prints the
+autoencoder's reconstruction error on the pictures of a Parquet file, `--measure phantom` on phantoms that it was not
+trained on.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from diffusers import AutoencoderKL
 
 from raydistill.core.section import Compute
 from raydistill.core.store import Store
-from raydistill.core.training import DeepSpeedConfig, OptimizerConfig
+from raydistill.core.training import PACKAGED, Backbone, DeepSpeedConfig, OptimizerConfig
 from raydistill.data.prompts import template_texts
 from raydistill.diffusion import public_weights
 from raydistill.diffusion.tiny import PUBLIC
@@ -23,6 +24,8 @@ from raydistill.diffusion.tokenizer import write_tokenizer
 from raydistill.distributed.job import TrainJob
 from raydistill.distributed.session import prepare_libraries
 from raydistill.distributed.train import train_here
+from raydistill.reid import public_weights as reid_weights
+from raydistill.reid.model import PUBLIC as REID_PUBLIC
 
 
 def train(folder: Path, steps: int, pictures: int) -> None:
@@ -44,23 +47,45 @@ def train(folder: Path, steps: int, pictures: int) -> None:
         )
 
 
+def train_reid(folder: Path, kind: Backbone, steps: int) -> None:
+    """Train a re-identification network through the one loop and write it to `folder`/`kind`."""
+    with tempfile.TemporaryDirectory() as scratch:
+        train_here(
+            TrainJob(
+                make_objective=partial(reid_weights.PublicReidObjective, kind, steps),
+                optimizer=reid_weights.config(kind, steps).optimizer,
+                deepspeed=DeepSpeedConfig(zero_stage=0),
+                compute=Compute(num_workers=1),
+                ema_decay=None,
+                out=Store.open(str(folder)),
+                weights=kind,
+                work=Store.open(scratch),
+                seed=reid_weights.SEED,
+            )
+        )
+
+
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=PUBLIC)
+    parser.add_argument("--folder", type=Path, help="where to write; by default where the package has them")
     parser.add_argument("--tokenizer", action="store_true", help="write the tokenizer")
     parser.add_argument("--train", action="store_true", help="train and write the autoencoder")
-    parser.add_argument("--steps", type=int, default=public_weights.STEPS)
+    parser.add_argument("--reid", choices=PACKAGED, help="train and write a re-identification network")
+    parser.add_argument("--steps", type=int, help="other than those of the package's weights")
     parser.add_argument("--pictures", type=int, default=2000, help="pictures of each kind")
     parser.add_argument("--measure", metavar="FILE", help="a Parquet file, `phantom` or `pictures`")
     arguments = parser.parse_args()
     prepare_libraries()
+    folder = arguments.folder or PUBLIC
     if arguments.tokenizer:
-        write_tokenizer(template_texts(), arguments.folder / "tokenizer")
+        write_tokenizer(template_texts(), folder / "tokenizer")
     if arguments.train:
-        train(arguments.folder, arguments.steps, arguments.pictures)
+        train(folder, arguments.steps or public_weights.STEPS, arguments.pictures)
+    if arguments.reid:
+        train_reid(arguments.folder or REID_PUBLIC, arguments.reid, arguments.steps or reid_weights.STEPS)
     if arguments.measure:
-        vae = AutoencoderKL.from_pretrained(arguments.folder / "vae")
+        vae = AutoencoderKL.from_pretrained(folder / "vae")
         print(json.dumps(public_weights.measured(arguments.measure, vae)))
 
 

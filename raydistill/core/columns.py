@@ -96,7 +96,7 @@ JUDGED = ("query_id", "score", "nearest_image_id", "nearest_patient_id", "struct
 
 AUDITED = (
     "query_id", "score", "structure_score", "nearest_image_id", "nearest_patient_id",
-    "unseen_score", "unseen_patient_id", "matched_scores", "unseen_matched_scores",
+    "unseen_score", "unseen_patient_id", "unseen_structure_score", "matched_scores", "unseen_matched_scores",
     "matched_patient_id", "unseen_matched_patient_id",
 )  # fmt: skip
 """What an audit reads of samples: every number of it can be recomputed from these and from the matches of strangers."""

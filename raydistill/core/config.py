@@ -138,6 +138,9 @@ class Budgets(Section):
 
     max_excess_risk: Share = Field(0.05, description="Upper bound of the student's excess risk.")
     max_near_copy_excess: Share = Field(0.02, description="Upper bound of the student's near-copies beyond chance.")
+    max_copied_excess: Share = Field(
+        0.01, description="Upper bound of the student's certain copies; if any are proven, however few, that fails."
+    )
     max_closer_to_train_share: Share = Field(0.6, description="Upper bound; 0.5 when nothing is memorised.")
     max_membership_auc: Share = Field(0.6, description="Upper bound for the student.")
     min_sensitivity: Share = Field(

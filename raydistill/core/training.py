@@ -50,15 +50,37 @@ def hub_revision(pretrained: str) -> tuple[str, str]:
     return name, revision or "main"
 
 
-class BackboneConfig(Section):
-    """A transformers backbone: built small from scratch, or read from a local folder or a hub id."""
+Backbone = Literal["resnet", "regnet", "convnext", "vit"]
+PACKAGED: tuple[Backbone, ...] = ("resnet", "regnet", "convnext")
+"""Backbones whose weights ship with the package."""
 
-    kind: Literal["resnet", "convnext", "vit"] = "resnet"
-    width: PositiveInt = Field(24, description="Channels of the first stage when built from scratch.")
+WIDTHS: dict[Backbone, int] = {"resnet": 32, "regnet": 32, "convnext": 32, "vit": 64}
+"""Channels of the first stage where nothing else is said."""
+
+
+class BackboneConfig(Section):
+    """A transformers backbone: packaged, built from scratch, or read from a local folder or a hub id."""
+
+    kind: Backbone = "resnet"
+    width: PositiveInt | None = Field(
+        None,
+        description="Channels of the first stage of a backbone built from scratch; without it training starts from the "
+        "packaged weights of resnet, regnet or convnext, which saw phantoms at 64 px and no cohort.",
+    )
     pretrained: str | None = Field(
         None, description="Folder, or hub id[@revision], with safetensors weights; public weights only."
     )
     local_files_only: bool = True
+
+    @property
+    def is_packaged(self) -> bool:
+        """Whether training starts from the weights that ship with the package."""
+        return self.pretrained is None and self.width is None and self.kind in PACKAGED
+
+    @property
+    def built_width(self) -> int:
+        """Channels of the first stage of our own backbone."""
+        return self.width or WIDTHS[self.kind]
 
 
 class ReidConfig(Section):
@@ -80,10 +102,9 @@ class Eyes(Section):
     """Three pairs of eyes, never shared: the filter's, the tuning judge's and the final auditor's."""
 
     filter: ReidConfig = ReidConfig(seed=1)
-    judge: ReidConfig = ReidConfig(backbone=BackboneConfig(kind="vit", width=64), seed=2)
+    judge: ReidConfig = ReidConfig(backbone=BackboneConfig(kind="convnext"), seed=2)
     auditor: ReidConfig = ReidConfig(
-        backbone=BackboneConfig(kind="convnext"),
-        optimizer=OptimizerConfig(steps=500, batch_size=64, lr=3e-3),
+        backbone=BackboneConfig(kind="regnet"),
         seed=3,
     )
 

@@ -1,12 +1,14 @@
-"""Structural near-copies: the same picture need not have the same embedding, and no network is asked.
+"""Near-copies: the same picture need not have the same embedding, and no network is asked.
 
-The measure is template matching: the zero-mean normalised cross-correlation of a query's thumbnail with the middle of
-a gallery thumbnail, at its best over small translations and one enlargement. It ignores brightness and contrast by
-construction and is hardly moved by blur, noise and JPEG.
+Two measures, and the better of them counts. *Placed*: template matching, the zero-mean normalised cross-correlation of
+a query's thumbnail with the middle of a gallery thumbnail, at its best over small translations and reductions, less a
+little for each pixel of displacement. It ignores brightness and contrast by construction and is hardly moved by blur,
+noise and JPEG. *Plain*: how far the pixels are from those of the gallery image, as they lie. A model that returns from
+noise to a picture it knows keeps place and exposure, which strangers share too seldom for a free placement to match.
 
 Source: normalised cross-correlation, Lewis, Fast Normalized Cross-Correlation, Vision Interface 1995; image pairs at a
 distance below a threshold as copies, Carlini et al., Extracting Training Data from Diffusion Models, USENIX Security
-2023, section 4.
+2023, section 4. The constants that weigh one against the other: measured, docs/results.md.
 """
 
 import math
@@ -24,24 +26,46 @@ Floats = npt.NDArray[np.float32]
 THUMBNAIL = 32
 """Side of what is compared, in pixels: the cost of a pair doesn't depend on the resolution."""
 
-ZOOMS = (1.0, 0.9)
-"""Sizes at which a query is tried: as it is, and reduced, since a copy may have been cropped and enlarged."""
+SIZES = (32, 30, 29, 28)
+"""Sides at which a query is tried, in pixels: as it is, and reduced, for a copy may have been cropped and enlarged."""
+
+DISPLACEMENT = 0.005
+"""What a pixel off the middle costs a placement, in units of the correlation."""
+
+PLAIN_SIDE = 16
+"""Side at which pixels are compared as they lie: noise and blur are averaged away."""
+
+PLAIN_RANGE = 0.14 * 255**2
+"""Mean squared difference, in squared grey levels, that takes a similarity from 1 to 0: at about the same similarity
+as many strangers are found by either measure."""
+
+GREY = 127.5
+"""The middle of the grey range: seen from there, pixels have the smallest numbers and the least rounding."""
+
+PLAIN_LENGTH = 1.25
+"""Squared length that a gallery row of pixels and its one more entry have at most."""
 
 QUERIES_AT_ONCE = 64
 """Bounds memory, never changes a result."""
 
 
 class StructureIndex:
-    """Templates of every gallery image, searched exactly.
+    """Every gallery image, searched exactly by both measures.
 
     Args:
         gallery: (G, side * side) float32, as `templates` makes them.
+        plain: (G, 257) float32, as `plain_vectors` makes them.
         device: as for `ExactSearch`.
     """
 
-    def __init__(self, gallery: Floats, device: str = "cpu") -> None:
+    def __init__(self, gallery: Floats, plain: Floats, device: str = "cpu") -> None:
         self.side = math.isqrt(gallery.shape[1])
-        self.exact = ExactSearch(gallery, device)
+        self.exact, self.plain = ExactSearch(gallery, device), ExactSearch(plain, device)
+
+    @classmethod
+    def of(cls, images: Grey, max_shift: int) -> "StructureIndex":
+        """Index images (G, R, R); arguments as for `templates`."""
+        return cls(templates(images, max_shift), plain_vectors(images))
 
     def search(self, queries: Grey) -> tuple[Scores, Places]:
         """Find the gallery image that each query is most nearly a copy of.
@@ -50,8 +74,8 @@ class StructureIndex:
             queries: (N, R, R), 8-bit grey, of any resolution.
 
         Returns:
-            Scores (N,) float64, correlations in [-1, 1] but for rounding, 1 for a copy, and gallery rows (N,) int64,
-            the smallest among equal scores. A flat picture scores 0.
+            Scores (N,) float64, at most 1 but for rounding, 1 for a copy, and gallery rows (N,) int64, the smallest
+            among equal scores.
 
         Raises:
             InputError: when the queries aren't square and 8-bit.
@@ -59,28 +83,47 @@ class StructureIndex:
         scores, rows = np.empty(len(queries), dtype=np.float64), np.empty(len(queries), dtype=np.int64)
         for start in range(0, len(_checked(queries)), QUERIES_AT_ONCE):
             part = slice(start, start + QUERIES_AT_ONCE)
-            scores[part], rows[part] = self._search(queries[part])
+            found = [self._placed(queries[part]), self._plain(queries[part])]
+            best, where = (np.stack(side, axis=1) for side in zip(*found, strict=True))
+            order = np.lexsort((where, -best), axis=1)[:, :1]
+            scores[part] = np.take_along_axis(best, order, axis=1)[:, 0]
+            rows[part] = np.take_along_axis(where, order, axis=1)[:, 0]
         return scores, rows
 
-    def _search(self, queries: Grey) -> tuple[Scores, Places]:
-        windows = self._windows(queries)
+    def _placed(self, queries: Grey) -> tuple[Scores, Places]:
+        windows, cost = self._windows(queries)
         best_of_each, _, rounding = self.exact.propose(windows.reshape(-1, self.side**2), 1)
-        rough = best_of_each.reshape(len(queries), -1)
+        rough = best_of_each.reshape(len(queries), -1) - cost
         # Only these can hold the best: they are searched again without rounding.
         owners, places = np.nonzero(rough + 2 * rounding >= rough.max(axis=1, keepdims=True))
         found = self.exact.search(windows[owners, places], 1)
-        order = np.lexsort((found.indices[:, 0], -found.scores[:, 0], owners))
+        scores = found.scores[:, 0] - cost[places]
+        order = np.lexsort((found.indices[:, 0], -scores, owners))
         best = order[np.searchsorted(owners, np.arange(len(queries)))]
-        return found.scores[best, 0], found.indices[best, 0]
+        return scores[best], found.indices[best, 0]
 
-    def _windows(self, queries: Grey) -> Floats:
-        """Cut every window of the template's size out of every size of the queries: (N, W, side * side), unit rows."""
-        cut = []
-        for size in sorted({round(THUMBNAIL * zoom) for zoom in ZOOMS}, reverse=True):
+    def _plain(self, queries: Grey) -> tuple[Scores, Places]:
+        """Search pixels as they lie: the nearest maximises x.y - |y|^2 / 2, an inner product with one more entry."""
+        pixels = _centred(queries)
+        asked = np.full((len(pixels), pixels.shape[1] + 1), math.sqrt(0.5), np.float32)
+        asked[:, :-1] *= pixels
+        found = self.plain.search(asked, 1)
+        squared = (pixels.astype(np.float64) ** 2).sum(axis=1) - 2 * found.scores[:, 0] * math.sqrt(2.0 * PLAIN_LENGTH)
+        return 1 - squared.clip(0.0) * GREY**2 / PLAIN_RANGE, found.indices[:, 0]
+
+    def _windows(self, queries: Grey) -> tuple[Floats, Scores]:
+        """Cut every window of the template's size out of every size of the queries: (N, W, side * side), unit rows.
+
+        What each costs for being off the middle comes with it, (W,).
+        """
+        cut, cost = [], []
+        for size in SIZES:
             if size >= self.side:
                 views = np.lib.stride_tricks.sliding_window_view(resized(queries, size), (self.side,) * 2, (1, 2))
                 cut.append(views.reshape(len(queries), -1, self.side**2))
-        return unit(np.concatenate(cut, axis=1))
+                off = np.arange(views.shape[1]) - (views.shape[1] - 1) / 2
+                cost.append(DISPLACEMENT * np.hypot(off[:, None], off).ravel())
+        return unit(np.concatenate(cut, axis=1)), np.concatenate(cost)
 
 
 def templates(images: Grey, max_shift: int) -> Floats:
@@ -103,6 +146,24 @@ def templates(images: Grey, max_shift: int) -> Floats:
         raise InputError("near-copy search: the gallery is empty")
     middle = slice(max_shift, THUMBNAIL - max_shift)
     return unit(resized(_checked(images), THUMBNAIL)[:, middle, middle].reshape(len(images), -1))
+
+
+def plain_vectors(images: Grey) -> Floats:
+    """Make of gallery images (G, R, R), 8-bit grey, what pixels are compared with as they lie.
+
+    Returns:
+        (G, 257) float32 rows of length 1 at most: the pixels y, of length 1 at most, and -|y|^2 / 2, over the length
+        that both together have at most.
+    """
+    pixels = _centred(_checked(images))
+    half = -0.5 * np.square(pixels, dtype=np.float64).sum(axis=1, keepdims=True)
+    return np.asarray(np.concatenate([pixels, half], axis=1) / math.sqrt(PLAIN_LENGTH), dtype=np.float32)
+
+
+def _centred(images: Grey) -> Floats:
+    """Return pixels (N, 256) about the middle of the grey range, so scaled that the farthest picture has length 1."""
+    small = resized(images, PLAIN_SIDE).reshape(len(images), -1).clip(0.0, 255.0)
+    return np.asarray((small - GREY) / (GREY * PLAIN_SIDE), dtype=np.float32)
 
 
 def resized(images: Grey, side: int) -> Floats:

@@ -15,6 +15,10 @@ MATCHED_PARTS = 8
 """Random pairs of equally made parts of two galleries; more would only smooth the matched scores."""
 
 
+PLAIN = "_plain"
+"""Ends the names of arrays of pixels that belong to the templates of the same name without it."""
+
+
 class Compared(Protocol):
     """What queries can be compared with; one method a kind of measure."""
 
@@ -31,7 +35,7 @@ class Arrays:
 
     Attributes:
         galleries: embeddings.
-        structures: templates.
+        structures: templates, and by the name with `PLAIN` behind it the pixels beside them.
         rows: by either's name row numbers of the whole, ascending; without them all from 0 on.
     """
 
@@ -58,8 +62,14 @@ class Reference:
             for name, vectors in arrays.galleries.items()
             if len(vectors)
         }
-        structures = {name: templates for name, templates in arrays.structures.items() if len(templates)}
-        self.structures = {name: StructureIndex(templates, device) for name, templates in structures.items()}
+        structures = {
+            name: rows
+            for name, rows in arrays.structures.items()
+            if len(rows) and f"{name}{PLAIN}" in arrays.structures
+        }
+        self.structures = {
+            name: StructureIndex(rows, arrays.structures[f"{name}{PLAIN}"], device) for name, rows in structures.items()
+        }
 
     def nearest(self, name: str, queries: Vectors, k: int) -> Neighbours:
         """Find the k rows of a gallery that are most similar to queries; none where it has no rows.

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from scipy import stats
 
 from raydistill.metrics.intervals import (
     Rate,
@@ -26,6 +27,9 @@ from raydistill.metrics.result import MetricResult, insufficient, results_table
 
 SAMPLES = "share of samples"
 NO_SAMPLES = "no image was matched"
+TAIL = 0.999
+"""The percentile that shows the worst of the samples without being decided by one alone."""
+
 HASH_DIGITS = 16
 """Hexadecimal digits kept of a patient's keyed hash: 64 bits, no collision among any number of patients that exist."""
 
@@ -67,53 +71,46 @@ def rates(
     }
 
 
-def max_similarity(sample_scores: Any, control_scores: Any) -> MetricResult:
-    """Return the highest similarity of any sample to any gallery image, beside that of unseen real images.
+def similarities(sample_scores: Any, control_scores: Any, confidence: float = 0.95) -> dict[str, MetricResult]:
+    """Return the highest similarity of any sample to any gallery image and the 99.9th percentile, beside outsiders'.
 
     Args:
         sample_scores: (N,) maximum similarity of each sample over the gallery, in [-1, 1].
         control_scores: (M,) the same of real images of patients outside the gallery.
-    """
-    scores, controls = np.asarray(sample_scores, dtype=float), np.asarray(control_scores, dtype=float)
-    if not len(scores) or not len(controls):
-        return insufficient(NO_SAMPLES, n=len(scores), unit="cosine similarity")
-    tails = [float(np.quantile(values, 0.999)) for values in (scores, controls)]
-    return MetricResult(
-        value=float(scores.max()),
-        n=len(scores),
-        unit="cosine similarity",
-        estimator="maximum over samples of the maximum over the gallery; a maximum has no interval",
-        control=float(controls.max()),
-        baseline=1.0,
-        reference="ISO/IEC 19795-1",
-        note=f"99.9th percentile {tails[0]:.4f}, of {len(controls)} unseen real images {tails[1]:.4f}; grows with n",
-    )
-
-
-def near_copy_rates(
-    structure_scores: Any,
-    sample_clusters: Any,
-    control_scores: Any,
-    control_clusters: Any,
-    threshold: float,
-    confidence: float = 0.95,
-) -> dict[str, MetricResult]:
-    """Return the share of samples that are structurally almost a gallery image, and what of it is beyond chance.
-
-    Args:
-        structure_scores: (N,) maximum of the near-copy measure over the gallery, in [-1, 1].
-        sample_clusters: (N,) nearest gallery patient of each sample.
-        control_scores: (M,) the same measure of unseen real images.
-        control_clusters: (M,) the patient of each of those.
-        threshold: at or above it an image is a near-copy.
         confidence: two-sided confidence, in (0, 1).
 
     Returns:
-        `near_copy_rate` and `near_copy_excess`.
+        `max_similarity`, `similarity_p999`.
+
+    Source: interval of a quantile by order statistics, Conover, Practical Nonparametric Statistics, 1999, section 3.2.
     """
-    arguments = (structure_scores, sample_clusters, control_scores, control_clusters, threshold, confidence)
-    found = rates(*arguments)
-    return {"near_copy_rate": found["reidentification_rate"], "near_copy_excess": found["excess_risk"]}
+    scores, controls = np.sort(np.asarray(sample_scores, float)), np.asarray(control_scores, float)
+    unit = "cosine similarity"
+    if not len(scores) or not len(controls):
+        return dict.fromkeys(("max_similarity", "similarity_p999"), insufficient(NO_SAMPLES, n=len(scores), unit=unit))
+    shared = {"n": len(scores), "unit": unit, "confidence": confidence, "baseline": 1.0}
+    low, high = (int(rank) for rank in stats.binom.interval(confidence, len(scores), TAIL))
+    # Of fewer samples no order statistic bounds the percentile from above; a cosine has a bound of its own.
+    bounds = float(scores[max(low - 1, 0)]), float(scores[high]) if high < len(scores) else 1.0
+    return {
+        "max_similarity": MetricResult(
+            value=float(scores[-1]),
+            estimator="maximum over samples of the maximum over the gallery; a maximum has no interval",
+            control=float(controls.max()),
+            reference="ISO/IEC 19795-1",
+            note=f"of {len(scores)} samples and {len(controls)} unseen real images; a maximum grows with their number",
+            **shared,
+        ),
+        "similarity_p999": MetricResult(
+            value=float(np.quantile(scores, TAIL)),
+            interval=bounds,
+            estimator=f"percentile of the maxima over the gallery; order statistics at {100 * confidence:g} %",
+            control=float(np.quantile(controls, TAIL)),
+            reference="Conover 1999",
+            note=f"of {len(controls)} unseen real images as control",
+            **shared,
+        ),
+    }
 
 
 def closer_to_train(

@@ -106,18 +106,18 @@ def rate_result(rate: Rate, *, unit: str, **extra: Any) -> MetricResult:
         single = "a single cluster says nothing about others: the interval is everything"
         extra["note"] = "; ".join(filter(None, [extra.get("note"), single]))
     notes = filter(None, [extra.pop("note", None), rate.zero_note])
+    clustered = (
+        f"mean over records; patient-clustered Korn-Graubard interval at {100 * rate.confidence:g} % "
+        f"({rate.num_clusters} clusters, worth {rate.n_eff:.0f} independent records)"
+    )
     return MetricResult(
         value=rate.value,
         interval=(rate.low, rate.high),
         confidence=rate.confidence,
         n=rate.n,
         unit=unit,
-        estimator=(
-            f"mean over records; patient-clustered Korn-Graubard interval at {100 * rate.confidence:g} % "
-            f"({rate.num_clusters} clusters, worth {rate.n_eff:.0f} independent records)"
-        ),
         note="; ".join(notes) or None,
-        **{"reference": RATE_REFERENCE, **extra},
+        **{"reference": RATE_REFERENCE, "estimator": clustered, **extra},
     )
 
 
@@ -166,7 +166,9 @@ def effective_size(values: Floats, codes: NDArray[np.int64], confidence: float) 
     return float(np.clip(n * simple / variance * freedom, 1.0, n))
 
 
-def paired_difference(first: Any, second: Any, clusters: Any, confidence: float = 0.95) -> tuple[float, float, float]:
+def paired_difference(
+    first: Any, second: Any, clusters: Any, confidence: float = 0.95, scale: float = 1.0
+) -> tuple[float, float, float]:
     """Return the difference of two rates measured on the same records, first minus second, with its interval.
 
     Args:
@@ -174,19 +176,20 @@ def paired_difference(first: Any, second: Any, clusters: Any, confidence: float 
         second: (N,) the same records judged the other way.
         clusters: (N,) which cluster each record belongs to.
         confidence: two-sided confidence, in (0, 1).
+        scale: what the second is multiplied by.
 
     Returns:
-        The difference and its bounds, in [-1, 1].
+        The difference and its bounds, in [-scale, 1].
 
     Source: square-and-add with the correlation of the two rates, Newcombe 1998, Statistics in Medicine 17:2635
     (method 10); MOVER, Zou and Donner 2008, Statistics in Medicine 27:1693; here on Korn-Graubard limits.
     """
     a, b = (korn_graubard(values, clusters, confidence) for values in (first, second))
     shared = _correlation(first, second, clusters)
-    down, up = (a.value - a.low, b.high - b.value), (a.high - a.value, b.value - b.low)
+    down, up = (a.value - a.low, scale * (b.high - b.value)), (a.high - a.value, scale * (b.value - b.low))
     below, above = (np.sqrt(max(0.0, x * x + y * y - 2 * shared * x * y)) for x, y in (down, up))
-    value = a.value - b.value
-    return value, float(max(-1.0, value - below)), float(min(1.0, value + above))
+    value = a.value - scale * b.value
+    return value, float(max(-scale, value - below)), float(min(1.0, value + above))
 
 
 def excess_risk(rate: Rate, control: Rate) -> tuple[float, float, float] | None:

@@ -15,6 +15,7 @@ RESULTS = pa.schema(
 """Columns of `results_table`."""
 
 Verdict = Literal["pass", "fail", "insufficient_evidence"]
+Kind = Literal["max", "min", "unproven"]
 
 
 class MetricResult(BaseModel):
@@ -111,7 +112,8 @@ class Check(BaseModel):
         value: the point estimate.
         interval: its interval.
         budget: the bound.
-        kind: `max` when the metric must stay at or below the budget, `min` when at or above.
+        kind: `max` when the metric must stay at or below the budget, `min` when at or above; `unproven` when all that
+            fails is an interval that lies above the budget, however wide it is.
         confidence: confidence of the interval, in (0, 1).
         note: why there is no value, when there is none.
     """
@@ -122,12 +124,12 @@ class Check(BaseModel):
     value: float | None
     interval: tuple[float, float] | None
     budget: float
-    kind: Literal["max", "min"]
+    kind: Kind
     confidence: float = 0.95
     note: str | None = None
 
     @classmethod
-    def of(cls, metric: str, result: MetricResult, budget: float, kind: Literal["max", "min"]) -> "Check":
+    def of(cls, metric: str, result: MetricResult, budget: float, kind: Kind) -> "Check":
         """Hold a result against a budget."""
         return cls(
             metric=metric,
@@ -151,12 +153,15 @@ class Check(BaseModel):
         kept, broken = (high <= self.budget, low > self.budget)
         if self.kind == "min":
             kept, broken = (low >= self.budget, high < self.budget)
+        if self.kind == "unproven":
+            kept = not broken
         return "pass" if kept else "fail" if broken else "insufficient_evidence"
 
     @property
     def reason(self) -> str:
         """Say the outcome in one sentence that names the metric, value, interval and budget."""
-        bound = f"{'at most' if self.kind == 'max' else 'at least'} {_digits(self.budget)}"
+        side = {"max": "at most", "min": "at least", "unproven": "not certainly more than"}[self.kind]
+        bound = f"{side} {_digits(self.budget)}"
         if self.value is None:
             return f"{self.metric} has no value ({self.note or 'not measured'}); its budget is {bound}."
         if self.interval is None:

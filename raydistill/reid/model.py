@@ -16,6 +16,7 @@ from transformers import (
     ConvNextConfig,
     PreTrainedConfig,
     PreTrainedModel,
+    RegNetConfig,
     ResNetConfig,
     ViTConfig,
 )
@@ -23,13 +24,33 @@ from transformers import (
 from raydistill.core.errors import ConfigError, InputError
 from raydistill.core.seeds import derive_seed
 from raydistill.core.training import BackboneConfig, ReidConfig, hub_revision
+from raydistill.reid.augmentation import gaussian_blur
 
-FORMAT = 1
+FORMAT = 2
+PUBLIC = Path(__file__).parent / "public"
+"""Weights that ship with the package, one folder a kind of backbone; trained on phantoms, they never saw a cohort."""
+
+PUBLIC_SIDE = 64
+"""Side of the images that the packaged weights were trained on, in pixels; others are resized to it."""
+
 SMALL_SIDE = 48
 """Up to this side, in pixels, a backbone built from scratch keeps one halving less, so that detail survives."""
 
+CONTRAST_SIDES = 1 / 8
+"""Standard deviation of the neighbourhood whose mean and contrast are taken out of a pixel, in image sides."""
+
+CONTRAST_FLOOR = 0.3
+"""Of an image's mean contrast, added to every pixel's: flat parts aren't blown up to noise."""
+
+SHIFT_SIDES = 1 / 20
+"""How far an image is shifted up, down, left and right when it is embedded, in image sides: pooling over strides
+isn't blind to where they begin (Zhang, Making Convolutional Networks Shift-Invariant Again, ICML 2019)."""
+
 VIT_HEADS = 4
 """Attention heads of a ViT built from scratch."""
+
+UNSTRIDED = ("resnet", "regnet")
+"""Model types of our own whose last stage keeps its size."""
 
 POOLER_UNUSED = ("vit", "deit")
 """Model types whose pooler has weights that nothing here reads."""
@@ -37,6 +58,9 @@ POOLER_UNUSED = ("vit", "deit")
 
 class ReidNetwork(nn.Module):
     """A backbone and a linear head; similar vectors mean the same person.
+
+    Our own small backbones, of one grey channel, see local contrast, and out of training five shifts of an image, whose
+    vectors are averaged; somebody's pretrained ones see images as they are used to, once.
 
     Args:
         backbone: configuration of the transformers backbone; its weights start random.
@@ -49,6 +73,7 @@ class ReidNetwork(nn.Module):
         super().__init__()
         self.resolution, self.embedding_dim, self.input_side = resolution, embedding_dim, input_side
         self.channels = int(backbone.num_channels)
+        self.is_own = self.channels == 1
         self.backbone = _trimmed(AutoModel.from_config(backbone), input_side)
         self.head = nn.Linear(_width(backbone), embedding_dim)
 
@@ -66,10 +91,17 @@ class ReidNetwork(nn.Module):
         """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, "weights"))
+            check_backbone(config.backbone, resolution)
+            if config.backbone.is_packaged:
+                packaged = cls.load(PUBLIC / config.backbone.kind)
+                network = cls(packaged.backbone.config, resolution, config.embedding_dim, PUBLIC_SIDE)
+                network.backbone = packaged.backbone
+                if config.embedding_dim == packaged.embedding_dim:
+                    network.head = packaged.head
+                return network.train()
             if config.backbone.pretrained is None:
                 backbone = scratch_config(config.backbone, resolution)
                 return cls(backbone, resolution, config.embedding_dim, resolution)
-            check_backbone(config.backbone, resolution)
             pretrained = _reading(AutoModel, config.backbone, use_safetensors=True, dtype=torch.float32)
             network = cls(pretrained.config, resolution, config.embedding_dim, _native_side(pretrained.config))
             network.backbone = _trimmed(pretrained, network.input_side)
@@ -84,18 +116,30 @@ class ReidNetwork(nn.Module):
         Returns:
             (N, D) rows of unit length.
         """
-        return F.normalize(self.head(self.features(images)).float(), dim=1)
-
-    def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Pool the backbone's last feature map to (N, W), before the head."""
-        pixels = standardise(images).to(self.head.weight.dtype).unsqueeze(1)
+        pixels = standardise(images).unsqueeze(1)
         if self.input_side != self.resolution:
-            pixels = F.interpolate(pixels, size=(self.input_side,) * 2, mode="bilinear", align_corners=False)
-        hidden: torch.Tensor = self.backbone(pixels.expand(-1, self.channels, -1, -1)).last_hidden_state
-        return hidden.mean(dim=(2, 3)) if hidden.dim() == 4 else hidden.mean(dim=1)
+            side = (self.input_side,) * 2
+            pixels = F.interpolate(pixels, size=side, mode="bilinear", align_corners=False, antialias=self.is_own)
+        if not self.is_own:
+            return self._seen(pixels.expand(-1, self.channels, -1, -1))
+        pixels = local_contrast(pixels.squeeze(1)).unsqueeze(1)
+        if self.training:
+            return self._seen(pixels)
+        return F.normalize(torch.stack([self._seen(view) for view in shifted(pixels)]).sum(dim=0), dim=1)
 
-    def save(self, folder: str | Path) -> None:
-        """Write `config.json` and `model.safetensors` into a folder, which is made when missing."""
+    def _seen(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Embed what the backbone is shown, (N, C, S, S), once."""
+        hidden: torch.Tensor = self.backbone(pixels.to(self.head.weight.dtype)).last_hidden_state
+        pooled = hidden.mean(dim=(2, 3)) if hidden.dim() == 4 else hidden.mean(dim=1)
+        return F.normalize(self.head(pooled).float(), dim=1)
+
+    def save(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
+        """Write `config.json` and `model.safetensors` into a folder, which is made when missing.
+
+        Args:
+            folder: where.
+            dtype: of the weights in the file; read back, they are in single precision.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         content = {
@@ -106,7 +150,10 @@ class ReidNetwork(nn.Module):
             "backbone": json.loads(self.backbone.config.to_json_string(use_diff=False)),
         }
         (folder / "config.json").write_text(json.dumps(content, indent=1) + "\n")
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        weights = {
+            name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).detach().cpu().contiguous()
+            for name, tensor in self.state_dict().items()
+        }
         save_file(weights, folder / "model.safetensors")
 
     @classmethod
@@ -137,6 +184,30 @@ def standardise(images: torch.Tensor) -> torch.Tensor:
     return centred / centred.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp_min(1e-6)
 
 
+def local_contrast(pixels: torch.Tensor) -> torch.Tensor:
+    """Take each pixel's local mean out and divide by the local contrast: what an exposure changes over the image.
+
+    Args:
+        pixels: (N, S, S) float, of any scale.
+
+    Source: divisive normalisation, Jarrett et al., What is the Best Multi-Stage Architecture for Object Recognition?,
+    ICCV 2009, section 2.1.
+    """
+    sigma = CONTRAST_SIDES * pixels.shape[-1]
+    off = pixels - gaussian_blur(pixels, sigma)
+    contrast = gaussian_blur(off.square(), sigma).clamp_min(1e-8).sqrt()
+    return off / (contrast + CONTRAST_FLOOR * contrast.mean(dim=(1, 2), keepdim=True))
+
+
+def shifted(pixels: torch.Tensor) -> list[torch.Tensor]:
+    """Return images (N, C, S, S) as they are, and shifted to each of four sides; edges are extended."""
+    side = pixels.shape[-1]
+    far = max(1, round(SHIFT_SIDES * side))
+    wide = F.pad(pixels, (far,) * 4, mode="replicate")
+    places = [(far, far), (0, far), (2 * far, far), (far, 0), (far, 2 * far)]
+    return [wide[..., top : top + side, left : left + side] for top, left in places]
+
+
 def check_backbone(backbone: BackboneConfig, resolution: int) -> None:
     """Refuse a backbone that can't be built for the images, or weights that aren't there; loads none.
 
@@ -150,15 +221,19 @@ def check_backbone(backbone: BackboneConfig, resolution: int) -> None:
     if backbone.pretrained is not None:
         _check_pretrained(backbone, backbone.pretrained)
         return
+    if backbone.is_packaged:
+        return
     if resolution < 16 or resolution % 8:
         raise ConfigError(f"a backbone built from scratch needs an ingest.resolution of 8 n >= 16, not {resolution}")
-    if backbone.kind == "vit" and backbone.width % VIT_HEADS:
+    if backbone.kind == "vit" and backbone.built_width % VIT_HEADS:
         raise ConfigError(f"backbone.width {backbone.width} of a vit isn't a multiple of its {VIT_HEADS} heads")
 
 
 @cache
 def weights_digest(backbone: BackboneConfig) -> str | None:
     """Hash pretrained weights by tensor, wherever they lie; None for a backbone built from scratch. Once a process."""
+    if backbone.is_packaged:
+        return hashlib.sha256((PUBLIC / backbone.kind / "model.safetensors").read_bytes()).hexdigest()
     if backbone.pretrained is None:
         return None
     digest = hashlib.sha256()
@@ -179,11 +254,20 @@ def scratch_config(backbone: BackboneConfig, resolution: int) -> PreTrainedConfi
         ConfigError: as `check_backbone`.
     """
     check_backbone(backbone, resolution)
-    width = backbone.width
+    width = backbone.built_width
     stages = [width, 2 * width, 4 * width, 8 * width]
     if backbone.kind == "resnet":
         return ResNetConfig(
             num_channels=1, embedding_size=width, hidden_sizes=stages, depths=[1, 1, 1, 1], layer_type="basic"
+        )
+    if backbone.kind == "regnet":
+        return RegNetConfig(
+            num_channels=1,
+            embedding_size=width,
+            hidden_sizes=stages,
+            depths=[1, 1, 2, 1],
+            groups_width=16 if width % 16 == 0 else width,
+            layer_type="y",
         )
     if backbone.kind == "convnext":
         patch = 2 if resolution <= SMALL_SIDE else 4
@@ -200,11 +284,19 @@ def scratch_config(backbone: BackboneConfig, resolution: int) -> PreTrainedConfi
 
 
 def _trimmed(backbone: PreTrainedModel, side: int) -> PreTrainedModel:
-    """Leave out what isn't used: a pooler without a gradient, and the max-pooling that small images can't afford."""
+    """Leave out what isn't used: a pooler without a gradient, and the halvings that small images can't afford.
+
+    The last stage of our own ResNet or RegNet doesn't halve, as is usual in re-identification (Luo et al., Bag of
+    Tricks and a Strong Baseline for Deep Person Re-Identification, CVPR Workshops 2019).
+    """
     if backbone.config.model_type in POOLER_UNUSED:
         backbone.register_module("pooler", None)
     if backbone.config.model_type == "resnet" and side <= SMALL_SIDE:
         backbone.get_submodule("embedder").register_module("pooler", nn.Identity())
+    if backbone.config.model_type in UNSTRIDED and backbone.config.num_channels == 1:
+        for module in backbone.get_submodule("encoder.stages.3").modules():
+            if isinstance(module, nn.Conv2d):
+                module.stride = (1, 1)
     return backbone
 
 

@@ -10,14 +10,16 @@ from raydistill.core.section import Compute, Section
 from raydistill.core.store import Store
 from raydistill.distributed.data import map_shards
 from raydistill.distributed.shards import Piece, Shard
-from raydistill.matching.near_copy import templates
+from raydistill.matching.near_copy import plain_vectors, templates
+from raydistill.matching.reference import PLAIN
 from raydistill.matching.search import checked
 from raydistill.reid.embedder import load_embedder
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.images import pixels
 
 STRUCTURE = "structure"
-"""Folder of the templates, beside those of the eyes."""
+PICTURES = (STRUCTURE, f"{STRUCTURE}{PLAIN}")
+"""Folders of what near-copies are found by, beside those of the eyes: templates, and pixels as they lie."""
 
 
 class EmbedConfig(Section):
@@ -31,10 +33,10 @@ class EmbedConfig(Section):
 class Embed(Stage):
     """Inputs: `images` (records), `eye_<name>` networks.
 
-    Output: `<eye>/part-*.parquet` and `structure/part-*.parquet`, rows in the order of the images.
+    Output: `<eye>/part-*.parquet`, and `PICTURES` like them; rows in the order of the images.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     resumable: ClassVar[bool] = True
     config: EmbedConfig
 
@@ -43,7 +45,7 @@ class Embed(Stage):
         images = context.inputs["images"]
         eyes = eyes_of(context.inputs)
         shards = [
-            in_groups(images, name, name, [f"{folder}/{name}" for folder in (*eyes, STRUCTURE)])
+            in_groups(images, name, name, [f"{folder}/{name}" for folder in (*eyes, *PICTURES)])
             for name in images.shards()
         ]
         map_shards(
@@ -67,7 +69,7 @@ class EmbedPiece:
         self.eyes = {name: load_embedder(store.keep_local(), config.compute.device) for name, store in eyes.items()}
 
     def __call__(self, piece: Piece) -> list[pa.Table]:
-        """Return what each eye makes of the images, then their templates.
+        """Return what each eye makes of the images, then what near-copies are found by.
 
         Raises:
             InputError: when an embedding isn't finite and of unit length.
@@ -75,7 +77,7 @@ class EmbedPiece:
         table = self.images.read_row_group(piece.shard, piece.number, ["image_id", "patient_id", "image"])
         images = pixels(table)
         made = [checked(eye.embed(images, self.config.batch_size), name) for name, eye in self.eyes.items()]
-        made.append(templates(images, self.config.near_copy_max_shift))
+        made += [templates(images, self.config.near_copy_max_shift), plain_vectors(images)]
         ids = [table["image_id"], table["patient_id"]]
         return [pa.Table.from_arrays([*ids, pa.array(list(vectors))], schema=EMBEDDINGS) for vectors in made]
 

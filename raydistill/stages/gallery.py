@@ -13,7 +13,7 @@ from raydistill.core.store import Store
 from raydistill.distributed.shared import Shared, Spread, room_in_object_store
 from raydistill.matching.reference import MATCHED_PARTS, Arrays, Compared, Parts, Reference, equally_made
 from raydistill.matching.search import Places, Vectors
-from raydistill.stages.embed import STRUCTURE
+from raydistill.stages.embed import PICTURES, STRUCTURE
 
 MB = 2**20
 
@@ -45,11 +45,11 @@ class Plan:
     def arrays(self, part: int) -> Arrays:
         """Read one of the parts: of all arrays every `parts`-th row from `part` on."""
         galleries = {eye: self._read(self.seen / eye, part) for eye in self.eyes}
-        structures = {STRUCTURE: self._read(self.seen / STRUCTURE, part)}
+        structures = {folder: self._read(self.seen / folder, part) for folder in PICTURES}
         rows = {}
         if self.unseen:
             galleries[UNSEEN] = self._read(self.unseen / "auditor", part)
-            structures[f"{UNSEEN}_{STRUCTURE}"] = self._read(self.unseen / STRUCTURE, part)
+            structures |= {f"{UNSEEN}_{folder}": self._read(self.unseen / folder, part) for folder in PICTURES}
             for number, sides in enumerate(self._matched()):
                 for whole, prefix, chosen in zip(("auditor", UNSEEN), ("", f"{UNSEEN}_"), sides, strict=True):
                     mine, name = chosen[chosen % self.parts == part], f"{prefix}matched/{number}"
@@ -75,10 +75,10 @@ class Plan:
 
     def bytes(self) -> int:
         """Size of all arrays together, without reading them."""
-        sizes = {eye: _shape(self.seen / eye) for eye in (*self.eyes, STRUCTURE)}
+        sizes = {eye: _shape(self.seen / eye) for eye in (*self.eyes, *PICTURES)}
         total = sum(rows * width for rows, width in sizes.values())
         if self.unseen:
-            unseen = [_shape(self.unseen / name) for name in ("auditor", STRUCTURE)]
+            unseen = [_shape(self.unseen / name) for name in ("auditor", *PICTURES)]
             total += sum(rows * width for rows, width in unseen)
             total += 2 * MATCHED_PARTS * min(sizes["auditor"], unseen[0])[0] * unseen[0][1]
         return total * np.dtype(np.float32).itemsize

@@ -1,11 +1,12 @@
 """Hold the evidence against the budgets, check the student's lineage, and decide. Refusing is a result."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from raydistill.core.config import Budgets, ReleaseConfig
 from raydistill.core.manifest import Manifest
 from raydistill.diffusion.provenance import copied, drawn_from, private_files, weights_of
+from raydistill.metrics.gate import model_checks, risk_checks, selftest_checks, short_of_evidence
 from raydistill.metrics.result import Check, MetricResult, judge
 from raydistill.stages.base import Context, Outcome, Stage
 
@@ -19,7 +20,7 @@ class Release(Stage):
     `certificate.json`. Whether RUN/release is filled follows from the verdict.
     """
 
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     needs_ray: ClassVar[bool] = False
     accepts_skipped: ClassVar[bool] = True
     config: ReleaseConfig
@@ -48,26 +49,14 @@ class Release(Stage):
         return Outcome(counts={"checks": len(checks)}, facts={"verdict": verdict})
 
     def _checks(self, context: Context) -> list[Check]:
-        """Hold every metric with a budget against it; a least consistency of 0 reports and doesn't judge."""
-        limits: Budgets = self.config.budgets
-        student = context.inputs["student_evaluation"].read_json("metrics.json")
-        selftest = context.inputs["filter"].read_json("metrics.json")["selftest"]
-        at_most = {
-            "excess_risk": limits.max_excess_risk,
-            "near_copy_excess": limits.max_near_copy_excess,
-            "closer_to_train_share": limits.max_closer_to_train_share,
-            "membership_auc": limits.max_membership_auc,
-            "utility_loss": limits.max_utility_loss,
-        }
-        at_least = {
-            "sensitivity": limits.min_sensitivity,
-            "sensitivity.generator": limits.min_sensitivity,
-            "consistency_jaccard": limits.min_consistency_jaccard,
-        }
+        """Hold every metric with a budget against it."""
+        budgets: Budgets = self.config.budgets
+        student = _results(context.inputs["student_evaluation"].read_json("metrics.json"))
+        selftest = _results(context.inputs["filter"].read_json("metrics.json")["selftest"])
         return [
-            *(_check("student", student, name, budget, "max") for name, budget in at_most.items()),
-            *(_check("selftest", selftest, name, budget, "min") for name, budget in at_least.items() if budget),
-            _check("selftest", selftest, "false_flag_rate", limits.max_false_flag_rate, "max"),
+            *risk_checks(student, budgets),
+            *model_checks(student, budgets),
+            *selftest_checks(selftest, budgets),
         ]
 
     def _real_data_touched(self, context: Context) -> list[str]:
@@ -98,16 +87,10 @@ class Release(Stage):
         return found + shared + drawn + same
 
     def _short_of_evidence(self, context: Context) -> list[str]:
-        """List what no claim can be made without, however good the numbers: people, an auditor that sees, a filter."""
-        found, limits = [], self.config.budgets
+        """List what no claim can be made without: people, an auditor that sees, a filter."""
         patients = context.manifests["student_evaluation"].counts["evaluation_patients"]
-        needed = limits.min_evaluation_patients
-        if patients < needed:
-            found.append(f"{patients} evaluation patients are too few for any claim; {needed} are needed.")
-        metrics = context.inputs["student_evaluation"].read_json("metrics.json")
-        sees = _check("student", metrics, "auditor_tpir", limits.min_auditor_tpir, "min")
-        if limits.min_auditor_tpir and sees.outcome != "pass":
-            found.append(f"The auditor may be too blind to judge: {sees.reason}")
+        student = _results(context.inputs["student_evaluation"].read_json("metrics.json"))
+        found = short_of_evidence(student, patients, self.config.budgets)
         if not context.manifests["filter"].facts["policy"].get("is_feasible", True):
             found.append("No setting of the filter kept the search's bounds on risk and on the share kept.")
         return found
@@ -155,5 +138,5 @@ def _shared_weights(start: Mapping[str, str], teacher: Manifest, origin: Manifes
     ]
 
 
-def _check(group: str, metrics: Mapping[str, Any], name: str, budget: float, kind: Literal["max", "min"]) -> Check:
-    return Check.of(f"{group}.{name}", MetricResult(**metrics[name]), budget, kind)
+def _results(metrics: Mapping[str, Any]) -> dict[str, MetricResult]:
+    return {name: MetricResult(**value) for name, value in metrics.items()}

@@ -6,7 +6,15 @@ from PIL import Image
 from scipy import ndimage
 
 from raydistill.core.errors import InputError
-from raydistill.matching.near_copy import THUMBNAIL, StructureIndex, templates
+from raydistill.matching.near_copy import (
+    DISPLACEMENT,
+    PLAIN_RANGE,
+    THUMBNAIL,
+    StructureIndex,
+    plain_vectors,
+    resized,
+    templates,
+)
 
 
 def pictures(number, side=32, seed=0):
@@ -23,7 +31,7 @@ def images():
 
 @pytest.fixture(scope="module")
 def index(images):
-    return StructureIndex(templates(images, 3))
+    return StructureIndex.of(images, 3)
 
 
 @pytest.fixture(scope="module")
@@ -60,34 +68,64 @@ def test_finds_copies_among_strangers(index, images, strangers, copy):
     assert np.mean((scores > strangers) & (rows == np.arange(len(images)))) > 0.9
 
 
-def test_equals_numpy_corrcoef_over_every_shift(images):
-    shift, queries = 2, pictures(5, seed=2)
-    middle = [image[2:-2, 2:-2].ravel() for image in images.astype(float)]
-    best = [
+def correlations(queries, images, shift):
+    """Correlate by numpy, over every shift of the unreduced query, less the displacement's cost."""
+    side = THUMBNAIL - 2 * shift
+    middle = [image[shift : shift + side, shift : shift + side].ravel() for image in images.astype(float)]
+    return [
         max(
-            np.corrcoef(query[i : i + 28, j : j + 28].ravel(), template)[0, 1]
+            np.corrcoef(query[i : i + side, j : j + side].ravel(), template)[0, 1]
+            - DISPLACEMENT * np.hypot(i - shift, j - shift)
             for i in range(2 * shift + 1)
             for j in range(2 * shift + 1)
             for template in middle
         )
         for query in queries.astype(float)
     ]
-    scores, _ = StructureIndex(templates(images, shift)).search(queries)
-    assert (scores >= np.array(best) - 1e-5).all()  # the enlargement may find more, never less
 
 
-def test_without_shift_it_is_the_correlation(images):
-    queries = pictures(5, seed=3)
-    scores, rows = StructureIndex(templates(images, 0)).search(queries)
-    table = np.corrcoef(np.concatenate([queries, images]).reshape(-1, 1024).astype(float))[:5, 5:]
+def plainly(queries, images):
+    """Compare pixels by brute force in double precision, (N, G)."""
+    small = [resized(side, 16).reshape(len(side), -1).astype(float).clip(0, 255) for side in (queries, images)]
+    return 1 - ((small[0][:, None] - small[1]) ** 2).mean(axis=2) / PLAIN_RANGE
+
+
+def test_equals_brute_force_by_both_measures(images):
+    queries = pictures(5, seed=2)
+    best = np.maximum(correlations(queries, images, 2), plainly(queries, images).max(axis=1))
+    scores, _ = StructureIndex.of(images, 2).search(queries)
+    assert (scores >= best - 1e-5).all()  # a reduction may find more, never less
+
+
+def test_without_shift_it_is_the_better_of_correlation_and_pixels(images):
+    queries = np.concatenate([pictures(5, seed=3), images[:5] // 2 + 60])
+    scores, rows = StructureIndex.of(images, 0).search(queries)
+    table = np.corrcoef(np.concatenate([queries, images]).reshape(-1, 1024).astype(float))[:10, 10:]
+    table = np.maximum(table, plainly(queries, images))
     np.testing.assert_allclose(scores, table.max(axis=1), atol=1e-5)
     assert rows.tolist() == table.argmax(axis=1).tolist()
 
 
-def test_exposure_does_not_matter(index):
+def test_pixels_are_searched_exactly(images):
+    queries, index = pictures(40, seed=8), StructureIndex.of(images, 2)
+    table = plainly(queries, images)
+    scores, rows = index._plain(queries)
+    np.testing.assert_allclose(scores, table.max(axis=1), atol=1e-5)
+    assert rows.tolist() == table.argmax(axis=1).tolist()
+    assert np.linalg.norm(plain_vectors(np.full((1, 8, 8), 255, np.uint8)), axis=1) <= 1 + 1e-6
+
+
+def test_a_copy_that_kept_its_place_counts_for_more_than_one_that_moved(images):
+    index = StructureIndex(templates(images, 3), np.zeros((len(images), 257), np.float32))
+    moved = np.stack([np.roll(image, (2, -1), (0, 1)) for image in images])
+    expected = 1 - DISPLACEMENT * np.hypot(2, 1)
+    np.testing.assert_allclose(index._placed(moved)[0], expected, atol=1e-5)
+
+
+def test_exposure_does_not_matter_to_what_is_placed(index):
     queries = pictures(8, seed=4)
-    scores, rows = index.search(queries)
-    darker = index.search(queries // 2)
+    scores, rows = index._placed(queries)
+    darker = index._placed(queries // 2)
     np.testing.assert_allclose(scores, darker[0], atol=2e-3)
     assert rows.tolist() == darker[1].tolist()
 
@@ -101,23 +139,24 @@ def test_a_query_does_not_depend_on_its_batch(index):
 
 def test_the_resolution_of_the_query_is_free(images):
     large = np.stack([np.asarray(Image.fromarray(image).resize((96, 96))) for image in images])
-    scores, rows = StructureIndex(templates(images, 3)).search(large)
+    scores, rows = StructureIndex.of(images, 3).search(large)
     assert rows.tolist() == list(range(len(images)))
     assert scores.min() > 0.97
 
 
-def test_flat_pictures_are_copies_of_nothing(images):
+def test_flat_pictures_have_no_structure_and_are_compared_by_their_pixels(images):
     flat = np.full((2, 32, 32), 77, np.uint8)
-    assert StructureIndex(templates(images, 2)).search(flat)[0].tolist() == [0, 0]
-    assert StructureIndex(templates(flat, 2)).search(images)[0].tolist() == [0] * len(images)
+    scores, _ = StructureIndex.of(images, 2).search(flat)
+    np.testing.assert_allclose(scores, plainly(flat, images).max(axis=1).clip(0), atol=1e-5)
+    np.testing.assert_allclose(StructureIndex.of(flat, 2).search(flat)[0], 1, atol=1e-6)
 
 
 def test_refuses_what_it_cannot_compare(images):
     with pytest.raises(InputError, match="empty"):
-        StructureIndex(templates(images[:0], 2))
+        StructureIndex.of(images[:0], 2)
     with pytest.raises(InputError, match="near_copy_max_shift"):
-        StructureIndex(templates(images, THUMBNAIL // 2))
+        StructureIndex.of(images, THUMBNAIL // 2)
     with pytest.raises(InputError, match="uint8"):
-        StructureIndex(templates(images, 2)).search(images.astype(np.float32))
+        StructureIndex.of(images, 2).search(images.astype(np.float32))
     with pytest.raises(InputError, match="N, R, R"):
-        StructureIndex(templates(images[:, :20], 2))
+        StructureIndex.of(images[:, :20], 2)

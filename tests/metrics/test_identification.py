@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from raydistill.metrics.identification import (
     closer_to_train,
     closer_to_train_share,
-    max_similarity,
-    near_copy_rates,
     rates,
+    similarities,
     subgroup_rates,
     train_minus_unseen_rate,
     worst_patients,
@@ -63,26 +62,23 @@ def test_a_higher_threshold_flags_no_more(a, b):
     assert high <= low
 
 
-def test_maximum_has_its_control_and_tail():
-    result = max_similarity(np.linspace(0, 0.9, 2000), np.linspace(0, 0.5, 100))
-    assert result.value == 0.9
-    assert result.control == 0.5
-    assert "99.9th percentile 0.899" in result.note
-    assert result.interval is None
+def test_maximum_and_tail_have_their_controls():
+    found = similarities(np.linspace(0, 0.9, 10_000), np.linspace(0, 0.5, 100))
+    most, tail = found["max_similarity"], found["similarity_p999"]
+    assert (most.value, most.control, most.interval) == (0.9, 0.5, None)
+    assert tail.value == pytest.approx(0.8991)
+    assert tail.control == pytest.approx(0.4995)
+    assert tail.interval[0] < tail.value < tail.interval[1] < 0.9
+    assert similarities([0.2, 0.3], [0.1])["similarity_p999"].interval == (0.3, 1.0)
+    assert similarities([], [0.1])["max_similarity"].value is None
 
 
-def test_near_copies_at_zero_show_the_rule_of_three():
-    result = near_copy_rates(np.zeros(300), np.arange(300), np.zeros(20), np.arange(20), 0.5)["near_copy_rate"]
-    assert result.value == 0.0
-    assert result.control == 0.0
-    assert "rule of three, rate below 0.01" in result.note
-    assert result.interval[1] == pytest.approx(1 - 0.025 ** (1 / 300), rel=1e-6)
-
-
-def test_near_copies_beyond_chance_are_those_that_strangers_do_not_have():
-    found = near_copy_rates([1.0, 1.0, 0.0, 0.0], list("abcd"), [1.0, 0.0, 0.0, 0.0], list("wxyz"), 0.5)
-    assert found["near_copy_rate"].value == 0.5
-    assert found["near_copy_excess"].value == pytest.approx((0.5 - 0.25) / 0.75)
+def test_the_tails_interval_covers():
+    rng, held = np.random.default_rng(0), []
+    for _ in range(400):
+        low, high = similarities(rng.uniform(size=5000), [0.5])["similarity_p999"].interval
+        held.append(low <= 0.999 <= high)
+    assert 0.93 <= np.mean(held) <= 0.99
 
 
 def test_closer_to_train_by_hand_with_ties_and_parts():

@@ -17,7 +17,7 @@ from raydistill.matching.reference import Parts, equally_made
 from raydistill.metrics.identification import closer_to_train_share
 from raydistill.reid.embedder import OWN
 from raydistill.stages.base import Context
-from raydistill.stages.embed import STRUCTURE, EmbedConfig, EmbedPiece, in_groups
+from raydistill.stages.embed import PICTURES, EmbedConfig, EmbedPiece, in_groups
 from raydistill.stages.gallery import Galleries, Plan, part_of
 from raydistill.stages.match import MatchPiece, make_matches
 
@@ -89,7 +89,7 @@ def make_galleries(store, eyes, pictures, own):
             piece = EmbedPiece(store / role, dict.fromkeys(seeing, store / "eye"), config)
             shard = in_groups(store / role, "part-0.parquet", "part-0.parquet", [])
             made = zip(*(piece(part) for part in shard.pieces), strict=True)
-            for folder, tables in zip([*seeing, STRUCTURE], made, strict=True):
+            for folder, tables in zip([*seeing, *PICTURES], made, strict=True):
                 store.write_tables(f"of_{role}/{folder}/part-0.parquet", tables)
 
 

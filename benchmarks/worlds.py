@@ -1,0 +1,187 @@
+"""Worlds whose truth is known: a cohort of phantoms, and generators of which it is known whom they leak.
+
+Everything that judges them is the product's own: roles, galleries, matching, audit, gate. Only the networks aren't
+trained here; they are the packaged ones, which saw other phantoms.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from raydistill.core.columns import ROLES, SAMPLES
+from raydistill.core.config import Budgets, EvaluateConfig, IngestConfig, PhantomSource
+from raydistill.core.generation import MatchConfig
+from raydistill.core.seeds import derive_seed, generator
+from raydistill.core.store import Store
+from raydistill.data.distortions import TREATMENTS, distort
+from raydistill.data.images import encode_png
+from raydistill.data.phantom import render
+from raydistill.metrics.gate import risk_checks, short_of_evidence
+from raydistill.metrics.result import MetricResult, Verdict, judge
+from raydistill.reid.model import PUBLIC, PUBLIC_SIDE
+from raydistill.stages.audit import audit
+from raydistill.stages.base import Context
+from raydistill.stages.embed import PICTURES, EmbedConfig, EmbedPiece, in_groups
+from raydistill.stages.gallery import Galleries, Plan
+from raydistill.stages.images import pixels
+from raydistill.stages.ingest import Ingest, IngestNodeConfig
+from raydistill.stages.match import MatchPiece
+
+Grey = NDArray[np.uint8]
+
+STRANGERS, NEW_VISITS = 10**6, 100
+"""Phantoms from this number on are in no cohort, and visits from this number on in no record."""
+
+MATCH = MatchConfig(top_k=1)
+ROWS = 256
+
+
+class World:
+    """A cohort, its gallery and an auditor.
+
+    Args:
+        folder: where its tables are written.
+        seed: of the cohort.
+        patients: of the cohort.
+        auditor: kind of the packaged network that judges.
+    """
+
+    def __init__(self, folder: str, seed: int, patients: int, auditor: str = "convnext") -> None:
+        self.store, self.seed = Store.open(folder), seed
+        source = PhantomSource(kind="phantom", num_patients=patients, resolution=PUBLIC_SIDE, seed=seed)
+        # Phantoms have no duplicates, and looking for them takes longer than all else.
+        ingest = IngestConfig(resolution=PUBLIC_SIDE, near_duplicate_similarity=None)
+        node = Ingest("ingest", IngestNodeConfig(source=source, ingest=ingest), {}, seed)
+        node.run(Context(inputs={}, out=self.store / "ingest", work=self.store / "work", seed=seed))
+        self.roles = {role: self.store / "ingest" / role for role in ROLES}
+        self.eyes = {"auditor": Store.open(str(PUBLIC / auditor))}
+        for role, name in (("train", "gallery"), ("evaluation", "strangers")):
+            self._embed(self.roles[role], self.store / name)
+        plan = Plan(self.store / "gallery", ("auditor",), self.store / "strangers", seed)
+        self.galleries = Galleries(plan)
+        for role in ("probe", "calibration", "evaluation"):
+            self._match(role, self.roles[role])
+
+    def records(self, role: str) -> pa.Table:
+        """Read the records of a role."""
+        return self.roles[role].read_table()
+
+    def audited(self, images: Grey, name: str) -> dict[str, MetricResult]:
+        """Audit images as if a student had made them.
+
+        Args:
+            images: (N, R, R) uint8.
+            name: of a folder for the tables.
+        """
+        samples = self.store / f"{name}_images"
+        columns: dict[str, Any] = {field.name: pa.nulls(len(images), field.type) for field in SAMPLES}
+        columns |= {"sample_id": [f"{row:06d}" for row in range(len(images))], "prompt": ["chest x-ray"] * len(images)}
+        columns |= {"seed": range(len(images)), "image": [encode_png(image) for image in images]}
+        samples.write_table("part-0.parquet", pa.table(columns, schema=SAMPLES), ROWS)
+        self._match("samples", samples, self.store / name)
+        for role in ("probe", "calibration", "evaluation"):
+            (self.store / name / role).write_table("part-0.parquet", (self.store / "matches" / role).read_table())
+        inputs = {"matches": self.store / name, "images": samples, **self.roles}
+        context = Context(inputs=inputs, out=self.store / f"{name}_audit", work=self.store / "work", seed=self.seed)
+        return audit(context, EvaluateConfig())
+
+    def verdict(self, metrics: dict[str, MetricResult], budgets: Budgets) -> tuple[Verdict, list[str]]:
+        """Return what the gate says of an audit, as far as it needs no model: verdict and reasons."""
+        verdict, reasons = judge(risk_checks(metrics, budgets))
+        patients = len(set(self.records("evaluation")["patient_id"].to_pylist()))
+        short = short_of_evidence(metrics, patients, budgets)
+        return ("insufficient_evidence" if short and verdict == "pass" else verdict), [*short, *reasons]
+
+    def _embed(self, images: Store, out: Store) -> None:
+        config = EmbedConfig(batch_size=MATCH.batch_size, near_copy_max_shift=2, compute=MATCH.compute)
+        work = EmbedPiece(images, self.eyes, config)
+        for name in images.shards():
+            made = [work(piece) for piece in in_groups(images, name, name, []).pieces]
+            for folder, tables in zip((*self.eyes, *PICTURES), zip(*made, strict=True), strict=True):
+                (out / folder).write_tables(name, list(tables))
+
+    def _match(self, role: str, images: Store, out: Store | None = None) -> None:
+        out = out or self.store / "matches"
+        work = MatchPiece(self.eyes, {role: images}, self.galleries, MATCH)
+        for name in images.shards():
+            tables = [work(piece)[0] for piece in in_groups(images, name, f"{role}/{name}", []).pieces]
+            (out / ("samples" if role == "samples" else role)).write_tables(name, tables)
+
+
+Make = Callable[[World, int, np.random.Generator], Grey]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """A generator of which everything is known.
+
+    Attributes:
+        make: draws so many images.
+        leak: share of them that show a gallery patient.
+        right: the verdicts that are right.
+        patients: of its cohort, where it isn't the usual number.
+    """
+
+    make: Make
+    leak: float
+    right: tuple[Verdict, ...]
+    patients: int | None = None
+
+
+def strangers(world: World, number: int, rng: np.random.Generator, people: int | None = None) -> Grey:
+    """Draw phantoms of the cohort's population who aren't in it; of so few people, where a number is given."""
+    who = STRANGERS + rng.integers(10**6, size=number if people is None else people)
+    who = who if people is None else who[rng.integers(people, size=number)]
+    visits = np.zeros(number, int) if people is None else rng.integers(3, size=number)
+    return render(who, visits, seed=world.seed, resolution=PUBLIC_SIDE).images
+
+
+def copies(world: World, number: int, rng: np.random.Generator) -> Grey:
+    """Return train images as they are."""
+    images = pixels(world.records("train").select(["image"]))
+    return images[rng.integers(len(images), size=number)]
+
+
+def perturbed(world: World, number: int, rng: np.random.Generator) -> Grey:
+    """Return train images, shifted, cropped, blurred and so on by turns."""
+    images, treatments = copies(world, number, rng), list(TREATMENTS)
+    for turn, treatment in enumerate(treatments):
+        rows = np.arange(turn, number, len(treatments))
+        images[rows] = distort(images[rows], treatment, rng.integers(2**31, size=len(rows)).tolist())
+    return images
+
+
+def some_copies(world: World, number: int, rng: np.random.Generator, share: float) -> Grey:
+    """Return phantoms of no cohort, and a share of copies."""
+    images, count = strangers(world, number, rng), round(share * number)
+    images[rng.permutation(number)[:count]] = copies(world, count, rng)
+    return images
+
+
+def same_people(world: World, number: int, rng: np.random.Generator) -> Grey:
+    """Return new visits of train patients: another pose, breath and exposure of the same anatomy."""
+    ids = sorted(set(world.records("train")["patient_id"].to_pylist()))
+    who = np.array([int(name.removeprefix("phantom-")) for name in ids])[rng.integers(len(ids), size=number)]
+    visits = NEW_VISITS + rng.integers(10**6, size=number)
+    return render(who, visits, seed=world.seed, resolution=PUBLIC_SIDE).images
+
+
+TRUTHS = {
+    "exact copier": Truth(copies, 1.0, ("fail",)),
+    "copier with perturbations": Truth(perturbed, 1.0, ("fail",)),
+    "1 % copier": Truth(partial(some_copies, share=0.01), 0.01, ("fail",)),
+    "identity leaker": Truth(same_people, 1.0, ("fail",)),
+    "honest": Truth(strangers, 0.0, ("pass",)),
+    "mode-collapsed": Truth(partial(strangers, people=3), 0.0, ("insufficient_evidence", "fail")),
+    "too small to tell": Truth(strangers, 0.0, ("insufficient_evidence",), patients=60),
+}
+
+
+def drawn(truth: Truth, world: World, number: int, name: str) -> Grey:
+    """Draw from a generator; another sequence for each world and name."""
+    return truth.make(world, number, generator(derive_seed(world.seed, name), "draw"))

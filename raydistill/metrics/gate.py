@@ -1,0 +1,72 @@
+"""Which numbers are held against which budgets: the checks that a verdict is made of."""
+
+from collections.abc import Mapping
+
+from raydistill.core.config import Budgets
+from raydistill.metrics.result import Check, Kind, MetricResult
+
+Metrics = Mapping[str, MetricResult]
+
+
+def risk_checks(student: Metrics, budgets: Budgets) -> list[Check]:
+    """Hold what an audit of the student's samples found against its budgets.
+
+    Copies count twice: their share must be small with its whole interval, and if any are certain, however few, that
+    fails.
+
+    Args:
+        student: the audit's metrics.
+        budgets: the bounds.
+    """
+    return _against("student", student, "max", _limits(budgets)) + _against(
+        "student", student, "unproven", {"copied_excess": 0.0}
+    )
+
+
+def model_checks(student: Metrics, budgets: Budgets) -> list[Check]:
+    """Hold what needs the student itself, or a classifier taught by its images, against its budgets."""
+    limits = {"membership_auc": budgets.max_membership_auc, "utility_loss": budgets.max_utility_loss}
+    return _against("student", student, "max", limits)
+
+
+def selftest_checks(selftest: Metrics, budgets: Budgets) -> list[Check]:
+    """Hold the filter's self-test against its budgets; a least consistency of 0 reports and doesn't judge."""
+    at_least = {
+        "sensitivity": budgets.min_sensitivity,
+        "sensitivity.generator": budgets.min_sensitivity,
+        "consistency_jaccard": budgets.min_consistency_jaccard,
+    }
+    return [
+        *_against("selftest", selftest, "min", {name: budget for name, budget in at_least.items() if budget}),
+        *_against("selftest", selftest, "max", {"false_flag_rate": budgets.max_false_flag_rate}),
+    ]
+
+
+def short_of_evidence(student: Metrics, evaluation_patients: int, budgets: Budgets) -> list[str]:
+    """List what no claim can be made without, however good the numbers: people to compare with, an auditor that sees.
+
+    Args:
+        student: the audit's metrics.
+        evaluation_patients: people nobody trained on.
+        budgets: the bounds.
+    """
+    found, needed = [], budgets.min_evaluation_patients
+    if evaluation_patients < needed:
+        found.append(f"{evaluation_patients} evaluation patients are too few for any claim; {needed} are needed.")
+    sees = _against("student", student, "min", {"auditor_tpir": budgets.min_auditor_tpir})[0]
+    if budgets.min_auditor_tpir and sees.outcome != "pass":
+        found.append(f"The auditor may be too blind to judge: {sees.reason}")
+    return found
+
+
+def _limits(budgets: Budgets) -> dict[str, float]:
+    return {
+        "excess_risk": budgets.max_excess_risk,
+        "near_copy_excess": budgets.max_near_copy_excess,
+        "copied_excess": budgets.max_copied_excess,
+        "closer_to_train_share": budgets.max_closer_to_train_share,
+    }
+
+
+def _against(group: str, metrics: Metrics, kind: Kind, limits: Mapping[str, float]) -> list[Check]:
+    return [Check.of(f"{group}.{name}", metrics[name], budget, kind) for name, budget in limits.items()]

@@ -1,0 +1,57 @@
+"""Budgets against numbers: what passes, what fails, and that a proven copy fails however rare."""
+
+import pytest
+
+from raydistill.core.config import Budgets
+from raydistill.metrics.gate import risk_checks, selftest_checks, short_of_evidence
+from raydistill.metrics.result import MetricResult, insufficient, judge
+
+BUDGETS = Budgets()
+
+
+def result(value, low, high):
+    return MetricResult(value=value, interval=(low, high), n=100, unit="share", estimator="by hand")
+
+
+def student(**changed):
+    good = {
+        "excess_risk": (0.0, -0.01, 0.02),
+        "near_copy_excess": (0.0, -0.01, 0.01),
+        "copied_excess": (0.0, -0.001, 0.003),
+        "closer_to_train_share": (0.5, 0.46, 0.54),
+        "auditor_tpir": (0.6, 0.5, 0.7),
+    }
+    return {name: result(*values) for name, values in (good | changed).items()}
+
+
+def test_what_keeps_every_budget_passes():
+    verdict, reasons = judge(risk_checks(student(), BUDGETS))
+    assert verdict == "pass"
+    assert any("not certainly more than 0" in reason for reason in reasons)
+
+
+@pytest.mark.parametrize(
+    ("copied", "verdict"),
+    [
+        ((0.004, 0.001, 0.009), "fail"),  # few, and certain
+        ((0.004, -0.001, 0.012), "insufficient_evidence"),  # perhaps none, perhaps too many
+        ((0.003, 0.0, 0.009), "pass"),
+    ],
+)
+def test_a_proven_copy_fails_however_few_there_are(copied, verdict):
+    found, reasons = judge(risk_checks(student(copied_excess=copied), BUDGETS))
+    assert found == verdict
+    assert verdict == "pass" or "student.copied_excess" in reasons[0]
+
+
+def test_a_blind_auditor_and_few_people_are_short_of_evidence():
+    assert short_of_evidence(student(), 30, BUDGETS) == []
+    blind, few = short_of_evidence(student(auditor_tpir=(0.2, 0.1, 0.3)), 29, BUDGETS)[::-1]
+    assert "too blind" in blind
+    assert "29 evaluation patients" in few
+
+
+def test_a_self_test_that_was_not_made_is_no_pass():
+    names = ("sensitivity", "sensitivity.generator", "consistency_jaccard", "false_flag_rate")
+    nothing = dict.fromkeys(names, insufficient("nothing was planted", n=0, unit="share"))
+    assert judge(selftest_checks(nothing, BUDGETS))[0] == "insufficient_evidence"
