@@ -92,10 +92,20 @@ class ReidConfig(Section):
     backbone: BackboneConfig = BackboneConfig()
     embedding_dim: PositiveInt = 128
     images_per_patient: PositiveInt = Field(4, ge=2, description="Images of one patient in a batch.")
+    rehearsal: Share = Field(
+        0.5,
+        description="Phantoms in a batch for each real image, beside them, where training starts from the packaged "
+        "weights: a small cohort doesn't make a network forget what they know.",
+    )
     optimizer: OptimizerConfig = OptimizerConfig(steps=500, batch_size=64, lr=1e-3)
     deepspeed: DeepSpeedConfig = DeepSpeedConfig(zero_stage=0)
     compute: Compute = Compute(num_workers=1)
     seed: int = 0
+
+    @property
+    def rehearsed(self) -> float:
+        """Phantoms for each real image."""
+        return self.rehearsal if self.backbone.is_packaged else 0.0
 
 
 class Eyes(Section):

@@ -10,53 +10,13 @@ import torch
 from pytorch_metric_learning.losses import MultiSimilarityLoss
 from torch import nn
 
-from raydistill.core.errors import ConfigError, InputError
-from raydistill.core.seeds import derive_seed, generator
+from raydistill.core.errors import ConfigError
+from raydistill.core.seeds import derive_seed
 from raydistill.core.training import ReidConfig
 from raydistill.reid.augmentation import Views
+from raydistill.reid.batches import PatientBatches
 from raydistill.reid.model import ReidNetwork
-
-
-class PatientBatches:
-    """Which images make up the batch of a step; a function of (seed, step) alone.
-
-    Patients come in random order, each as often as any other however many images he has; a patient's images in a
-    batch are a random choice, and one with too few gives the same image again, which the augmentation makes another.
-
-    Args:
-        patient_ids: N ids, one an image.
-        patients: patients in a batch.
-        images_per_patient: images of each.
-        seed: where the order and the choices come from.
-
-    Raises:
-        InputError: when there are fewer than two patients.
-    """
-
-    def __init__(
-        self, patient_ids: Sequence[str] | npt.NDArray[np.str_], patients: int, images_per_patient: int, seed: int
-    ) -> None:
-        _, self.labels = np.unique(np.asarray(patient_ids), return_inverse=True)
-        self.images = [np.flatnonzero(self.labels == label) for label in range(self.labels.max(initial=-1) + 1)]
-        if len(self.images) < 2:
-            raise InputError(f"re-identification needs at least two train patients, got {len(self.images)}")
-        self.patients, self.images_per_patient, self.seed = patients, images_per_patient, seed
-
-    def rows(self, step: int) -> npt.NDArray[np.int64]:
-        """Return the image rows of a step's batch, (patients * images_per_patient,), a patient's side by side."""
-        rng = generator(self.seed, "images", step)
-        return np.concatenate([self._choose(self.images[patient], rng) for patient in self._patients(step)])
-
-    def _patients(self, step: int) -> npt.NDArray[np.int64]:
-        positions = np.arange(step * self.patients, (step + 1) * self.patients)
-        epochs, places = np.divmod(positions, len(self.images))
-        orders = {
-            epoch: generator(self.seed, "patients", int(epoch)).permutation(len(self.images)) for epoch in set(epochs)
-        }
-        return np.array([orders[epoch][place] for epoch, place in zip(epochs, places, strict=True)])
-
-    def _choose(self, images: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArray[np.int64]:
-        return np.resize(rng.permutation(images), self.images_per_patient)
+from raydistill.reid.rehearsal import Rehearsal
 
 
 class ReidLoss(nn.Module):
@@ -118,6 +78,8 @@ class ReidObjective:
         self.seed = derive_seed(seed, "reid", config.seed)
         patients = config.optimizer.batch_size // config.images_per_patient
         self.batches = PatientBatches(patient_ids, patients, config.images_per_patient, self.seed)
+        phantoms = int(config.rehearsed * patients)
+        self.rehearsal = Rehearsal(phantoms, config.images_per_patient, self.seed) if phantoms else None
 
     def build(self) -> nn.Module:
         """Return the network and its loss, with the same weights on every worker."""
@@ -138,7 +100,12 @@ class ReidObjective:
         views = Views.draw(len(chosen), self.images.shape[-1], derive_seed(self.seed, "batch", step))
         images = torch.from_numpy(self.images[chosen[part]]).to(device)
         labels = torch.from_numpy(self.batches.labels[chosen[part]]).to(device)
-        loss: torch.Tensor = model(views.part(part, device).apply(images), labels)
+        pictures = views.part(part, device).apply(images)
+        if self.rehearsal:
+            share = slice(part.start / len(chosen), part.stop / len(chosen))
+            phantoms, theirs = self.rehearsal.views(step, share, self.images.shape[-1], device)
+            pictures, labels = torch.cat([pictures, phantoms]), torch.cat([labels, theirs])
+        loss: torch.Tensor = model(pictures, labels)
         return loss
 
     def export(self, model: nn.Module, folder: Path) -> None:

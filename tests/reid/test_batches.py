@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raydistill.core.errors import InputError
-from raydistill.reid.training import PatientBatches
+from raydistill.reid.batches import PatientBatches
 
 cohorts = st.lists(st.integers(1, 9), min_size=2, max_size=12)  # images of each patient
 COMMON = settings(max_examples=60)
