@@ -1,6 +1,7 @@
 """The file to read first: the stages in order, wired. `runner.py` says what is cached, `run.py` runs what isn't."""
 
 from raydistill.core.config import Config
+from raydistill.stages.attack import Attack, AttackNodeConfig
 from raydistill.stages.base import Stage, View
 from raydistill.stages.embed import Embed, EmbedConfig
 from raydistill.stages.encode import Encode
@@ -59,10 +60,11 @@ def wire(c: Config) -> list[Stage]:
             selftest=c.selftest,
             match=c.match,
             consistency_fpir=c.evaluate.audit_fpir,
+            consistency_near_copy_fpir=c.evaluate.audit_near_copy_fpir,
             confidence=c.evaluate.confidence,
         ),
         {"model": teacher["model"], "train": train, "calibration": calibration}
-        | {"gallery": gallery[""], "eye": reid["network"]}
+        | {"gallery": gallery[""], **eyes}
         | {f"matches_{eye}": t_matches[eye] for eye in ("filter", "judge", "auditor")},
         s,
     )
@@ -105,18 +107,30 @@ def wire(c: Config) -> list[Stage]:
         s,
     )
 
+    how_attacked = AttackNodeConfig(attack=c.attack, samples=c.student_samples)
+    attack = Attack("student_attack", how_attacked, {"model": student["model"], **prompts}, s)
+    seen_by_auditor = {"gallery": gallery[""], "unseen": strangers[""], "eye_auditor": eyes["eye_auditor"]}
+    a_matches = Match("attack_matches", c.match, {"images": attack["samples"], **seen_by_auditor}, s)
+
     cohort = {"train": train, "evaluation": evaluation, "findings": data["findings"]}
 
     def evaluate(name: str, **inputs: View) -> Stage:
         return Evaluate(f"{name}_evaluation", c.evaluate, {**cohort, **inputs}, s)
 
+    # A model of the same kind that saw neither train nor evaluation images: how difficult is each of them?
+    shadows = []
+    if c.evaluate.shadow_share:
+        s_rows = {"rows": t_latents["calibration"], "initial": t_latents["initial"]}
+        shadows = [TrainDiffusion("shadow", c.shadow, s_rows, s)]
+    shadow = {"shadow": shadows[0]["model"]} if shadows else {}
+
     r_eval = evaluate("real", images=train)
     reference = {"reference": r_eval["predictions"]}
     t_audit = {"matches": t_matches["auditor"], **reference}
-    t_eval = evaluate("teacher", images=t_samples["samples"], model=teacher["model"], **t_audit)
+    t_eval = evaluate("teacher", images=t_samples["samples"], model=teacher["model"], **t_audit, **shadow)
     f_eval = evaluate("filtered", **kept, **f_audit, **reference)
-    s_audit = {"matches": s_matches["auditor"], **reference}
-    s_eval = evaluate("student", images=s_samples["samples"], model=student["model"], **s_audit)
+    s_audit = {"matches": s_matches["auditor"], "attack_matches": a_matches["auditor"], **reference}
+    s_eval = evaluate("student", images=s_samples["samples"], model=student["model"], **s_audit, **shadow)
 
     release = Release(
         "decision",
@@ -130,5 +144,6 @@ def wire(c: Config) -> list[Stage]:
     return [
         *(data, reid, judge, auditor, t_latents, teacher, t_samples),
         *(gallery, strangers, t_matches, selftest, policy, *more, verdicts),
-        *(s_latents, student, s_samples, s_matches, s_verdicts, r_eval, t_eval, f_eval, s_eval, release),
+        *(s_latents, student, s_samples, s_matches, s_verdicts, attack, a_matches),
+        *(*shadows, r_eval, t_eval, f_eval, s_eval, release),
     ]

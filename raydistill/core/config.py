@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from raydistill.core.generation import MatchConfig, SampleConfig
+from raydistill.core.generation import AttackConfig, MatchConfig, SampleConfig
 from raydistill.core.section import Compute, Import, OpenShare, Range, Section, Share
 from raydistill.core.training import DiffusionConfig, Eyes, TrackingConfig
 
@@ -85,7 +85,7 @@ class SelfTestConfig(Section):
 
     num_images: PositiveInt = Field(64, description="Images of each kind per treatment.")
     strengths: tuple[OpenShare, ...] = Field(
-        (0.2, 0.35, 0.5), min_length=1, description="Shares of the noise schedule to return from."
+        (0.1, 0.2, 0.35, 0.5), min_length=1, description="Shares of the noise schedule to return from."
     )
     num_inference_steps: PositiveInt = 20
     batch_size: PositiveInt = Field(32, description="Images that are noised and denoised at a time.")
@@ -120,6 +120,11 @@ class EvaluateConfig(Section):
     audit_fpir: OpenShare = Field(0.05, description="Target FPIR of the auditor's threshold.")
     audit_near_copy_fpir: OpenShare = Field(0.01, description="Target FPIR of the audit's near-copy threshold.")
     membership_timesteps: tuple[OpenShare, ...] = Field((0.1, 0.25, 0.4, 0.6), min_length=1)
+    shadow_share: Share = Field(
+        0.5,
+        description="Steps, for each of the teacher's, of a shadow model trained on calibration images: it tells the "
+        "membership attack how difficult each image is. 0 trains none.",
+    )
     membership_images: PositiveInt = Field(256, description="Members and non-members, at most.")
     max_images: PositiveInt = Field(
         10_000,
@@ -194,6 +199,7 @@ class Config(Section):
     student_samples: SampleConfig = SampleConfig()
     match: MatchConfig = MatchConfig()
     selftest: SelfTestConfig = SelfTestConfig()
+    attack: AttackConfig = AttackConfig()
     tune: TuneConfig = TuneConfig()
     filter: FilterConfig = FilterConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
@@ -208,3 +214,11 @@ class Config(Section):
                 "student_samples.target_kept: no student is trained on these; it is teacher_samples' to set"
             )
         return self
+
+    @property
+    def shadow(self) -> DiffusionConfig:
+        """How the shadow model is trained: as the teacher, for a share of its steps."""
+        steps = max(1, round(self.evaluate.shadow_share * self.teacher.optimizer.steps))
+        warmup = min(self.teacher.optimizer.warmup, steps - 1)
+        optimizer = self.teacher.optimizer.model_copy(update={"steps": steps, "warmup_steps": warmup})
+        return self.teacher.model_copy(update={"optimizer": optimizer, "preview_every": 0})

@@ -1,6 +1,6 @@
 """The configuration of what is asked of models, and of how that is compared with real images."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -80,6 +80,25 @@ class SampleConfig(Section):
     def budget(self, asked: int) -> int:
         """Samples that are made at most, for `target_kept`, where so many are asked for at first."""
         return self.max_samples or 4 * asked
+
+
+class AttackConfig(Section):
+    """How the student is asked harder than its samples were: each training prompt as often as another, in many ways."""
+
+    num_samples: PositiveInt = Field(128, description="Samples asked for in each way.")
+    guidance_scales: tuple[Annotated[float, Field(ge=1.0)], ...] = Field(
+        (1.0, 4.0, 8.0),
+        min_length=1,
+        description="Strong guidance draws what was learned by heart; none, what is rare.",
+    )
+    few_steps: PositiveInt = Field(5, le=1000, description="Steps of one more way: what is known by heart needs few.")
+
+    def ways(self, samples: SampleConfig) -> dict[str, SampleConfig]:
+        """Return what is asked, by name, where a model's samples are usually made in a given way."""
+        changes: dict[str, dict[str, float]] = {f"guidance_{g:g}": {"guidance_scale": g} for g in self.guidance_scales}
+        changes[f"steps_{self.few_steps}"] = {"num_inference_steps": self.few_steps}
+        asked = {"num_samples": self.num_samples, "requests": RequestConfig(balance="prompt")}
+        return {name: samples.model_copy(update={**asked, **change}) for name, change in changes.items()}
 
 
 class MatchConfig(Section):

@@ -98,12 +98,13 @@ def selftest_metrics(
     Args:
         planted: the self-test's table; `source_role` train are near-copies, calibration are innocent.
         flagged: what the filter would drop of them, one a row.
-        agreements: one entry a pair of eyes, from `agreement`.
+        agreements: one entry a pair of eyes, from `agreement`, with `eyes` and `among` what: `planted` or `samples`.
         confidence: of the intervals.
 
     Returns:
-        `sensitivity`, `false_flag_rate`, `consistency_jaccard`, `consistency_kappa`; the first two also by treatment,
-        and as `.generator` over all copies that the model made itself.
+        `sensitivity`, `false_flag_rate`, by treatment too, and as `.generator` over all copies that the model made
+        itself; `consistency_jaccard` and `consistency_kappa` among planted pictures, and as `.samples` among the
+        teacher's. Where nothing is memorised the latter compare false alarms, and few of those are shared.
     """
     roles, treatments, patients = (planted[name].to_numpy() for name in ("source_role", "treatment", "patient_id"))
     results = {}
@@ -118,8 +119,11 @@ def selftest_metrics(
         for name, chosen in parts.items():
             rows = mine & chosen
             results[f"{metric}.{name}"] = clustered_rate(flagged[rows], patients[rows], confidence, unit=unit)
-    for name in ("jaccard", "kappa"):
-        results[f"consistency_{name}"] = _worst_agreement(agreements, name, confidence)
+    for among in sorted({entry["among"] for entry in agreements}):
+        own = [entry for entry in agreements if entry["among"] == among]
+        suffix = "" if among == "planted" else f".{among}"
+        for name in ("jaccard", "kappa"):
+            results[f"consistency_{name}{suffix}"] = _worst_agreement(own, name, confidence)
     return results
 
 
@@ -130,8 +134,9 @@ def _worst_agreement(agreements: list[dict[str, Any]], name: str, confidence: fl
         interval=worst.get(f"{name}_interval"),
         n=worst["n"],
         unit=f"{name} of the flagged sets",
-        estimator="the least agreeing pair of eyes at equal FPIR",
-        note=f"between {' and '.join(worst['eyes'])}; {worst['both']} flagged by both, {worst['either']} by either",
+        estimator="the least agreeing pair of eyes, each with the structural measure, at equal FPIR",
+        note=f"{worst['among']}; between {' and '.join(worst['eyes'])}; {worst['both']} flagged by both, "
+        f"{worst['either']} by either",
         confidence=confidence,
         table="agreement.json",
     )

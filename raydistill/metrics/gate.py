@@ -12,20 +12,22 @@ def risk_checks(student: Metrics, budgets: Budgets) -> list[Check]:
     """Hold what an audit of the student's samples found against its budgets.
 
     Copies count twice: their share must be small with its whole interval, and if any are certain, however few, that
-    fails.
+    fails. Samples that were asked for harder have the same budgets, where there are some.
 
     Args:
         student: the audit's metrics.
         budgets: the bounds.
     """
-    return _against("student", student, "max", _limits(budgets)) + _against(
-        "student", student, "unproven", {"copied_excess": 0.0}
-    )
+    prefixes = [prefix for prefix in ("", "attacked_") if f"{prefix}excess_risk" in student]
+    limits = {f"{prefix}{name}": limit for prefix in prefixes for name, limit in _limits(budgets).items()}
+    copied = {f"{prefix}copied_excess": 0.0 for prefix in prefixes}
+    return _against("student", student, "max", limits) + _against("student", student, "unproven", copied)
 
 
 def model_checks(student: Metrics, budgets: Budgets) -> list[Check]:
     """Hold what needs the student itself, or a classifier taught by its images, against its budgets."""
-    limits = {"membership_auc": budgets.max_membership_auc, "utility_loss": budgets.max_utility_loss}
+    attacks = [name for name in ("membership_auc", "membership_calibrated_auc") if name in student]
+    limits = {**dict.fromkeys(attacks, budgets.max_membership_auc), "utility_loss": budgets.max_utility_loss}
     return _against("student", student, "max", limits)
 
 

@@ -4,6 +4,7 @@ The judge of these numbers is a network the filter never used.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,74 +21,136 @@ from raydistill.metrics.leak import UNIT, leak_rate
 from raydistill.metrics.near_copies import copied_rates, near_copy_rates
 from raydistill.metrics.patients import hits_by_patient, patients_hit
 from raydistill.metrics.result import MetricResult, insufficient
+from raydistill.stages.attack import way_of
 from raydistill.stages.base import Context
 from raydistill.stages.images import only_kept, read_made
 
 Metrics = dict[str, MetricResult]
 
+Scores = NDArray[np.floating[Any]]
+
+ATTACKED = (
+    "reidentification_rate", "excess_risk", "similarity_p999", "near_copy_excess", "copied_excess",
+    "closer_to_train_share",
+)  # fmt: skip
+"""What is reported of samples that were asked for harder, as `attacked_…`."""
+
 STRICTEST = 1e-9
 """A target FPIR that no cohort supports: the point is set at the smallest that this one does."""
 
 
+@dataclass(frozen=True)
+class Auditor:
+    """What one audit holds every set of samples against.
+
+    Attributes:
+        control: matches of evaluation images, all by the auditor.
+        probe: matches of withheld images of train patients.
+        strangers: matches of calibration images.
+        identity: the point on `score`.
+        structure: the point on `structure_score`.
+        strictest: the strictest point on `structure_score` that the calibration patients support.
+        people: patient ids of the gallery and of the unseen one, one an image.
+        confidence: of the intervals.
+    """
+
+    control: pa.Table
+    probe: pa.Table
+    strangers: pa.Table
+    identity: OperatingPoint
+    structure: OperatingPoint
+    strictest: OperatingPoint
+    people: tuple[pa.ChunkedArray, pa.ChunkedArray]
+    confidence: float
+
+    @classmethod
+    def of(cls, inputs: Mapping[str, Store], how: EvaluateConfig) -> "Auditor":
+        """Read the matches of real images and set the points; inputs `matches`, `train`, `evaluation`."""
+        store = inputs["matches"]
+        strangers, control, probe = ((store / role).read_table() for role in ("calibration", "evaluation", "probe"))
+        people = [inputs[role].read_table(columns=["patient_id"])["patient_id"] for role in ("train", "evaluation")]
+        return cls(
+            control=control,
+            probe=probe,
+            strangers=strangers,
+            identity=_point(strangers, "score", how.audit_fpir, how.confidence),
+            structure=_point(strangers, "structure_score", how.audit_near_copy_fpir, how.confidence),
+            strictest=_point(strangers, "structure_score", STRICTEST, how.confidence),
+            people=(people[0], people[1]),
+            confidence=how.confidence,
+        )
+
+    def risk(self, samples: pa.Table) -> Metrics:
+        """Measure what depends on samples, columns.MATCHES."""
+        scores, patients = _numpy(samples, "score"), _numpy(samples, "nearest_patient_id")
+        structures, unseen = _numpy(samples, "structure_score"), _numpy(samples, "unseen_structure_score")
+        controls, whose = _numpy(self.control, "score"), _numpy(self.control, "query_patient_id")
+        threshold, how = self.identity.threshold, self.confidence
+        metrics = identification.rates(scores, patients, controls, whose, threshold, how)
+        metrics |= identification.similarities(scores, controls, how)
+        metrics["leak_rate"] = self._leaked(scores, patients, controls, whose)
+        copied = _numpy(self.control, "structure_score"), whose
+        metrics |= near_copy_rates(structures, patients, *copied, self.structure.threshold, how)
+        sizes = len(self.people[0]), len(self.people[1])
+        metrics |= copied_rates(structures, unseen, self.strictest.threshold, sizes, how)
+        metrics |= _train_or_unseen(samples, self.strangers, threshold, how)
+        size = min(len(ids.unique()) for ids in self.people)
+        return metrics | _patients_hit(samples, threshold, size, how)
+
+    def _leaked(self, scores: Scores, patients: NDArray[Any], controls: Scores, whose: NDArray[Any]) -> MetricResult:
+        known = _numpy(self.probe, "score"), _numpy(self.probe, "query_patient_id")
+        pairs = (scores, patients), (controls, whose), known
+        if not all(len(values) for values, _ in pairs):
+            why = "an image of each kind is needed: samples, unseen real images, new images of gallery patients"
+            return insufficient(why, n=len(scores), unit=UNIT, confidence=self.confidence)
+        threshold = self.identity.threshold
+        return leak_rate(*(korn_graubard(values >= threshold, ids, self.confidence) for values, ids in pairs))
+
+
 def audit(context: Context, how: EvaluateConfig) -> Metrics:
-    """Measure the risk and write what it can be recomputed from: `tables/audit.parquet`, `operating_point.json`.
+    """Measure the risk and write what it can be recomputed from: `tables/…audit.parquet`, `operating_point.json`.
 
     Args:
-        context: with the inputs `matches`, `train`, `evaluation`, `images` and those of `Evaluate` beside them.
+        context: with the inputs `matches`, `train`, `evaluation`, `images`, maybe `attack_matches`, and those of
+            `Evaluate` beside them.
         how: operating points and confidence.
     """
     store, more = context.inputs["matches"], context.inputs.get("more_matches")
     folders = [matches / "samples" for matches in (store, more) if matches]
     # Where enough was kept at once, nothing more was asked for.
     found = pa.concat_tables([folder.read_table() for folder in folders if folder.shards()])
-    samples = only_kept(context.inputs, found, "query_id")
-    strangers, control, probe = ((store / role).read_table() for role in ("calibration", "evaluation", "probe"))
-    identity = _point(strangers, "score", how.audit_fpir, how.confidence)
-    structure = _point(strangers, "structure_score", how.audit_near_copy_fpir, how.confidence)
-    strictest = _point(strangers, "structure_score", STRICTEST, how.confidence)
-    points = {"identity": identity, "structure": structure, "strictest_structure": strictest}
+    samples, auditor = only_kept(context.inputs, found, "query_id"), Auditor.of(context.inputs, how)
+    points = {"identity": auditor.identity, "structure": auditor.structure, "strictest_structure": auditor.strictest}
     context.out.write_json("operating_point.json", {k: point.model_dump(mode="json") for k, point in points.items()})
-    scores, patients = _numpy(samples, "score"), _numpy(samples, "nearest_patient_id")
-    structures = _numpy(samples, "structure_score")
-    controls = _numpy(control, "score"), _numpy(control, "query_patient_id")
-    flagged = scores >= identity.threshold
-    metrics = identification.rates(scores, patients, *controls, identity.threshold, how.confidence)
-    metrics |= identification.similarities(scores, controls[0], how.confidence)
-    metrics["leak_rate"] = _leaked(flagged, patients, controls, probe, identity.threshold, how.confidence)
-    metrics |= near_copy_rates(
-        structures, patients, _numpy(control, "structure_score"), controls[1], structure.threshold, how.confidence
-    )
-    people = [context.inputs[role].read_table(columns=["patient_id"])["patient_id"] for role in ("train", "evaluation")]
-    sizes = len(people[0]), len(people[1])
-    unseen = _numpy(samples, "unseen_structure_score")
-    metrics |= copied_rates(structures, unseen, strictest.threshold, sizes, how.confidence)
-    metrics |= _train_or_unseen(samples, strangers, identity.threshold, how.confidence)
-    metrics |= _patients_hit(samples, identity.threshold, min(len(ids.unique()) for ids in people), how.confidence)
-    metrics["auditor_tpir"] = _found(probe, identity.threshold, how.confidence)
-    audited = samples.select(list(AUDITED))
-    audited = audited.append_column("flagged", pa.array(flagged))
-    audited = audited.append_column("near_copy", pa.array(structures >= structure.threshold))
-    context.out.write_table("tables/audit.parquet", audited)
+    metrics = auditor.risk(samples)
+    metrics["auditor_tpir"] = _found(auditor.probe, auditor.identity.threshold, how.confidence)
+    flagged = _write(context, "tables/audit.parquet", samples, auditor)
+    clusters = _numpy(samples, "nearest_patient_id")
     groups = _asked_for(context.inputs, samples)
-    subgroups = identification.subgroup_rates(flagged, patients, groups, how.confidence)
-    context.out.write_table("tables/subgroups.parquet", subgroups)
-    return metrics
+    by_group = identification.subgroup_rates(flagged, clusters, groups, how.confidence)
+    context.out.write_table("tables/subgroups.parquet", by_group)
+    return metrics | (_attacked(context, auditor) if "attack_matches" in context.inputs else {})
 
 
-def _leaked(
-    flagged: NDArray[np.bool_],
-    patients: NDArray[Any],
-    controls: tuple[NDArray[Any], NDArray[Any]],
-    probe: pa.Table,
-    threshold: float,
-    confidence: float,
-) -> MetricResult:
-    known = _numpy(probe, "score") >= threshold, _numpy(probe, "query_patient_id")
-    pairs = (flagged, patients), (controls[0] >= threshold, controls[1]), known
-    if not all(len(flags) for flags, _ in pairs):
-        why = "an image of each kind is needed: samples, unseen real images, new images of gallery patients"
-        return insufficient(why, n=len(flagged), unit=UNIT, confidence=confidence)
-    return leak_rate(*(korn_graubard(*pair, confidence) for pair in pairs))
+def _attacked(context: Context, auditor: Auditor) -> Metrics:
+    """Measure the same on samples that were asked for harder, all ways together; each way in a table."""
+    samples = (context.inputs["attack_matches"] / "samples").read_table()
+    flagged = _write(context, "tables/attack_audit.parquet", samples, auditor)
+    ways = {"way": [way_of(name) for name in samples["query_id"].to_pylist()]}
+    clusters = _numpy(samples, "nearest_patient_id")
+    by_way = identification.subgroup_rates(flagged, clusters, ways, auditor.confidence)
+    context.out.write_table("tables/attacks.parquet", by_way)
+    risk = auditor.risk(samples)
+    return {f"attacked_{name}": risk[name] for name in ATTACKED}
+
+
+def _write(context: Context, name: str, samples: pa.Table, auditor: Auditor) -> NDArray[np.bool_]:
+    """Write what can be recomputed; return which samples are flagged."""
+    flagged = _numpy(samples, "score") >= auditor.identity.threshold
+    copied = _numpy(samples, "structure_score") >= auditor.structure.threshold
+    audited = samples.select(list(AUDITED)).append_column("flagged", pa.array(flagged))
+    context.out.write_table(name, audited.append_column("near_copy", pa.array(copied)))
+    return np.asarray(flagged)
 
 
 def _patients_hit(samples: pa.Table, threshold: float, size: int, confidence: float) -> Metrics:

@@ -15,24 +15,19 @@ from numpy.typing import NDArray
 from raydistill.core.config import Config, EvaluateConfig
 from raydistill.core.errors import NothingToDo
 from raydistill.core.progress import Progress, silent
-from raydistill.core.seeds import derive_seed
 from raydistill.diffusion.features import public_digest, public_features
-from raydistill.diffusion.sampling import Sampler
 from raydistill.distributed.task import run_on_worker
-from raydistill.metrics import classifier, fidelity, membership, utility
+from raydistill.metrics import classifier, fidelity, utility
 from raydistill.metrics.custom import build_metrics, measure
 from raydistill.metrics.result import MetricResult
 from raydistill.stages.audit import audit
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.classifier import train_classifier
 from raydistill.stages.images import are_samples, pixels, read_sampled
+from raydistill.stages.membership import attacked
 
 Metrics = dict[str, MetricResult]
 Grey = NDArray[np.uint8]
-
-MEMBERSHIP_BATCH = 32
-MEMBERSHIP_DRAWS = 4
-"""Noise draws a loss is averaged over; the attacker's budget is this times the noise levels, a forward pass each."""
 
 RECORD_COLUMNS = ["image_id", "patient_id", "image", "labels", "prompt", "sex", "view", "age"]
 
@@ -41,11 +36,12 @@ class Evaluate(Stage):
     """Inputs: `images`, `train`, `evaluation`, `findings`, and those of the following that apply.
 
     `verdicts` (judge the kept samples only), `matches` of the auditor, both perhaps with more samples (`more_images`,
-    `more_matches`), `model` (attack it), `reference` (predictions of the classifier trained on real images). Output:
-    `metrics.json`, `predictions/`, `tables/`, `operating_point.json`.
+    `more_matches`), `attack_matches` (samples that were asked for harder), `model` (attack it), `shadow` (a model that
+    saw none of it), `reference` (predictions of the classifier trained on real images). Output: `metrics.json`,
+    `predictions/`, `tables/`, `operating_point.json`.
     """
 
-    version: ClassVar[int] = 9
+    version: ClassVar[int] = 10
     config: EvaluateConfig
 
     def check(self, config: Config) -> None:
@@ -77,7 +73,7 @@ class Evaluate(Stage):
             metrics |= audit(context, self.config)
         progress(1, steps, "parts")
         if "model" in context.inputs:
-            metrics |= self._membership(context, real)
+            metrics |= attacked(context, self.config)
         progress(2, steps, "parts")
         metrics |= self._utility(context, judged, images, real, real_images)
         progress(3, steps, "parts")
@@ -96,32 +92,6 @@ class Evaluate(Stage):
         patients = len(set(real["patient_id"].to_pylist()))
         return Outcome(
             counts={"images": judged.num_rows, "evaluation_patients": patients, "evaluation_images": real.num_rows}
-        )
-
-    def _membership(self, context: Context, real: pa.Table) -> Metrics:
-        """Ask the model itself whom it was trained on."""
-        how, seed = self.config, context.seed
-        train = read_sampled({"images": context.inputs["train"]}, RECORD_COLUMNS, how.max_images, seed)
-        size = min(train.num_rows, real.num_rows, how.membership_images)
-        sampler = Sampler(context.inputs["model"].keep_local(), how.compute.device)
-        # The same draws for everybody: members and strangers must meet the same noise to be comparable.
-        draws = [derive_seed(seed, "membership", i) for i in range(MEMBERSHIP_DRAWS)]
-        losses, patients = [], []
-        for name, table in (("members", train), ("strangers", real)):
-            rows = np.random.default_rng(derive_seed(seed, name)).permutation(table.num_rows)[:size]
-            part = table.take(np.sort(rows))
-            losses.append(
-                sampler.denoising_losses(
-                    pixels(part),
-                    part["prompt"].to_pylist(),
-                    fractions=how.membership_timesteps,
-                    seeds=draws,
-                    batch_size=MEMBERSHIP_BATCH,
-                )
-            )
-            patients.append(part["patient_id"].to_numpy())
-        return membership.membership_attack(
-            *losses, *patients, confidence=how.confidence, bootstrap=how.bootstrap, seed=derive_seed(seed, "bootstrap")
         )
 
     def _utility(self, context: Context, judged: pa.Table, images: Grey, real: pa.Table, real_images: Grey) -> Metrics:

@@ -26,11 +26,15 @@ from raydistill.matching.calibration import calibrate
 from raydistill.metrics.filtering import GENERATED, agreement
 from raydistill.reid.embedder import load_embedder
 from raydistill.stages.base import Context, Outcome, Stage
-from raydistill.stages.embed import STRUCTURE
+from raydistill.stages.embed import STRUCTURE, eyes_of
 from raydistill.stages.gallery import Galleries, Plan
 from raydistill.stages.images import pixels, read_sampled
 
 ROLES = ("train", "calibration")
+OTHERS = ("judge", "auditor")
+"""Eyes of other backbones and seeds, who tell whether the filter would flag the same with another eye."""
+
+SAMPLES = "samples"
 
 PLANTED = pa.schema(
     [
@@ -40,6 +44,7 @@ PLANTED = pa.schema(
         pa.field("patient_id", pa.string(), nullable=False),
         pa.field("treatment", pa.string(), nullable=False),
         *(MATCHES.field(name) for name in JUDGED[1:]),
+        *(pa.field(f"{eye}_score", pa.float32(), nullable=False) for eye in OTHERS),
         pa.field("image", pa.binary(), nullable=False),
     ]
 )
@@ -53,16 +58,17 @@ class SelfTestNodeConfig(Section):
     selftest: SelfTestConfig
     match: MatchConfig
     consistency_fpir: float
+    consistency_near_copy_fpir: float
     confidence: float
 
 
 class SelfTest(Stage):
-    """Inputs: `model` (the teacher), `train`, `calibration`, `gallery` (`Embed`), the filter's `eye`, `matches_<eye>`.
+    """Inputs: `model` (the teacher), `train`, `calibration`, `gallery` (`Embed`), `eye_<name>`, `matches_<name>`.
 
     Output: `planted/part-*.parquet`, `agreement/agreement.json`.
     """
 
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     resumable: ClassVar[bool] = True
     config: SelfTestNodeConfig
 
@@ -74,7 +80,7 @@ class SelfTest(Stage):
     def run(self, context: Context) -> Outcome:
         """Plant, score, and measure how far the eyes agree on the teacher's samples."""
         returns = [f"{GENERATED}{strength:g}" for strength in self.config.selftest.strengths]
-        plan = Plan(context.inputs["gallery"], ("filter",), None, context.seed)
+        plan = Plan(context.inputs["gallery"], ("filter", *OTHERS), None, context.seed)
         names = [f"{role}-{treatment}.parquet" for role in ROLES for treatment in (*TREATMENTS, *returns)]
         with Galleries.place(plan, self.config.match) as galleries:
             map_shards(
@@ -86,30 +92,59 @@ class SelfTest(Stage):
                 compute=self.config.selftest.compute,
                 progress=context.progress,
             )
-        context.out.write_json("agreement/agreement.json", self._agreement(context.inputs))
-        rows = (context.out / "planted").read_table(columns=["image_id"]).num_rows
-        return Outcome(counts={"planted": rows}, facts={"treatments": [*TREATMENTS, *returns]})
+        planted = (context.out / "planted").read_table()
+        agreements = agreements_of(context.inputs, planted, self.config, derive_seed(self.seed, "agreement"))
+        context.out.write_json("agreement/agreement.json", agreements)
+        return Outcome(counts={"planted": planted.num_rows}, facts={"treatments": [*TREATMENTS, *returns]})
 
-    def _agreement(self, inputs: Mapping[str, Store]) -> list[dict[str, Any]]:
-        """Compare the sets that the eyes flag, each at its own threshold for the same FPIR."""
-        flags, nearest = {}, _samples(inputs["matches_filter"])["nearest_patient_id"].to_numpy()
-        for name, store in inputs.items():
-            if name.startswith("matches_"):
-                strangers = (store / "calibration").read_table(columns=["score", "query_patient_id"])
-                point = calibrate(
-                    strangers["score"].to_numpy(),
-                    strangers["query_patient_id"].to_pylist(),
-                    self.config.consistency_fpir,
-                    self.config.confidence,
+
+def agreements_of(
+    inputs: Mapping[str, Store], planted: pa.Table, config: SelfTestNodeConfig, seed: int
+) -> list[dict[str, Any]]:
+    """Compare what the filter flags with one eye and with another, each at its own threshold for the same FPIR.
+
+    What is structurally a near-copy it flags with any eye.
+
+    Args:
+        inputs: `matches_<eye>`.
+        planted: `PLANTED`.
+        config: the operating points.
+        seed: of the resamples.
+
+    Returns:
+        `agreement` of each pair of eyes, among planted pictures and among the teacher's samples.
+    """
+    flags: dict[str, dict[str, NDArray[np.bool_]]] = {"planted": {}, SAMPLES: {}}
+    first = _samples(inputs["matches_filter"])
+    for name, store in inputs.items():
+        if name.startswith("matches_"):
+            eye = name.removeprefix("matches_")
+            strangers = (store / "calibration").read_table(columns=["score", "structure_score", "query_patient_id"])
+            points = [
+                calibrate(
+                    strangers[column].to_numpy(), strangers["query_patient_id"].to_pylist(), fpir, config.confidence
                 )
-                flags[name.removeprefix("matches_")] = _samples(store)["score"].to_numpy() >= point.threshold
-        how = self.config.confidence, derive_seed(self.seed, "agreement")
-        return [{"eyes": [a, b], **agreement(flags[a], flags[b], nearest, *how)} for a, b in combinations(flags, 2)]
+                for column, fpir in (
+                    ("score", config.consistency_fpir),
+                    ("structure_score", config.consistency_near_copy_fpir),
+                )
+            ]
+            for among, table in (("planted", planted), (SAMPLES, _samples(store))):
+                own = "score" if eye == "filter" or among == SAMPLES else f"{eye}_score"
+                scores = [table[column].to_numpy() for column in (own, "structure_score")]
+                pairs = zip(scores, points, strict=True)
+                flags[among][eye] = np.any([values >= point.threshold for values, point in pairs], axis=0)
+    clusters = {"planted": planted["patient_id"].to_numpy(), SAMPLES: first["nearest_patient_id"].to_numpy()}
+    return [
+        {"among": among, "eyes": [a, b], **agreement(found[a], found[b], clusters[among], config.confidence, seed)}
+        for among, found in flags.items()
+        for a, b in combinations(found, 2)
+    ]
 
 
 def _samples(matches: Store) -> pa.Table:
-    columns = ["query_id", "score", "nearest_patient_id"]
-    return (matches / "samples").read_table(columns=columns).sort_by("query_id")
+    columns = ["query_id", "score", "structure_score", "nearest_patient_id"]
+    return (matches / SAMPLES).read_table(columns=columns).sort_by("query_id")
 
 
 class PlantShard:
@@ -118,10 +153,10 @@ class PlantShard:
     def __init__(
         self, inputs: Mapping[str, Store], galleries: Galleries, config: SelfTestNodeConfig, seed: int
     ) -> None:
-        """Load the teacher and the filter's eye, find the gallery."""
+        """Load the teacher and the eyes, find the gallery."""
         device = config.selftest.compute.device
         self.sampler = Sampler(inputs["model"].keep_local(), device)
-        self.eye = load_embedder(inputs["eye"].keep_local(), device)
+        self.eyes = {eye: load_embedder(store.keep_local(), device) for eye, store in eyes_of(inputs).items()}
         # The same on either device; a GPU that isn't claimed isn't used.
         self.reference = galleries.open(config.match.search_device if config.selftest.compute.num_gpus else "cpu")
         self.image_ids, self.patient_ids = galleries.image_ids(), galleries.patient_ids()
@@ -151,8 +186,11 @@ class PlantShard:
         )
 
     def _scored(self, role: str, treatment: str, records: pa.Table, treated: NDArray[np.uint8]) -> pa.Table:
-        embeddings = self.eye.embed(treated, self.config.match.batch_size)
-        found, copied = self.reference.nearest("filter", embeddings, 1), self.reference.copied(STRUCTURE, treated)
+        seen = {
+            name: self.reference.nearest(name, eye.embed(treated, self.config.match.batch_size), 1)
+            for name, eye in self.eyes.items()
+        }
+        found, copied = seen["filter"], self.reference.copied(STRUCTURE, treated)
         columns = {
             "query_id": [f"{role}/{treatment}/{image_id}" for image_id in records["image_id"].to_pylist()],
             "source_role": [role] * len(treated),
@@ -164,6 +202,7 @@ class PlantShard:
             "nearest_patient_id": self.patient_ids.take(found.indices[:, 0]),
             "structure_score": copied.cosines[:, 0],
             "structure_image_id": self.image_ids.take(copied.indices[:, 0]),
+            **{f"{eye}_score": seen[eye].cosines[:, 0] for eye in OTHERS},
             "image": [encode_png(image) for image in treated],
         }
         return pa.table(columns, schema=PLANTED)

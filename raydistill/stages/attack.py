@@ -1,0 +1,53 @@
+"""Ask the student harder than the filter was asked: every training prompt, other guidance, few steps."""
+
+from typing import Any, ClassVar
+
+from raydistill.core.generation import AttackConfig, SampleConfig
+from raydistill.core.section import Compute, Section
+from raydistill.core.seeds import derive_seed
+from raydistill.data.requests import Requests
+from raydistill.distributed.shards import Shard, cut
+from raydistill.stages.base import Context, Outcome, Stage
+from raydistill.stages.sample import deciding, make_samples, rows_per_piece, rows_per_shard, side_of
+
+
+class AttackNodeConfig(Section):
+    """The ways, and what is usual."""
+
+    attack: AttackConfig
+    samples: SampleConfig
+
+
+class Attack(Stage):
+    """Inputs: `model`, `prompts`. Output: `samples/<way>-*.parquet`; a way's name begins the ids of its samples."""
+
+    version: ClassVar[int] = 1
+    resumable: ClassVar[bool] = True
+    config: AttackNodeConfig
+
+    @property
+    def compute(self) -> Compute:
+        """What the stage asks of the cluster."""
+        return self.config.samples.compute
+
+    def key_config(self) -> dict[str, Any]:
+        """Name what decides the samples."""
+        dumped = super().key_config()
+        return dumped | {"samples": deciding(dumped["samples"], self.config.samples)}
+
+    def run(self, context: Context) -> Outcome:
+        """Ask in every way, one after another."""
+        ways, side = self.config.attack.ways(self.config.samples), side_of(context.inputs["model"])
+        frequencies = context.inputs["prompts"].read_table()
+        for name, way in ways.items():
+            requests = Requests(frequencies, way.requests, derive_seed(context.seed, name), name)
+            total = requests.total(way.num_samples)
+            shards = cut(total, rows_per_shard(way, total, side), rows_per_piece(way, total))
+            named = [Shard(f"{name}-{shard.name}", shard.rows, shard.first) for shard in shards]
+            make_samples(context, named, requests, way)
+        return Outcome(counts={"rows": len(ways) * self.config.attack.num_samples}, facts={"ways": list(ways)})
+
+
+def way_of(sample_id: str) -> str:
+    """Return the way in which a sample was asked for."""
+    return sample_id.rpartition("-")[0]
