@@ -56,7 +56,8 @@ def main() -> None:
     similar = Config().ingest.near_duplicate_similarity
     alone[list(near_duplicates(table.filter(~teaching)["image"].to_pylist(), similar or 1.0))] = False
     print(
-        f"{int(teaching.sum())} images of {len(set(patients[teaching]))} patients teach; {len(test)} of {len(set(whose))} test"
+        f"{int(teaching.sum())} images of {len(set(patients[teaching]))} patients teach; "
+        f"{len(test)} of {len(set(whose))} test"
     )
     print(
         "| network | rank-1 (95 % interval) | by patient | pair AUC | capped | "

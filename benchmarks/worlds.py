@@ -27,7 +27,7 @@ from raydistill.reid.model import PUBLIC, PUBLIC_SIDE
 from raydistill.stages.audit import audit
 from raydistill.stages.base import Context
 from raydistill.stages.embed import PICTURES, EmbedConfig, EmbedPiece, in_groups
-from raydistill.stages.gallery import Galleries, Plan
+from raydistill.stages.gallery import GALLERY, Galleries, Plan, digest_of
 from raydistill.stages.images import pixels
 from raydistill.stages.ingest import Ingest, IngestNodeConfig
 from raydistill.stages.match import MatchPiece
@@ -51,7 +51,7 @@ class World:
         auditor: kind of the packaged network that judges.
     """
 
-    def __init__(self, folder: str, seed: int, patients: int, auditor: str = "convnext") -> None:
+    def __init__(self, folder: str, seed: int, patients: int, auditor: str = "regnet") -> None:
         self.store, self.seed = Store.open(folder), seed
         source = PhantomSource(kind="phantom", num_patients=patients, resolution=PUBLIC_SIDE, seed=seed)
         # Phantoms have no duplicates, and looking for them takes longer than all else.
@@ -63,13 +63,20 @@ class World:
         for role, name in (("train", "gallery"), ("evaluation", "strangers")):
             self._embed(self.roles[role], self.store / name)
         plan = Plan(self.store / "gallery", ("auditor",), self.store / "strangers", seed)
-        self.galleries = Galleries(plan)
+        self.galleries, ids = Galleries(plan), self.records("train")["image_id"]
+        self.gallery = {"images": len(ids), "sha256": digest_of(ids)}
         for role in ("probe", "calibration", "evaluation"):
             self._match(role, self.roles[role])
 
     def records(self, role: str) -> pa.Table:
         """Read the records of a role."""
         return self.roles[role].read_table()
+
+    def gallery_without(self, patient: str) -> dict[str, Any]:
+        """Describe the gallery as if somebody had left a patient's images out."""
+        records = self.records("train")
+        ids = records.filter(pa.compute.not_equal(records["patient_id"], patient))["image_id"]
+        return {"images": len(ids), "sha256": digest_of(ids)}
 
     def audited(self, images: Grey, name: str) -> dict[str, MetricResult]:
         """Audit images as if a student had made them.
@@ -84,6 +91,7 @@ class World:
         columns |= {"seed": range(len(images)), "image": [encode_png(image) for image in images]}
         samples.write_table("part-0.parquet", pa.table(columns, schema=SAMPLES), ROWS)
         self._match("samples", samples, self.store / name)
+        (self.store / name).write_json(GALLERY, self.gallery)
         for role in ("probe", "calibration", "evaluation"):
             (self.store / name / role).write_table("part-0.parquet", (self.store / "matches" / role).read_table())
         inputs = {"matches": self.store / name, "images": samples, **self.roles}

@@ -138,8 +138,11 @@ def status(
 
 @app.command()
 @in_one_line
-def verify(run_dir: RunArgument) -> None:
-    """Re-hash every artifact of a run and name the first broken link."""
+def verify(
+    run_dir: RunArgument,
+    public_key: Annotated[Path | None, typer.Option(help="PEM file: the release must be signed by this key.")] = None,
+) -> None:
+    """Re-hash every artifact of a run and name the first broken link; check the certificate's signature."""
     from raydistill.report.bundle import verify_release
 
     runner = _finished(run_dir)
@@ -147,7 +150,9 @@ def verify(run_dir: RunArgument) -> None:
     for node, count in runner.verify():
         files += count
         typer.echo(f"ok  {node}: {count} files")
-    files += verify_release(runner.run)
+    if public_key and not public_key.is_file():
+        raise InputError(f"--public-key {public_key}: there is no such file")
+    files += verify_release(runner.run, public_key.read_bytes() if public_key else None)
     typer.echo(f"{files} files are what their manifests say")
 
 

@@ -168,6 +168,10 @@ class ReleaseConfig(Section):
     allow_private_weights: bool = Field(
         False, description="Accept a student that starts from weights tuned on real data."
     )
+    signing_key: str | None = Field(
+        None,
+        description="PEM file of an Ed25519 private key that signs the certificate; it lies outside the run folder.",
+    )
     licence: str = Field("other", description="Licence of the bundle, as a Hugging Face licence tag.")
 
 

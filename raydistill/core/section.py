@@ -9,7 +9,7 @@ NOT_IN_KEY = frozenset(
         *("compute", "checkpoint_every", "checkpoint_minutes", "log_every", "preview_every", "max_loss_ratio"),
         *("zero_stage", "offload_optimizer", "gradient_checkpointing"),
         *("gradient_accumulation_steps", "micro_batch_size"),
-        *("search_device", "gallery_mb"),
+        *("search_device", "gallery_mb", "signing_key"),
     }
 )
 """Names of fields that say where and how a stage runs and what is seen of it, never what it computes."""

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from raydistill.core.errors import LineageError
 from raydistill.core.manifest import is_under
+from raydistill.core.signing import SIGNATURE, check_signature, read_key, signed
 from raydistill.core.store import Store
 from raydistill.report.cards import data_card, model_card
 from raydistill.report.dataset import released_samples
@@ -56,11 +57,12 @@ def withdraw(run: Store) -> None:
     release.delete()
 
 
-def verify_release(run: Store) -> int:
-    """Re-hash a release against its SHA256SUMS.
+def verify_release(run: Store, public_key: bytes | None = None) -> int:
+    """Re-hash a release against its SHA256SUMS, and check the certificate's signature where it is signed.
 
     Args:
         run: the run folder.
+        public_key: the custodian's, PEM, whose signature must be there.
 
     Returns:
         The number of files; 0 when there is no release.
@@ -82,6 +84,10 @@ def verify_release(run: Store) -> int:
             raise LineageError(f"release: {path} in {release.uri} isn't in {SUMS}")
         if there[path] != listed[path]:
             raise LineageError(f"release: {path} in {release.uri} isn't what {SUMS} says")
+    if SIGNATURE in listed:
+        check_signature(release.read_bytes("certificate.json"), release.read_bytes(SIGNATURE), public_key)
+    elif public_key:
+        raise LineageError(f"release: {release.uri} isn't signed: set release.signing_key")
     return len(listed)
 
 
@@ -96,10 +102,13 @@ def _fill(release: Store, contents: Iterable[tuple[str, bytes]]) -> None:
 def _documents(artifacts: Artifacts, summary: dict[str, Any]) -> dict[str, bytes]:
     """Make the small files that change whenever anything of the release does."""
     certificate = certificate_outside(artifacts, json.loads(_read(artifacts, "decision", "certificate.json")))
+    content = f"{json.dumps(certificate, indent=1, ensure_ascii=False)}\n".encode()
+    key = artifacts.config.release.signing_key
     return {
+        **({SIGNATURE: signed(content, read_key(key))} if key else {}),
         "README.md": data_card(artifacts, summary, certificate).encode(),
         "student/README.md": model_card(artifacts, summary, certificate).encode(),
-        "certificate.json": f"{json.dumps(certificate, indent=1, ensure_ascii=False)}\n".encode(),
+        "certificate.json": content,
     }
 
 

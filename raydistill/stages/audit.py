@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from raydistill.core.columns import AUDITED
 from raydistill.core.config import EvaluateConfig
+from raydistill.core.errors import InputError
 from raydistill.core.store import Store
 from raydistill.matching.calibration import OperatingPoint, calibrate
 from raydistill.metrics import identification
@@ -23,7 +24,9 @@ from raydistill.metrics.patients import hits_by_patient, patients_hit
 from raydistill.metrics.result import MetricResult, insufficient
 from raydistill.stages.attack import way_of
 from raydistill.stages.base import Context
+from raydistill.stages.gallery import GALLERY, digest_of
 from raydistill.stages.images import only_kept, read_made
+from raydistill.stages.prompts import prompt_metrics
 
 Metrics = dict[str, MetricResult]
 
@@ -116,6 +119,7 @@ def audit(context: Context, how: EvaluateConfig) -> Metrics:
         how: operating points and confidence.
     """
     store, more = context.inputs["matches"], context.inputs.get("more_matches")
+    _check_gallery(context.inputs)
     folders = [matches / "samples" for matches in (store, more) if matches]
     # Where enough was kept at once, nothing more was asked for.
     found = pa.concat_tables([folder.read_table() for folder in folders if folder.shards()])
@@ -123,6 +127,7 @@ def audit(context: Context, how: EvaluateConfig) -> Metrics:
     points = {"identity": auditor.identity, "structure": auditor.structure, "strictest_structure": auditor.strictest}
     context.out.write_json("operating_point.json", {k: point.model_dump(mode="json") for k, point in points.items()})
     metrics = auditor.risk(samples)
+    metrics |= prompt_metrics(context.inputs, samples, how)
     metrics["auditor_tpir"] = _found(auditor.probe, auditor.identity.threshold, how.confidence)
     flagged = _write(context, "tables/audit.parquet", samples, auditor)
     clusters = _numpy(samples, "nearest_patient_id")
@@ -130,6 +135,20 @@ def audit(context: Context, how: EvaluateConfig) -> Metrics:
     by_group = identification.subgroup_rates(flagged, clusters, groups, how.confidence)
     context.out.write_table("tables/subgroups.parquet", by_group)
     return metrics | (_attacked(context, auditor) if "attack_matches" in context.inputs else {})
+
+
+def _check_gallery(inputs: Mapping[str, Store]) -> None:
+    """Refuse matches with a gallery that isn't the train images: whoever is left out can't be found."""
+    ids = inputs["train"].read_table(columns=["image_id"])["image_id"]
+    for name in ("matches", "more_matches", "attack_matches"):
+        if name not in inputs or not inputs[name].shards("samples"):
+            continue
+        gallery = inputs[name].read_json(GALLERY)
+        if gallery["sha256"] != digest_of(ids):
+            raise InputError(
+                f"{inputs[name].uri} was matched with a gallery of {gallery['images']} images, which aren't the "
+                f"{len(ids)} train images: who isn't in the gallery can't be found, so nothing can be said of the risk"
+            )
 
 
 def _attacked(context: Context, auditor: Auditor) -> Metrics:

@@ -1,5 +1,6 @@
 """What queries are compared with, put where the workers of a job find it: embeddings of real images."""
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,9 @@ from raydistill.matching.search import Places, Vectors
 from raydistill.stages.embed import PICTURES, STRUCTURE
 
 MB = 2**20
+
+GALLERY = "gallery.json"
+"""Beside the matches of an eye: how many images they were compared with, and a hash of their ids."""
 
 SHARE_OF_OBJECT_STORE = 0.4
 """Of a node's object store that a gallery may take before it is spread: blocks on their way need room too."""
@@ -150,6 +154,11 @@ class Galleries:
         store = self.plan.unseen if unseen else self.plan.seen
         assert store
         return _ids(store / STRUCTURE, "patient_id")
+
+
+def digest_of(image_ids: pa.ChunkedArray | pa.Array) -> str:
+    """Return a hash of a set of image ids, in whatever order: whether two galleries hold the same images."""
+    return hashlib.sha256("\n".join(sorted(image_ids.to_pylist())).encode()).hexdigest()
 
 
 def _vectors(folder: Store, shard: str) -> Vectors:

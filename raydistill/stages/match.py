@@ -24,7 +24,7 @@ from raydistill.matching.search import Neighbours
 from raydistill.reid.embedder import load_embedder
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.embed import STRUCTURE, eyes_of, in_groups
-from raydistill.stages.gallery import UNSEEN, Galleries, Plan
+from raydistill.stages.gallery import GALLERY, UNSEEN, Galleries, Plan, digest_of
 from raydistill.stages.images import pixels
 
 UNSEEN_COLUMNS = (
@@ -40,10 +40,10 @@ class Match(Stage):
     """Inputs: `images`, `gallery` and optionally `unseen` (`Embed`), `eye_<name>`, real queries `query_<role>`.
 
     The queries `query_evaluation` and the unseen gallery are seen by the eye `auditor` only.
-    Output: `<eye>/samples/part-*.parquet` and `<eye>/<role>/part-*.parquet`.
+    Output: `<eye>/samples/part-*.parquet` and `<eye>/<role>/part-*.parquet`, and `<eye>/gallery.json`.
     """
 
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     resumable: ClassVar[bool] = True
     config: MatchConfig
 
@@ -88,6 +88,9 @@ def make_matches(context: Context, queries: Mapping[str, Store], config: MatchCo
         galleries: what to compare with.
     """
     eyes = eyes_of(context.inputs)
+    ids = galleries.image_ids()
+    for eye in eyes:
+        context.out.write_json(f"{eye}/{GALLERY}", {"images": len(ids), "sha256": digest_of(ids)})
     shards = [
         in_groups(store, name, f"{role}/{name}", [f"{eye}/{role}/{name}" for eye in _seeing(role, eyes)])
         for role, store in queries.items()

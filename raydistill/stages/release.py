@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from raydistill.core.config import Budgets, ReleaseConfig
+from raydistill.core.config import Budgets, Config, ReleaseConfig
 from raydistill.core.manifest import Manifest
+from raydistill.core.signing import read_key
 from raydistill.diffusion.provenance import copied, drawn_from, private_files, weights_of
+from raydistill.metrics.certificate import Certificate
 from raydistill.metrics.gate import model_checks, risk_checks, selftest_checks, short_of_evidence
 from raydistill.metrics.result import Check, MetricResult, judge
 from raydistill.stages.base import Context, Outcome, Stage
@@ -24,6 +26,11 @@ class Release(Stage):
     needs_ray: ClassVar[bool] = False
     accepts_skipped: ClassVar[bool] = True
     config: ReleaseConfig
+
+    def check(self, config: Config) -> None:
+        """Refuse a signing key that can't be read, before anything runs."""
+        if self.config.signing_key:
+            read_key(self.config.signing_key)
 
     def run(self, context: Context) -> Outcome:
         """Judge, certify, write."""
@@ -98,7 +105,7 @@ class Release(Stage):
     def _certificate(self, context: Context, verdict: str, reasons: list[str], touched: list[str]) -> dict[str, Any]:
         student = context.manifests["student"]
         evidence = {name: {"key": m.key, "digest": m.digest} for name, m in sorted(context.manifests.items())}
-        return {
+        certificate = {
             "schema": 1,
             "verdict": verdict,
             "reasons": reasons,
@@ -114,6 +121,7 @@ class Release(Stage):
             "evidence": evidence,
             "limits": "No formal guarantee: the attacks that were run found what is stated, others may find more.",
         }
+        return Certificate(**certificate).model_dump(mode="json", by_alias=True)
 
 
 def _shared_weights(start: Mapping[str, str], teacher: Manifest, origin: Manifest) -> list[str]:

@@ -38,7 +38,7 @@ class TopUp(Stage):
     Output: `samples/more-*.parquet`, and `<eye>/samples/` like it.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     resumable: ClassVar[bool] = True
     config: TopUpConfig
 

@@ -1,0 +1,163 @@
+"""The self-test of a finished run, with baselines beside the filter: what each finds, and what it takes for a copy.
+
+    python benchmarks/detectors.py RUN
+
+RUN's self-test planted copies of train images and treated strangers the same way. The filter judges at its own
+operating point. Measures alone (structure, raw distance, SSIM, the network) are set to flag 5 % of calibration images.
+Two rules of others are set as they set them: the 95th percentile of train images' correlation with strangers (Dar et
+al., arXiv 2402.01054; EchoNet-Synthetic), and a verification network's threshold of one half, the score from which a
+pair is rather of one patient than not (Packhaeuser et al. 2022; CheXGenBench, arXiv 2505.10496). Prints Markdown, and as
+the last line one JSON object.
+"""
+
+import json
+import sys
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+
+from raydistill.core.store import Store
+from raydistill.data.images import decode_batch
+from raydistill.matching.calibration import quantile_threshold
+from raydistill.matching.near_copy import StructureIndex, unit
+from raydistill.metrics.intervals import clustered_rate
+from raydistill.reid.embedder import load_embedder
+from raydistill.stages.images import pixels
+
+FALSE_FLAGS, CONFIDENCE, MAX_SHIFT = 0.05, 0.95, 2
+Grey, Floats = NDArray[np.uint8], NDArray[np.float32]
+
+
+def raw(queries: Grey, gallery: Grey) -> Floats:
+    """Minus the least distance of pixels, Euclidean: (N,)."""
+    flat = [torch.from_numpy(images.reshape(len(images), -1)).double() for images in (queries, gallery)]
+    return -torch.cdist(*flat).min(dim=1).values.numpy().astype(np.float32)
+
+
+def ssim(queries: Grey, gallery: Grey) -> Floats:
+    """Largest SSIM, (N,): Gaussian window of 11 pixels and deviation 1.5, constants for 8 bits.
+
+    Source: Wang, Bovik, Sheikh, Simoncelli, Image Quality Assessment, IEEE TIP 2004.
+    """
+    line = torch.exp(-((torch.arange(11) - 5.0) ** 2) / (2 * 1.5**2))
+    line = line / line.sum()
+
+    def blurred(images: torch.Tensor) -> torch.Tensor:
+        across = torch.nn.functional.conv2d(images[:, None], line[None, None, None, :])
+        return torch.nn.functional.conv2d(across, line[None, None, :, None])[:, 0]
+
+    x, y = (torch.from_numpy(images).float() for images in (queries, gallery))
+    (mean_x, mean_y), (square_x, square_y) = (blurred(x), blurred(y)), (blurred(x * x), blurred(y * y))
+    spread_x, spread_y = square_x - mean_x**2, square_y - mean_y**2
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    best = np.empty(len(x), np.float32)
+    for row in range(len(x)):
+        together = mean_x[row] * mean_y
+        shared = blurred(x[row] * y) - together
+        top = (2 * together + c1) * (2 * shared + c2)
+        bottom = (mean_x[row] ** 2 + mean_y**2 + c1) * (spread_x[row] + spread_y + c2)
+        best[row] = float((top / bottom).mean(dim=(1, 2)).max())
+    return best
+
+
+def correlation(queries: Grey, gallery: Grey) -> Floats:
+    """Largest correlation of pixels, (N,)."""
+    flat = [unit(images.reshape(len(images), -1).astype(np.float32)) for images in (queries, gallery)]
+    return np.asarray((flat[0] @ flat[1].T).max(axis=1))
+
+
+def even_threshold(genuine: Floats, impostor: Floats) -> float:
+    """Return the score from which a pair is rather genuine than not, both kinds being equally likely."""
+    scores = np.concatenate([genuine, impostor])
+    truth = np.repeat([1, 0], [len(genuine), len(impostor)])
+    model = LogisticRegression(class_weight="balanced", C=1e6).fit(scores[:, None], truth)
+    return float(-model.intercept_[0] / model.coef_[0, 0])
+
+
+class Run:
+    """What a finished run left: its pictures, and the filter's network."""
+
+    def __init__(self, run: Store) -> None:
+        self.keys = {node: about["key"] for node, about in run.read_json("summary.json")["nodes"].items()}
+        self.run = run
+        self.planted = (self.of("selftest") / "planted").read_table()
+        self.queries = decode_batch(self.planted["image"].to_pylist())
+        self.images, self.patients = {}, {}
+        for role in ("train", "calibration", "probe"):
+            table = (self.of("ingest") / role).read_table(columns=["image", "patient_id"])
+            self.images[role], self.patients[role] = pixels(table), table["patient_id"].to_numpy()
+
+    def of(self, node: str) -> Store:
+        """Return a node's artifact."""
+        return self.run / node / self.keys[node]
+
+    def half(self) -> float:
+        """Return the threshold of one half of the filter's network, from probes and calibration images."""
+        network = load_embedder((self.of("reid_filter") / "network").keep_local(), "cpu")
+        vectors = {role: network.embed(images, 64) for role, images in self.images.items()}
+        own = self.patients["probe"][:, None] == self.patients["train"]
+        genuine = (vectors["probe"] @ vectors["train"].T)[own]
+        return even_threshold(genuine, (vectors["calibration"] @ vectors["train"].T).ravel())
+
+    def flags(self) -> dict[str, NDArray[np.bool_]]:
+        """Return what each detector flags of the planted pictures."""
+        gallery, strangers = self.images["train"], self.images["calibration"]
+        index = StructureIndex.of(gallery, MAX_SHIFT)
+        eye = (self.of("teacher_matches") / "filter" / "calibration").read_table(columns=["score"])["score"].to_numpy()
+        scores = {
+            "structure": [index.search(images)[0] for images in (self.queries, strangers)],
+            "raw L2": [raw(images, gallery) for images in (self.queries, strangers)],
+            "SSIM": [ssim(images, gallery) for images in (self.queries, strangers)],
+            "re-ID network": [self.planted["score"].to_numpy(), eye],
+        }
+        verdicts = (self.of("verdicts") / "planted").read_table().sort_by("sample_id")
+        order = np.argsort(self.planted["query_id"].to_numpy().astype(str), kind="stable")
+        ours = np.empty(len(order), bool)
+        ours[order] = ~verdicts["keep"].to_numpy(zero_copy_only=False)
+        found = {"**the filter**": ours}
+        for name, (queries, others) in scores.items():
+            found[name] = queries >= quantile_threshold(others.astype(np.float32), FALSE_FLAGS)
+        rule = np.quantile(correlation(gallery, strangers), 0.95)
+        found["95th percentile of correlation"] = correlation(self.queries, gallery) >= rule
+        found["pair threshold of one half"] = self.planted["score"].to_numpy() >= self.half()
+        return found
+
+
+def table_of(store: Store) -> dict[str, Any]:
+    """Print a run's table; return its figures."""
+    torch.set_num_threads(1)
+    run = Run(store)
+    roles, treatments, patients = (run.planted[name].to_numpy() for name in ("source_role", "treatment", "patient_id"))
+    flags, figures = run.flags(), {}
+    print(f"\n{store.uri}: share of planted copies found, and of strangers treated the same way that are flagged\n")
+    kinds = [*sorted(set(treatments)), "all"]
+    print(f"| detector | {' | '.join(kinds)} | false flags |\n|---|{'---|' * (len(kinds) + 1)}")
+    for name, flagged in flags.items():
+        said = []
+        for kind in kinds:
+            rows = (roles == "train") & ((treatments == kind) | (kind == "all"))
+            said.append(f"{flagged[rows].mean():.2f}")
+        caught, wrong = (
+            clustered_rate(flagged[roles == role], patients[roles == role], CONFIDENCE)
+            for role in ("train", "calibration")
+        )
+        assert caught.interval is not None
+        assert wrong.interval is not None
+        print(
+            f"| {name} | {' | '.join(said)} | {wrong.value:.3f} ({wrong.interval[0]:.3f} to {wrong.interval[1]:.3f}) |"
+        )
+        figures[name] = {
+            "sensitivity": round(caught.value or 0.0, 4),
+            "sensitivity_low": round(caught.interval[0], 4),
+            "false_flag_rate": round(wrong.value or 0.0, 4),
+        }
+    metrics = (run.of("verdicts")).read_json("metrics.json")["selftest"]
+    ours = figures.pop("**the filter**")
+    return {**ours, "consistency_jaccard": round(metrics["consistency_jaccard"]["value"], 4), "baselines": figures}
+
+
+if __name__ == "__main__":
+    print(json.dumps(table_of(Store.open(sys.argv[1]))))

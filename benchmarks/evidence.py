@@ -1,0 +1,133 @@
+"""Is the verdict right, and do the intervals hold? Worlds whose truth is known, and detectors side by side.
+
+    python benchmarks/evidence.py [RUN …]
+
+Generators that copy, that copy a little, that show the same people anew, that are honest, that repeat themselves, and a
+cohort too small to tell: each over SEEDS cohorts of phantoms, judged by the product's own audit and gate. Two ways to
+cheat are tried. Each RUN, a finished run folder, adds a table of its self-test with baselines beside the filter.
+SIZE=full takes larger cohorts. Prints tables, and as the last line one JSON object.
+"""
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import torch
+from detectors import table_of
+from pydantic import ValidationError
+from worlds import TRUTHS, Truth, World, drawn, same_people, strangers
+
+from raydistill.core.config import Budgets, Config
+from raydistill.core.errors import InputError
+from raydistill.core.seeds import generator
+from raydistill.core.store import Store
+
+FULL = os.environ.get("SIZE") == "full"
+SEEDS = int(os.environ.get("SEEDS", 20))
+PATIENTS, SAMPLES = (2400, 3000) if FULL else (1000, 1200)
+PROCESSES = 2
+
+
+def judged(seed: int) -> list[dict[str, Any]]:
+    """Judge every generator in the cohorts of a seed."""
+    torch.set_num_threads(1)
+    folder, found = tempfile.mkdtemp(), []
+    try:
+        worlds: dict[int, World] = {}
+        for name, truth in TRUTHS.items():
+            size = truth.patients or PATIENTS
+            if size not in worlds:
+                worlds[size] = World(f"{folder}/{size}", seed, size)
+            found.append({"seed": seed, "name": name} | _judged(worlds[size], name, truth))
+        return found
+    finally:
+        shutil.rmtree(folder)
+
+
+def _judged(world: World, name: str, truth: Truth) -> dict[str, Any]:
+    metrics = world.audited(drawn(truth, world, SAMPLES, name), f"of_{list(TRUTHS).index(name)}")
+    verdict, reasons = world.verdict(metrics, Budgets())
+    leak = metrics["leak_rate"]
+    low, high = leak.interval or (0.0, 1.0)
+    return {
+        "verdict": verdict,
+        "right": verdict in truth.right,
+        "reason": reasons[0],
+        "leak": leak.value,
+        "covers": leak.value is not None and low <= truth.leak <= high,
+        "interval": (low, high),
+        "copied": metrics["copied_excess"].interval,
+        "excess": metrics["excess_risk"].interval,
+    }
+
+
+def cheats() -> list[tuple[str, bool, str]]:
+    """Try to cheat: a student graded by its own filter's network, and a gallery without one of the patients."""
+    same = {"eyes": {"auditor": {"backbone": {"kind": "resnet"}, "seed": 9}}}
+    try:
+        Config.model_validate(same)
+        tried = [("graded by its own filter's backbone", False, "accepted")]
+    except ValidationError as error:
+        tried = [("graded by its own filter's backbone", True, error.errors()[0]["msg"])]
+    with tempfile.TemporaryDirectory() as folder:
+        world = World(folder, 0, 200)
+        images = strangers(world, 64, generator(0, "cheat"))
+        images[:32] = same_people(world, 32, generator(1, "cheat"))
+        train = world.records("train")
+        left_out = train["patient_id"][0].as_py()
+        world.gallery = world.gallery_without(left_out)
+        try:
+            world.audited(images, "cheat")
+            tried.append(("one patient left out of the gallery", False, "audited"))
+        except InputError as error:
+            tried.append(("one patient left out of the gallery", True, str(error).split(" was ")[1]))
+    return tried
+
+
+def every() -> Iterator[dict[str, Any]]:
+    """Judge seed by seed, two at a time."""
+    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
+        for done, rows in enumerate(pool.map(judged, range(SEEDS)), start=1):
+            print(f"seed {done} of {SEEDS}", file=sys.stderr, flush=True)
+            yield from rows
+
+
+def main() -> None:
+    """Judge, try to cheat, compare detectors, print."""
+    rows = list(every())
+    print(f"{PATIENTS} patients, {SAMPLES} samples, {SEEDS} cohorts\n")
+    print("| generator | leak | right verdicts | measured leak, mean | its interval holds the truth | first reason |")
+    print("|---|---|---|---|---|---|")
+    for name, truth in TRUTHS.items():
+        mine = [row for row in rows if row["name"] == name]
+        known = [row["leak"] for row in mine if row["leak"] is not None]
+        mean = f"{sum(known) / len(known):.3f}" if known else "-"
+        right, held = (sum(row[key] for row in mine) for key in ("right", "covers"))
+        said = f"{right} of {len(mine)} ({' or '.join(truth.right)})"
+        print(f"| {name} | {truth.leak:g} | {said} | {mean} | {held} of {len(mine)} | {mine[0]['reason']} |")
+    wrong = [row for row in rows if not row["right"]]
+    for row in wrong:
+        print(f"wrong: {row}")
+    print()
+    for name, failed, how in cheats():
+        print(f"cheat: {name}: {'refused' if failed else 'NOT REFUSED'}: {how}")
+    figures: dict[str, Any] = {
+        "verdicts_right": len(rows) - len(wrong),
+        "verdicts_tried": len(rows),
+        "interval_coverage": round(sum(row["covers"] for row in rows) / len(rows), 4),
+    }
+    for run in sys.argv[1:]:
+        figures |= table_of(Store.open(run))
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Signing a certificate, so that who holds the custodian's public key can tell that it is theirs and unchanged.
+
+Ed25519, RFC 8032, by the package `cryptography`. The key stays outside the run folder; nothing of it is written.
+"""
+
+import base64
+import json
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from raydistill.core.errors import ConfigError, LineageError
+
+SIGNATURE = "certificate.sig.json"
+ALGORITHM = "Ed25519"
+
+
+def read_key(path: str) -> Ed25519PrivateKey:
+    """Read a private key, PEM without a password, such as `openssl genpkey -algorithm ed25519` makes.
+
+    Raises:
+        ConfigError: when there is none.
+    """
+    where = f"release.signing_key: {path}"
+    try:
+        key = serialization.load_pem_private_key(Path(path).expanduser().read_bytes(), password=None)
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise ConfigError(f"{where} can't be read as a PEM private key without a password: {error}") from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ConfigError(f"{where} isn't an Ed25519 key; `openssl genpkey -algorithm ed25519 -out FILE` makes one")
+    return key
+
+
+def signed(content: bytes, key: Ed25519PrivateKey) -> bytes:
+    """Return the content of `certificate.sig.json`: the signature of a file's bytes and the public key."""
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    about = {
+        "algorithm": ALGORITHM,
+        "public_key": public.decode(),
+        "signature": base64.b64encode(key.sign(content)).decode(),
+    }
+    return f"{json.dumps(about, indent=1)}\n".encode()
+
+
+def check_signature(content: bytes, signature: bytes, expected: bytes | None = None) -> None:
+    """Make sure that a certificate is what was signed.
+
+    Args:
+        content: of `certificate.json`.
+        signature: of `certificate.sig.json`.
+        expected: the custodian's public key, PEM, from elsewhere; the file's own proves only that nothing changed.
+
+    Raises:
+        LineageError: when it isn't, or somebody else signed it.
+    """
+    about = json.loads(signature)
+    keys = [about["public_key"].encode(), *([expected] if expected else [])]
+    try:
+        for pem in keys:
+            key = serialization.load_pem_public_key(pem)
+            assert isinstance(key, Ed25519PublicKey)
+            key.verify(base64.b64decode(about["signature"]), content)
+    except (ValueError, AssertionError, InvalidSignature):
+        raise LineageError(f"release: certificate.json isn't what {SIGNATURE} signs, or by another key") from None

@@ -1,0 +1,57 @@
+"""What a certificate is: the form of `certificate.json`, for machines that read it."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from raydistill.metrics.result import Verdict
+
+SCHEMA_URI = "https://json-schema.org/draft/2020-12/schema"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class InputOf(_Part):
+    """A folder that the student's training read."""
+
+    node: str
+    folder: str
+    key: str
+    digest: str = Field(description="SHA-256 over the files of the folder.")
+
+
+class Evidence(_Part):
+    """A node of the run: the key is known before it runs, the digest after."""
+
+    key: str
+    digest: str
+
+
+class Student(_Part):
+    """What is certified."""
+
+    key: str
+    digest: str
+    inputs: dict[str, InputOf]
+    started_from: dict[str, Any] | None = Field(description="Names and hashes of the weights that training began with.")
+    touched_real_data: list[str] = Field(description="Ways in which it saw real images other than by kept samples.")
+
+
+class Certificate(_Part):
+    """The decision about a student, with what it rests on."""
+
+    schema_: int = Field(alias="schema", ge=1)
+    verdict: Verdict
+    reasons: list[str]
+    student: Student
+    filter: dict[str, Any] | None = Field(description="Thresholds and the rates they were set at.")
+    budgets: dict[str, float]
+    evidence: dict[str, Evidence] = Field(description="Every node that the decision read.")
+    limits: str
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema of `certificate.json`, as it lies in docs/certificate.schema.json."""
+    return {"$schema": SCHEMA_URI, **Certificate.model_json_schema(by_alias=True)}

@@ -1,0 +1,134 @@
+"""What the prompts of a release say of patients: who shares them, what the scrubber would have taken, who is linked."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from raydistill.data.scrub import scrub
+from raydistill.data.vocabulary import BASE_PROMPT
+from raydistill.metrics.intervals import paired_difference
+from raydistill.metrics.result import MetricResult, insufficient
+
+RARE_SHARE = 0.1
+"""An attribute that fewer patients have is rare."""
+
+FEWEST_SAMPLES = 20
+"""Samples that ask for something rare; of fewer nothing is said."""
+
+Attributes = frozenset[str]
+
+
+def prompt_k(asked: Sequence[str], train: Mapping[str, int], confidence: float) -> MetricResult:
+    """Return the fewest train patients who share a prompt of the release: its k-anonymity, as measured.
+
+    Args:
+        asked: the prompt of each sample.
+        train: train patients by the prompt of their records.
+        confidence: for the record; a count of what is there has no interval.
+
+    Source: Sweeney 2002, k-anonymity, IJUFKS 10:557.
+    """
+    unit, distinct = "train patients who share the rarest prompt", set(asked) - {BASE_PROMPT}
+    theirs = sorted(train[prompt] for prompt in distinct if prompt in train)
+    foreign = len(distinct) - len(theirs)
+    if not theirs:
+        return insufficient("no prompt of train records was asked for", n=len(asked), unit=unit, confidence=confidence)
+    return MetricResult(
+        value=theirs[0],
+        interval=(theirs[0], theirs[0]),
+        confidence=confidence,
+        n=len(asked),
+        unit=unit,
+        estimator="minimum over the prompts of all samples but the one that says nothing; a count, not an estimate",
+        reference="Sweeney 2002",
+        note=f"{len(distinct)} prompts, {foreign} not of train records, {theirs.count(theirs[0])} as rare as this",
+    )
+
+
+def marked_prompts(asked: Sequence[str], confidence: float) -> MetricResult:
+    """Return the share of prompts in which the scrubber finds a date, a name, an id or a de-identification mark.
+
+    Args:
+        asked: the prompt of each sample.
+        confidence: for the record.
+
+    Source: prompts with traces of de-identification are the most memorised, The Devil is in the Prompts, arXiv
+    2502.07516.
+    """
+    distinct, unit = sorted(set(asked)), "share of prompts"
+    if not distinct:
+        return insufficient("nothing was asked", n=0, unit=unit, confidence=confidence)
+    found = [removed for prompt in distinct if (removed := scrub(prompt)[1])]
+    kinds = sorted({kind for removed in found for kind in removed})
+    share = len(found) / len(distinct)
+    return MetricResult(
+        value=share,
+        interval=(share, share),
+        confidence=confidence,
+        n=len(distinct),
+        unit=unit,
+        estimator="count over the prompts of all samples, not an estimate",
+        reference="arXiv 2502.07516",
+        note=f"found: {', '.join(kinds)}" if kinds else "nothing that the scrubber knows",
+    )
+
+
+def rare_attributes(patients: Mapping[str, Attributes]) -> Attributes:
+    """Return the attributes that fewer than a tenth of patients have.
+
+    Args:
+        patients: what is known of each train patient, such as `finding=mass`.
+    """
+    having = Counter(name for own in patients.values() for name in own)
+    return frozenset(name for name, count in having.items() if count < RARE_SHARE * len(patients))
+
+
+def prompt_linkage(
+    asked: Sequence[Attributes],
+    nearest: Sequence[str],
+    unseen: Sequence[str],
+    patients: Mapping[str, Attributes],
+    others: Mapping[str, Attributes],
+    confidence: float,
+) -> MetricResult:
+    """Ask whether the patient whom a sample resembles has the rare attribute of its prompt, more often than chance.
+
+    A sample that was asked for a rare finding shows it, so it resembles people who have it, in either gallery. Only
+    what the train gallery has more of than an equally made one of strangers points at the patients behind the prompts.
+
+    Args:
+        asked: what each sample was asked for.
+        nearest: the patient of the train gallery whom it resembles most.
+        unseen: the same of an unseen gallery, equally made.
+        patients: what is known of train patients.
+        others: what is known of those of the unseen gallery.
+        confidence: two-sided confidence, in (0, 1).
+
+    Returns:
+        The difference of the two shares among samples that were asked for something rare; 0 is chance.
+
+    Source: linkage beyond a control, Giomi et al. 2023, PoPETs 2023(2):312; interval as in `paired_difference`.
+    """
+    rare, unit = rare_attributes(patients), "difference of shares"
+    wanted = [one & rare for one in asked]
+    rows = [row for row, one in enumerate(wanted) if one]
+    people = {nearest[row] for row in rows}
+    if len(rows) < FEWEST_SAMPLES or len(people) < 2:
+        why = f"{len(rows)} samples were asked for something that under {RARE_SHARE:.0%} of patients have"
+        return insufficient(f"{why}; {FEWEST_SAMPLES} are needed", n=len(rows), unit=unit, confidence=confidence)
+    first = np.array([bool(wanted[row] & patients[nearest[row]]) for row in rows])
+    second = np.array([bool(wanted[row] & others[unseen[row]]) for row in rows])
+    value, low, high = paired_difference(first, second, [nearest[row] for row in rows], confidence)
+    return MetricResult(
+        value=value,
+        interval=(low, high),
+        confidence=confidence,
+        n=len(rows),
+        unit=unit,
+        estimator="paired difference to an equally made unseen gallery; MOVER on patient-clustered limits",
+        control=float(second.mean()),
+        baseline=0.0,
+        reference="Giomi et al. 2023",
+        note=f"train {first.mean():.3f}, unseen {second.mean():.3f}; {len(rare)} rare attributes",
+    )

@@ -1,0 +1,63 @@
+"""The prompts' part of an audit: what was asked of the model, and what the patients behind it are."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from raydistill.core.config import EvaluateConfig
+from raydistill.core.store import Store
+from raydistill.data.vocabulary import SEXES, VIEWS, plain_words
+from raydistill.metrics.prompts import Attributes, marked_prompts, prompt_k, prompt_linkage
+from raydistill.metrics.result import MetricResult
+from raydistill.stages.images import read_made
+
+KNOWN = ["patient_id", "prompt", "labels", "view", "sex"]
+
+
+def prompt_metrics(inputs: Mapping[str, Store], samples: pa.Table, how: EvaluateConfig) -> dict[str, MetricResult]:
+    """Measure what prompts give away.
+
+    Args:
+        inputs: `images`, maybe `more_images`, `train`, `evaluation`.
+        samples: the auditor's matches of those that are judged, columns.MATCHES.
+        how: the confidence.
+
+    Returns:
+        `prompt_k`, `prompt_marks`, `prompt_linkage`.
+    """
+    train, unseen = (inputs[role].read_table(columns=KNOWN).to_pylist() for role in ("train", "evaluation"))
+    made = {row["sample_id"]: row for row in read_made(inputs, ["sample_id", *KNOWN[1:]]).to_pylist()}
+    asked = [made[name] for name in samples["query_id"].to_pylist()]
+    sharing: dict[str, set[str]] = defaultdict(set)
+    for row in train:
+        sharing[row["prompt"]].add(row["patient_id"])
+    prompts = [row["prompt"] for row in asked]
+    return {
+        "prompt_k": prompt_k(prompts, {prompt: len(own) for prompt, own in sharing.items()}, how.confidence),
+        "prompt_marks": marked_prompts(prompts, how.confidence),
+        "prompt_linkage": prompt_linkage(
+            [_attributes(row) for row in asked],
+            samples["matched_patient_id"].to_pylist(),
+            samples["unseen_matched_patient_id"].to_pylist(),
+            _by_patient(train),
+            _by_patient(unseen),
+            how.confidence,
+        ),
+    }
+
+
+def _by_patient(rows: list[dict[str, Any]]) -> dict[str, Attributes]:
+    found: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        found[row["patient_id"]] |= _attributes(row)
+    return {patient: frozenset(own) for patient, own in found.items()}
+
+
+def _attributes(row: Mapping[str, Any]) -> Attributes:
+    """Say what a record or a request says, both in the public vocabulary's words."""
+    said = {f"finding={label}" for label in row["labels"] or ()}
+    said |= {f"view={VIEWS.get(plain_words(row['view']), row['view'])}"} if row["view"] else set()
+    said |= {f"sex={SEXES.get(plain_words(row['sex']), row['sex'])}"} if row["sex"] else set()
+    return frozenset(said)
