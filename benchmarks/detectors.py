@@ -6,8 +6,8 @@ RUN's self-test planted copies of train images and treated strangers the same wa
 operating point. Measures alone (structure, raw distance, SSIM, the network) are set to flag 5 % of calibration images.
 Two rules of others are set as they set them: the 95th percentile of train images' correlation with strangers (Dar et
 al., arXiv 2402.01054; EchoNet-Synthetic), and a verification network's threshold of one half, the score from which a
-pair is rather of one patient than not (Packhaeuser et al. 2022; CheXGenBench, arXiv 2505.10496). Prints Markdown, and as
-the last line one JSON object.
+pair is rather of one patient than not (Packhaeuser et al. 2022; CheXGenBench, arXiv 2505.10496). Prints Markdown, and
+as the last line one JSON object.
 """
 
 import json

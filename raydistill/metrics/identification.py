@@ -30,6 +30,12 @@ NO_SAMPLES = "no image was matched"
 TAIL = 0.999
 """The percentile that shows the worst of the samples without being decided by one alone."""
 
+ATTACKED = (
+    "reidentification_rate", "excess_risk", "similarity_p999", "near_copy_excess", "copied_excess",
+    "closer_to_train_share",
+)  # fmt: skip
+"""What is reported of samples that were asked for harder, as `attacked_…`."""
+
 HASH_DIGITS = 16
 """Hexadecimal digits kept of a patient's keyed hash: 64 bits, no collision among any number of patients that exist."""
 

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from raydistill.core.config import Config
 from raydistill.core.manifest import Manifest, is_under
 from raydistill.core.store import Store
+from raydistill.metrics.identification import ATTACKED
 from raydistill.metrics.patients import HIT_TIMES
 
 METRIC_NODES = {
@@ -30,6 +31,12 @@ TABLES = {
     "reidentification_rate": AUDIT,
     "excess_risk": AUDIT,
     "max_similarity": AUDIT,
+    "similarity_p999": AUDIT,
+    "leak_rate": AUDIT,
+    "copied_rate": AUDIT,
+    "copied_excess": AUDIT,
+    "prompt_linkage": AUDIT,
+    **dict.fromkeys((f"attacked_{name}" for name in ATTACKED), "attack_audit.parquet"),
     "near_copy_rate": AUDIT,
     "near_copy_excess": AUDIT,
     "closer_to_train_share": AUDIT,

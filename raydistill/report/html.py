@@ -140,6 +140,8 @@ def _figures(evidence: Evidence, summary: Mapping[str, Any], *, public: bool) ->
         "auditor": sections.scores(evidence, "auditor", public=public),
         "filter": sections.scores(evidence, "filter", public=public),
         "structure": sections.scores(evidence, "filter", "structure_score", public=public),
+        "det_auditor": sections.det(evidence, "auditor", public=public),
+        "det_filter": sections.det(evidence, "filter", public=public),
         "selftest": sections.selftest(evidence, metrics),
         "frontier": sections.search(evidence),
         "findings": sections.by_finding(evidence, public=public),

@@ -28,6 +28,7 @@ from raydistill.report.figures import (
 BINS = 60
 ROW_PX = 34
 ASIDE = 1.03
+DET_STEPS = 40
 LEAST_SPAN = 0.1
 """Of an axis of utility: settings that hardly differ must not look far apart."""
 
@@ -200,6 +201,51 @@ def path(
         plot.add_hline(y=control, line={"color": GREY, "width": 1.5, "dash": "dash"}, annotation={"text": "control"})
     rows = [(s.name, epochs[s.name], s.points[0].value, s.points[0].low, s.points[0].high, control) for s in series]
     return Figure(name, title, caption, plot, ("model", "epochs", "rate", "low", "high", "control"), rows)
+
+
+def det(
+    name: str,
+    title: str,
+    caption: str,
+    known: NDArray[np.float32],
+    strangers: NDArray[np.float32],
+    threshold: float | None,
+    least: int = 1,
+) -> Figure:
+    """Draw a detection error trade-off: strangers matched against known people missed, threshold by threshold.
+
+    Args:
+        name: anchor.
+        title: what is shown.
+        caption: how to read it.
+        known: (P,) scores of new images of gallery patients; -inf where the right patient isn't on top.
+        strangers: (M,) scores of people who aren't in the gallery.
+        threshold: the operating point.
+        least: strangers a step of the curve may stand for.
+
+    Source: Martin et al., The DET Curve in Assessment of Detection Task Performance, Eurospeech 1997; ISO/IEC 19795-1.
+    """
+    ranked = np.sort(strangers)[::-1]
+    steps = np.unique(np.geomspace(least, len(ranked), DET_STEPS).astype(int))
+    points = [(float(ranked[step - 1]), step / len(ranked)) for step in steps]
+    rows = [(fpir, float((known < at).mean()), at) for at, fpir in points]
+    plot = go.Figure()
+    plot.add_scatter(
+        x=[row[0] for row in rows], y=[row[1] for row in rows], mode="lines+markers", name="thresholds",
+        line={"color": INK, "width": 2}, customdata=[row[2] for row in rows],
+        hovertemplate="FPIR %{x:.2%}, missed %{y:.1%}<br>threshold %{customdata:.3f}<extra></extra>",
+    )  # fmt: skip
+    if threshold is not None:
+        plot.add_scatter(
+            x=[float((strangers >= threshold).mean())], y=[float((known < threshold).mean())], mode="markers",
+            name="operating point",
+            marker={"size": 14, "symbol": "circle-open", "color": VERMILION, "line": {"width": 3}},
+            hovertemplate="FPIR %{x:.2%}, missed %{y:.1%}<extra></extra>",
+        )  # fmt: skip
+    layout(plot, 300)
+    plot.update_xaxes(type="log", title_text="FPIR: strangers matched", tickformat=".1%")
+    plot.update_yaxes(title_text="FNIR: known people missed", tickformat=".0%", rangemode="tozero")
+    return Figure(name, title, caption, plot, ("FPIR", "FNIR", "threshold"), rows)
 
 
 def bars(name: str, title: str, caption: str, seconds: Mapping[str, float]) -> Figure:

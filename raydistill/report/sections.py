@@ -3,10 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from raydistill.report.evidence import METRIC_NODES, Evidence
 from raydistill.report.figures import Figure, Point, Series
 from raydistill.report.outside import SMALLEST_PUBLIC_GROUP, small_roles
 from raydistill.report.plots import TRIAL, bars, dots, frontier, path, ridges
+from raydistill.report.plots import det as det_plot
 from raydistill.report.words import plain, treatment
 
 Metrics = Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -85,6 +88,27 @@ def _threshold(evidence: Evidence, eye: str, column: str) -> tuple[dict[str, flo
     policy = evidence.json("tune", "policy/policy.json")
     name = "identity_threshold" if column == "score" else "near_copy_threshold"
     return ({"threshold": policy[name]}, evidence.path("tune", "policy/policy.json")) if policy else ({}, None)
+
+
+def det(evidence: Evidence, eye: str, *, public: bool) -> Figure | None:
+    """The detection error trade-off of an eye on real images: probes against calibration patients."""
+    if public and small_roles(evidence.artifacts) & {"probe", "calibration"}:
+        return None
+    columns = ["score", "nearest_patient_id", "query_patient_id"]
+    places = [("teacher_matches", f"{eye}/{role}") for role in ("probe", "calibration")]
+    probe, strangers = (evidence.table(*place, columns) for place in places)
+    if not probe or not strangers:
+        return None
+    right = probe["nearest_patient_id"].to_numpy() == probe["query_patient_id"].to_numpy()
+    known = np.where(right, probe["score"].to_numpy(), -np.inf)
+    threshold, point = _threshold(evidence, eye, "score")
+    return det_plot(
+        f"det-{eye}", f"What a threshold costs in the {eye}'s eye",
+        "Each point is a threshold: how many strangers it takes for a gallery patient (FPIR), and how many new images of "
+        "gallery patients it misses (FNIR). No point further left than one calibration patient can be supported.",
+        known, strangers["score"].to_numpy(), next(iter(threshold.values()), None),
+        SMALLEST_PUBLIC_GROUP if public else 1,
+    ).read_from(*(evidence.path(*place) for place in places), point)  # fmt: skip
 
 
 def selftest(evidence: Evidence, metrics: Metrics) -> Figure | None:

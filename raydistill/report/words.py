@@ -58,6 +58,41 @@ METRICS = {
     ),
     "excess_risk": Title("Excess risk", "(rate − control) / (1 − control): what chance doesn't explain.", PRIVACY),
     "max_similarity": Title("Maximum similarity", "The closest that any image comes to a gallery image.", PRIVACY),
+    "similarity_p999": Title(
+        "99.9th percentile of similarity",
+        "What one image of a thousand reaches; less fickle than the maximum.",
+        PRIVACY,
+    ),
+    "leak_rate": Title(
+        "Leak, corrected",
+        "Share of images that show a gallery patient, corrected for whom the auditor overlooks and imagines.",
+        PRIVACY,
+    ),
+    "copied_rate": Title(
+        "Certain copies", "Share of images more like a real picture than any stranger's picture was.", PRIVACY
+    ),
+    "copied_excess": Title(
+        "Certain copies beyond chance",
+        "What an unseen gallery doesn't show as well. If it is surely above 0, that fails.",
+        PRIVACY,
+    ),
+    "pairwise_threshold_fpir": Title(
+        "If the threshold were set on pairs",
+        "Share of strangers who'd match somebody, were the threshold one that a pair of different people in a thousand "
+        "passes.",
+        FILTER,
+    ),
+    "prompt_k": Title(
+        "Patients behind the rarest prompt", "The fewest train patients who share a prompt asked for.", PRIVACY
+    ),
+    "prompt_marks": Title(
+        "Prompts with marks", "Share of prompts that hold a date, a name, an id or a de-identification mark.", PRIVACY
+    ),
+    "prompt_linkage": Title(
+        "Linkage by prompt",
+        "How much more often the nearest train patient has the rare finding asked for than an unseen one; 0 is chance.",
+        PRIVACY,
+    ),
     "near_copy_rate": Title(
         "Near-copy rate", "Share of images that are nearly the same picture as a real one.", PRIVACY
     ),
@@ -139,11 +174,28 @@ METRICS = {
     ),
     "consistency_jaccard": Title(
         "Agreement (Jaccard)",
-        "Flagged by both eyes out of flagged by either; 1 also where neither flags anything.",
+        "Of planted pictures flagged with either of two eyes, those flagged with both; of the least agreeing pair.",
         FILTER,
     ),
     "consistency_kappa": Title("Agreement (kappa)", "Agreement of two eyes beyond chance.", FILTER),
+    "consistency_jaccard.samples": Title(
+        "Agreement on the teacher's samples (Jaccard)",
+        "The same of its samples. Where none is a copy, false alarms are compared, and few of those are shared.",
+        FILTER,
+    ),
+    "consistency_kappa.samples": Title(
+        "Agreement on the teacher's samples (kappa)", "The same of its samples, beyond chance.", FILTER
+    ),
 }
+
+
+VARIANTS = {
+    ("attacked_", ""): (", asked harder", "Of samples asked for with other guidance, few steps, every prompt alike."),
+    ("membership_calibrated_", "membership_"): (
+        ", by difficulty", "Each image is judged beside how hard it is for a model that saw neither side."
+    ),
+}  # fmt: skip
+"""What a metric's name begins with, what stands there otherwise, and what that adds to its words."""
 
 
 def title(metric: str) -> Title:
@@ -151,6 +203,10 @@ def title(metric: str) -> Title:
     family, _, part = metric.partition(".")
     if metric in METRICS:
         return METRICS[metric]
+    for prefix, said in VARIANTS.items():
+        known = METRICS.get(metric.replace(*prefix, 1)) if metric.startswith(prefix[0]) else None
+        if known:
+            return Title(f"{known.name}{said[0]}", f"{known.meaning} {said[1]}", known.section)
     if part and family in METRICS:
         known = METRICS[family]
         return Title(f"{known.name}: {treatment(part)}", known.meaning, known.section)

@@ -20,23 +20,18 @@ from raydistill.metrics import identification
 from raydistill.metrics.intervals import clustered_rate, korn_graubard
 from raydistill.metrics.leak import UNIT, leak_rate
 from raydistill.metrics.near_copies import copied_rates, near_copy_rates
+from raydistill.metrics.pairwise import pairwise_threshold_fpir
 from raydistill.metrics.patients import hits_by_patient, patients_hit
 from raydistill.metrics.result import MetricResult, insufficient
 from raydistill.stages.attack import way_of
 from raydistill.stages.base import Context
-from raydistill.stages.gallery import GALLERY, digest_of
+from raydistill.stages.gallery import GALLERY, digest_of, vectors_of
 from raydistill.stages.images import only_kept, read_made
 from raydistill.stages.prompts import prompt_metrics
 
 Metrics = dict[str, MetricResult]
 
 Scores = NDArray[np.floating[Any]]
-
-ATTACKED = (
-    "reidentification_rate", "excess_risk", "similarity_p999", "near_copy_excess", "copied_excess",
-    "closer_to_train_share",
-)  # fmt: skip
-"""What is reported of samples that were asked for harder, as `attacked_…`."""
 
 STRICTEST = 1e-9
 """A target FPIR that no cohort supports: the point is set at the smallest that this one does."""
@@ -114,8 +109,8 @@ def audit(context: Context, how: EvaluateConfig) -> Metrics:
     """Measure the risk and write what it can be recomputed from: `tables/…audit.parquet`, `operating_point.json`.
 
     Args:
-        context: with the inputs `matches`, `train`, `evaluation`, `images`, maybe `attack_matches`, and those of
-            `Evaluate` beside them.
+        context: with the inputs `matches`, `train`, `evaluation`, `images`, maybe `attack_matches`, maybe the
+            auditor's embeddings `gallery` and `strangers`, and those of `Evaluate` beside them.
         how: operating points and confidence.
     """
     store, more = context.inputs["matches"], context.inputs.get("more_matches")
@@ -134,6 +129,15 @@ def audit(context: Context, how: EvaluateConfig) -> Metrics:
     groups = _asked_for(context.inputs, samples)
     by_group = identification.subgroup_rates(flagged, clusters, groups, how.confidence)
     context.out.write_table("tables/subgroups.parquet", by_group)
+    if "gallery" in context.inputs:
+        metrics["pairwise_threshold_fpir"] = pairwise_threshold_fpir(
+            vectors_of(context.inputs["strangers"]),
+            vectors_of(context.inputs["gallery"]),
+            _numpy(auditor.control, "score"),
+            _numpy(auditor.control, "query_patient_id"),
+            how.confidence,
+            context.seed,
+        )
     return metrics | (_attacked(context, auditor) if "attack_matches" in context.inputs else {})
 
 
@@ -160,7 +164,7 @@ def _attacked(context: Context, auditor: Auditor) -> Metrics:
     by_way = identification.subgroup_rates(flagged, clusters, ways, auditor.confidence)
     context.out.write_table("tables/attacks.parquet", by_way)
     risk = auditor.risk(samples)
-    return {f"attacked_{name}": risk[name] for name in ATTACKED}
+    return {f"attacked_{name}": risk[name] for name in identification.ATTACKED}
 
 
 def _write(context: Context, name: str, samples: pa.Table, auditor: Auditor) -> NDArray[np.bool_]:

@@ -36,7 +36,8 @@ class Evaluate(Stage):
     """Inputs: `images`, `train`, `evaluation`, `findings`, and those of the following that apply.
 
     `verdicts` (judge the kept samples only), `matches` of the auditor, both perhaps with more samples (`more_images`,
-    `more_matches`), `attack_matches` (samples that were asked for harder), `model` (attack it), `shadow` (a model that
+    `more_matches`), `attack_matches` (samples that were asked for harder), `gallery` and
+    `strangers` (the auditor's embeddings), `model` (attack it), `shadow` (a model that
     saw none of it), `reference` (predictions of the classifier trained on real images). Output: `metrics.json`,
     `predictions/`, `tables/`, `operating_point.json`.
     """

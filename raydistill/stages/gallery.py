@@ -161,6 +161,11 @@ def digest_of(image_ids: pa.ChunkedArray | pa.Array) -> str:
     return hashlib.sha256("\n".join(sorted(image_ids.to_pylist())).encode()).hexdigest()
 
 
+def vectors_of(folder: Store) -> Vectors:
+    """Read all embeddings (rows, D) of an `Embed` artifact's folder."""
+    return np.ascontiguousarray(np.concatenate([_vectors(folder, shard) for shard in folder.shards()]))
+
+
 def _vectors(folder: Store, shard: str) -> Vectors:
     column = folder.read_table(shard, columns=["embedding"])["embedding"].combine_chunks()
     return np.asarray(column.flatten().to_numpy(), dtype=np.float32).reshape(len(column), -1)

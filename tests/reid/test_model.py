@@ -7,13 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raydistill.core.errors import ConfigError, InputError
-from raydistill.core.training import BackboneConfig, ReidConfig
+from raydistill.core.training import PACKAGED, BackboneConfig, ReidConfig
 from raydistill.data.phantom import render
 from raydistill.reid.embedder import ReidEmbedder
-from raydistill.reid.model import ReidNetwork, check_backbone, standardise
+from raydistill.reid.model import PUBLIC, ReidNetwork, check_backbone, local_contrast, shifted, standardise
 
 ROUNDING = 1e-6  # what another batch size may change in a unit row of float32
-WIDTHS = {"resnet": 8, "convnext": 8, "vit": 16}
+WIDTHS = {"resnet": 8, "regnet": 16, "convnext": 8, "vit": 16}
 each_kind = pytest.mark.parametrize("kind", WIDTHS)
 
 
@@ -83,8 +83,8 @@ def test_a_folder_that_lacks_a_file_is_refused(tmp_path, missing):
 def test_another_format_is_refused(tmp_path):
     build().save(tmp_path)
     content = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(content | {"format": 2}))
-    with pytest.raises(InputError, match="has format 2; this version reads 1"):
+    (tmp_path / "config.json").write_text(json.dumps(content | {"format": 1}))
+    with pytest.raises(InputError, match="has format 1; this version reads 2"):
         ReidNetwork.load(tmp_path)
 
 
@@ -156,10 +156,64 @@ def test_a_constant_image_has_a_finite_embedding(kind, grey):
 @pytest.mark.parametrize("resolution", [20, 8])
 def test_a_resolution_that_cannot_be_halved_thrice_is_refused(resolution):
     with pytest.raises(ConfigError, match=f"8 n >= 16, not {resolution}"):
-        check_backbone(BackboneConfig(), resolution)
+        check_backbone(BackboneConfig(width=8), resolution)
+    check_backbone(BackboneConfig(), resolution)  # the packaged weights see whatever is resized to their side
 
 
 def test_a_width_that_the_heads_do_not_divide_is_refused_for_a_vit_only():
     with pytest.raises(ConfigError, match="width 30 of a vit isn't a multiple of its 4 heads"):
         check_backbone(BackboneConfig(kind="vit", width=30), 16)
     check_backbone(BackboneConfig(kind="resnet", width=30), 16)
+
+
+@pytest.mark.parametrize("kind", PACKAGED)
+@pytest.mark.parametrize("resolution", [32, 64, 100])
+def test_the_packaged_weights_are_where_training_starts_at_every_resolution(kind, resolution):
+    config = ReidConfig(backbone=BackboneConfig(kind=kind))
+    network, other = (ReidNetwork.build(config, resolution, seed) for seed in (1, 2))
+    packaged = ReidNetwork.load(PUBLIC / kind)
+    assert network.training
+    for name, weights in packaged.state_dict().items():
+        assert torch.equal(network.state_dict()[name], weights)
+        assert torch.equal(other.state_dict()[name], weights)
+    assert ReidEmbedder(network).embed(pictures(3, resolution), 2).shape == (3, packaged.embedding_dim)
+    shorter = ReidNetwork.build(config.model_copy(update={"embedding_dim": 16}), resolution, 1)
+    assert ReidEmbedder(shorter).embed(pictures(3, resolution), 2).shape == (3, 16)
+
+
+@pytest.mark.parametrize("kind", PACKAGED)
+def test_the_packaged_weights_know_phantoms_they_never_saw(kind):
+    people, visits = np.repeat(np.arange(60), 2), np.tile([0, 1], 60)
+    images = render(people, visits, seed=5, resolution=64).images
+    vectors = ReidEmbedder.load(PUBLIC / kind).embed(images, 32)
+    similarity = vectors @ vectors.T
+    np.fill_diagonal(similarity, -2)
+    pixels = images.reshape(len(images), -1) - images.mean(axis=(1, 2))[:, None]
+    pixels = pixels / np.linalg.norm(pixels, axis=1, keepdims=True)
+    raw = pixels @ pixels.T
+    np.fill_diagonal(raw, -2)
+    seen, known = ((people[side.argmax(axis=1)] == people).mean() for side in (raw, similarity))
+    assert known > 0.85
+    assert known > seen + 0.3
+
+
+def test_local_contrast_takes_out_a_gradient_of_exposure():
+    images = torch.from_numpy(pictures(4, 64)).float()
+    slope = torch.linspace(0.5, 1.5, 64)
+    plain, lit = local_contrast(images), local_contrast(images * slope + 40 * slope)
+    middle = slice(12, -12)
+    alike = torch.nn.functional.cosine_similarity(
+        plain[:, middle, middle].flatten(1), lit[:, middle, middle].flatten(1), dim=1
+    )
+    assert alike.min() > 0.97
+    assert local_contrast(torch.zeros(1, 32, 32)).abs().max() == 0
+
+
+def test_an_image_is_embedded_from_where_it_is_and_from_four_sides():
+    pixels = torch.arange(2 * 40 * 40, dtype=torch.float32).reshape(2, 1, 40, 40)
+    views = shifted(pixels)
+    assert len(views) == 5
+    assert all(view.shape == pixels.shape for view in views)
+    assert torch.equal(views[0], pixels)
+    assert torch.equal(views[1][..., 2:, :], pixels[..., :-2, :])
+    assert torch.equal(views[4][..., :, :-2], pixels[..., :, 2:])

@@ -12,7 +12,7 @@ from raydistill.core.store import Store
 from raydistill.data.images import encode_png
 from raydistill.data.phantom import render
 from raydistill.metrics.filtering import filter_metrics, selftest_metrics
-from raydistill.metrics.identification import max_similarity, rates, subgroup_rates
+from raydistill.metrics.identification import rates, similarities, subgroup_rates
 from raydistill.metrics.result import MetricResult, insufficient, results_table
 from raydistill.runner import Runner
 from raydistill.summary import summarise
@@ -189,7 +189,8 @@ def filtering(b, teacher, student, t_match, s_match):
     """The self-test, the search and both filters."""
     planted = b.planted()
     agreement = [
-        {"eyes": list(eyes), "jaccard": j, "kappa": 0.31, "both": 8, "either": 20, "n": 47}
+        {"among": among, "eyes": list(eyes), "jaccard": j, "kappa": 0.31, "both": 8, "either": 20, "n": 47}
+        for among in ("planted", "samples")
         for eyes, j in ((("filter", "judge"), 0.41), (("filter", "auditor"), 0.37), (("judge", "auditor"), 0.52))
     ]
     b.artifact("selftest", {"planted/part-00000.parquet": planted}, {"agreement/agreement.json": agreement})
@@ -240,7 +241,7 @@ def evaluations(b, t_match, s_match):
             metrics |= rates(
                 score, patient, control["score"].to_numpy(), control["query_patient_id"].to_numpy(), THRESHOLD
             )
-            metrics["max_similarity"] = max_similarity(score, control["score"].to_numpy())
+            metrics |= similarities(score, control["score"].to_numpy())
             near = rates(*near_copy_arguments(samples, control), NEAR)
             metrics |= {"near_copy_rate": near["reidentification_rate"], "near_copy_excess": near["excess_risk"]}
             metrics["membership_auc"] = insufficient("28 patients; 30 are needed", n=28, unit="area")

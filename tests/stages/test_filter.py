@@ -42,7 +42,7 @@ def context(tmp_path):
     made = {"query_id": ["v", "w"], "source_role": ["train", "calibration"], "score": [0.9, 0.1]}
     planted = rows(PLANTED, 2, treatment=["blur"] * 2, patient_id=["p", "k"], structure_score=[0.0] * 2, **made)
     store.write_table("selftest/planted/part-0.parquet", planted)
-    pair = {"eyes": ["a", "b"], "jaccard": 0.5, "kappa": 0.4, "both": 1, "either": 2, "n": 4}
+    pair = {"among": "planted", "eyes": ["a", "b"], "jaccard": 0.5, "kappa": 0.4, "both": 1, "either": 2, "n": 4}
     store.write_json("selftest/agreement/agreement.json", [pair])
     thresholds = Policy(identity_threshold=0.5, near_copy_threshold=0.5, target_fpir=0.1, near_copy_fpir=0.1)
     store.write_json("policy/policy.json", thresholds.model_dump())

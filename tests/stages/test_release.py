@@ -15,8 +15,14 @@ from raydistill.stages.release import Release
 STUDENT = {
     "excess_risk": (0.0, -0.02, 0.03),
     "near_copy_excess": (0.0, -0.01, 0.01),
+    "copied_excess": (0.0, -0.001, 0.005),
     "closer_to_train_share": (0.5, 0.45, 0.55),
+    "attacked_excess_risk": (0.0, -0.02, 0.03),
+    "attacked_near_copy_excess": (0.0, -0.01, 0.01),
+    "attacked_copied_excess": (0.0, -0.001, 0.005),
+    "attacked_closer_to_train_share": (0.5, 0.45, 0.55),
     "membership_auc": (0.5, 0.45, 0.55),
+    "membership_calibrated_auc": (0.5, 0.45, 0.55),
     "utility_loss": (0.02, -0.01, 0.05),
     "auditor_tpir": (0.6, 0.5, 0.7),
 }
@@ -108,7 +114,8 @@ def decide(
 def test_it_passes_when_every_interval_keeps_its_budget(tmp_path):
     verdict, certificate = decide(tmp_path)
     assert verdict["verdict"] == certificate["verdict"] == "pass"
-    assert len(verdict["reasons"]) == len(STUDENT) - 1 + len(SELFTEST) - 1
+    # Copies are judged twice, by their share and by whether any are certain.
+    assert len(verdict["reasons"]) == len(JUDGED) + 2 + len(SELFTEST) - 1
     assert certificate["student"]["touched_real_data"] == []
     assert certificate["filter"] == {"identity_threshold": 0.5}
 

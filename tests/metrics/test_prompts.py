@@ -1,0 +1,57 @@
+"""What prompts give away: who shares them, marks in them, and linkage beyond what looks alike."""
+
+import numpy as np
+import pytest
+
+from raydistill.metrics.prompts import marked_prompts, prompt_k, prompt_linkage, rare_attributes
+
+
+def test_the_rarest_prompt_counts_and_the_one_that_says_nothing_does_not():
+    asked = ["chest x-ray", "chest x-ray, mass", "chest x-ray, effusion", "somebody's own"]
+    found = prompt_k(asked, {"chest x-ray": 1, "chest x-ray, mass": 5, "chest x-ray, effusion": 9}, 0.95)
+    assert found.value == 5
+    assert found.note == "3 prompts, 1 not of train records, 1 as rare as this"
+    assert prompt_k(["somebody's own"], {}, 0.95).value is None
+
+
+def test_marks_are_found_and_counted_once_a_prompt():
+    found = marked_prompts(["effusion since ___", "effusion since ___", "effusion", "seen 2020-01-31"], 0.95)
+    assert found.value == pytest.approx(2 / 3)
+    assert found.note == "found: date, deidentification_mark"
+    assert marked_prompts(["effusion"], 0.95).value == 0
+    assert marked_prompts([], 0.95).value is None
+
+
+PEOPLE = {f"t{i}": frozenset({"sex=female", *(["finding=hernia"] if i < 40 else [])}) for i in range(600)}
+OTHERS = {name.replace("t", "u"): own for name, own in PEOPLE.items()}
+
+
+def test_an_attribute_is_rare_below_a_tenth():
+    assert rare_attributes(PEOPLE) == {"finding=hernia"}
+
+
+def linkage(train, unseen, asked=40):
+    wanted = [frozenset({"finding=hernia", "sex=female"})] * asked
+    return prompt_linkage(wanted, train, unseen, PEOPLE, OTHERS, 0.95)
+
+
+def test_a_model_that_shows_the_patient_behind_the_prompt_is_found():
+    rng = np.random.default_rng(0)
+    train = [f"t{rng.integers(40)}" for _ in range(40)]
+    unseen = [f"u{rng.integers(600)}" for _ in range(40)]
+    found = linkage(train, unseen)
+    assert found.value > 0.8
+    assert found.interval[0] > 0
+
+
+def test_what_shows_the_finding_but_no_patient_is_as_near_to_strangers_who_have_it():
+    rng, held = np.random.default_rng(0), []
+    for _ in range(200):
+        sides = [[f"{side}{rng.choice([rng.integers(40), rng.integers(600)])}" for _ in range(80)] for side in "tu"]
+        low, high = linkage(*sides, asked=80).interval
+        held.append(low <= 0 <= high)
+    assert np.mean(held) >= 0.93
+
+
+def test_few_samples_say_nothing():
+    assert linkage(["t1"] * 19, ["u1"] * 19, asked=19).value is None
