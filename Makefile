@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 export RAY_USAGE_STATS_ENABLED := 0
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint setup format clean bench-train bench-sample bench-match
+.PHONY: demo test lint setup format clean bench-train bench-sample bench-match bench-evidence
 
 demo: $(INSTALLED)
 	$(BIN)/python jobs/distill.py --config jobs/demo.yaml
@@ -34,6 +34,9 @@ bench-sample: $(INSTALLED)
 
 bench-match: $(INSTALLED)
 	$(BIN)/python benchmarks/match.py
+
+bench-evidence: $(INSTALLED)
+	$(BIN)/python benchmarks/evidence.py
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 …")'

@@ -66,7 +66,7 @@ def filter_metrics(
         confidence: of the intervals.
 
     Returns:
-        `kept`, `dropped.<reason>`, `fpir`, `tpir`.
+        `kept`, `dropped.<reason>`, `fpir`, `smallest_fpir`, `tpir`.
 
     Source: FPIR and TPIR as in ISO/IEC 19795-1 (open-set identification).
     """
@@ -79,8 +79,17 @@ def filter_metrics(
     }
     patients = probe["query_patient_id"].to_numpy()
     right = probe["nearest_patient_id"].to_numpy() == patients
+    strange = len(set(calibration["query_patient_id"].to_pylist()))
     return {
         **counted,
+        "smallest_fpir": MetricResult(
+            value=1 / (strange + 1),
+            n=calibration.num_rows,
+            unit="share of calibration images",
+            estimator=f"1 / (patients + 1), of {strange} calibration patients: no smaller rate can be supported",
+            confidence=confidence,
+            reference="Vovk et al. 2005, prop. 2.4",
+        ),
         "fpir": clustered_rate(
             strangers, calibration["query_patient_id"].to_numpy(), confidence, unit="share of calibration images"
         ),

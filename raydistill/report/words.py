@@ -157,6 +157,9 @@ METRICS = {
     "coverage": Title("Coverage", "Share of real neighbourhoods that are hit at all.", FIDELITY),
     "kept": Title("Kept", "Teacher samples that the student may learn from.", FILTER),
     "dropped": Title("Dropped", "Teacher samples held back, by reason.", FILTER),
+    "smallest_fpir": Title(
+        "Smallest FPIR", "The smallest false alarm rate that so many calibration patients can support.", FILTER
+    ),
     "fpir": Title("FPIR", "Share of strangers that the filter flags.", FILTER),
     "tpir": Title("TPIR", "Share of new images of gallery patients flagged with the right patient on top.", FILTER),
     "sensitivity": Title("Sensitivity", "Share of planted near-copies that the filter flags.", FILTER),

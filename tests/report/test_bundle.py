@@ -6,6 +6,8 @@ import os
 
 import pyarrow.parquet as pq
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from raydistill.core.config import Config
 from raydistill.core.errors import LineageError
@@ -41,6 +43,27 @@ def test_a_pass_is_released_whole(tmp_path):
     assert all((folder / "student" / name).read_bytes() == (model / name).read_bytes() for name in names(model))
     assert json.loads((folder / "certificate.json").read_text())["verdict"] == "pass"
     assert verify_release(runner.run) == len(names(folder)) - 1
+
+
+def test_a_certificate_is_signed_where_there_is_a_key(tmp_path):
+    key = Ed25519PrivateKey.generate()
+    form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    (tmp_path / "key.pem").write_bytes(key.private_bytes(*form))
+    config = Config(name="phantom", release={"signing_key": str(tmp_path / "key.pem")})
+    runner, _, folder = release(tmp_path, config=config)
+    public = key.public_key().public_bytes(form[0], serialization.PublicFormat.SubjectPublicKeyInfo)
+    assert verify_release(runner.run, public) == len(names(folder)) - 1
+    other = Ed25519PrivateKey.generate().public_key()
+    with pytest.raises(LineageError, match="by another key"):
+        verify_release(runner.run, other.public_bytes(form[0], serialization.PublicFormat.SubjectPublicKeyInfo))
+    secret = (tmp_path / "key.pem").read_text().splitlines()[1].encode()
+    assert not any(secret in path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file())
+
+
+def test_who_asks_for_a_signature_gets_one_or_an_error(tmp_path):
+    runner, _, _ = release(tmp_path)
+    with pytest.raises(LineageError, match=r"isn't signed: set release\.signing_key"):
+        verify_release(runner.run, b"a public key")
 
 
 @pytest.mark.parametrize("verdict", ["fail", "insufficient_evidence"])

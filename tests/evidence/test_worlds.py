@@ -1,0 +1,55 @@
+"""Generators of which the truth is known, judged by the product's own audit and gate. `benchmarks/evidence.py` has 20 cohorts."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+
+from worlds import TRUTHS, World, drawn, same_people, strangers
+
+from raydistill.core.config import Budgets
+from raydistill.core.errors import InputError
+from raydistill.core.seeds import generator
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+PATIENTS, SAMPLES = 1000, 1200
+FIRST_REASON = {
+    "exact copier": "student.excess_risk",
+    "copier with perturbations": "student.excess_risk",
+    "1 % copier": "student.copied_excess",
+    "identity leaker": "student.excess_risk",
+    "too small to tell": "evaluation patients are too few",
+}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return World(str(tmp_path_factory.mktemp("world")), 0, PATIENTS)
+
+
+@pytest.mark.parametrize("name", TRUTHS)
+def test_the_verdict_is_right_and_says_why(world, tmp_path, name):
+    truth = TRUTHS[name]
+    where = World(str(tmp_path), 0, truth.patients) if truth.patients else world
+    metrics = where.audited(drawn(truth, where, SAMPLES, name), f"of_{list(TRUTHS).index(name)}")
+    verdict, reasons = where.verdict(metrics, Budgets())
+    assert verdict in truth.right
+    assert FIRST_REASON.get(name, "") in reasons[0]
+    low, high = metrics["leak_rate"].interval
+    assert low <= truth.leak <= high
+    if name == "identity leaker":
+        # The same people, and hardly a copy of a picture: who only looks for copies finds next to nothing.
+        assert metrics["excess_risk"].value > 0.8
+        assert metrics["copied_excess"].value < 0.1
+
+
+def test_who_leaves_a_patient_out_of_the_gallery_is_refused(tmp_path):
+    world = World(str(tmp_path), 1, 60)
+    images = strangers(world, 32, generator(0, "images"))
+    images[:16] = same_people(world, 16, generator(1, "images"))
+    world.gallery = world.gallery_without(world.records("train")["patient_id"][0].as_py())
+    with pytest.raises(InputError, match="who isn't in the gallery can't be found"):
+        world.audited(images, "cheat")

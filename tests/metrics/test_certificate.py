@@ -1,0 +1,46 @@
+"""The certificate's form: what is published is what is written."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+from pydantic import ValidationError
+
+from raydistill.metrics.certificate import Certificate, json_schema
+
+CERTIFICATE = {
+    "schema": 1,
+    "verdict": "fail",
+    "reasons": ["…"],
+    "student": {
+        "key": "k",
+        "digest": "d",
+        "inputs": {"rows": {"node": "student_latents", "folder": "train", "key": "k", "digest": "d"}},
+        "started_from": None,
+        "touched_real_data": [],
+    },
+    "filter": {"identity_threshold": 0.5},
+    "budgets": {"max_excess_risk": 0.05},
+    "evidence": {"student": {"key": "k", "digest": "d"}},
+    "limits": "No formal guarantee.",
+}
+
+
+def test_the_published_schema_is_the_one_that_is_written():
+    published = Path(__file__).parents[2] / "docs" / "certificate.schema.json"
+    assert json.loads(published.read_text()) == json.loads(json.dumps(json_schema()))
+
+
+def test_a_certificate_keeps_to_its_schema():
+    written = Certificate(**CERTIFICATE).model_dump(mode="json", by_alias=True)
+    assert written == CERTIFICATE
+    jsonschema.validate(written, json_schema())
+
+
+@pytest.mark.parametrize("changed", [{"verdict": "perhaps"}, {"schema": 0}, {"patient": "x"}, {"student": {}}])
+def test_anything_else_is_refused_by_either(changed):
+    with pytest.raises(ValidationError):
+        Certificate(**{**CERTIFICATE, **changed})
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**CERTIFICATE, **changed}, json_schema())
