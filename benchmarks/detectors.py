@@ -28,6 +28,12 @@ from raydistill.reid.embedder import load_embedder
 from raydistill.stages.images import pixels
 
 FALSE_FLAGS, CONFIDENCE, MAX_SHIFT = 0.05, 0.95, 2
+EVIDENCE = (
+    "reid_auditor", "strangers", "selftest", "student_matches", "student_attack", "attack_matches", "shadow",
+    "real_evaluation", "teacher_evaluation", "filtered_evaluation", "student_evaluation", "decision",
+)  # fmt: skip
+"""Nodes that measure; filter, search, training and sampling would be there without them."""
+
 Grey, Floats = NDArray[np.uint8], NDArray[np.float32]
 
 
@@ -81,7 +87,8 @@ class Run:
     """What a finished run left: its pictures, and the filter's network."""
 
     def __init__(self, run: Store) -> None:
-        self.keys = {node: about["key"] for node, about in run.read_json("summary.json")["nodes"].items()}
+        self.nodes = run.read_json("summary.json")["nodes"]
+        self.keys = {node: about["key"] for node, about in self.nodes.items()}
         self.run = run
         self.planted = (self.of("selftest") / "planted").read_table()
         self.queries = decode_batch(self.planted["image"].to_pylist())
@@ -89,6 +96,11 @@ class Run:
         for role in ("train", "calibration", "probe"):
             table = (self.of("ingest") / role).read_table(columns=["image", "patient_id"])
             self.images[role], self.patients[role] = pixels(table), table["patient_id"].to_numpy()
+
+    def evidence_share(self) -> float:
+        """Return the share of the run's time that went into evidence: what a run without it wouldn't do."""
+        seconds = {name: about["seconds"] or 0.0 for name, about in self.nodes.items()}
+        return sum(seconds.get(name, 0.0) for name in EVIDENCE) / sum(seconds.values())
 
     def of(self, node: str) -> Store:
         """Return a node's artifact."""
@@ -154,9 +166,15 @@ def table_of(store: Store) -> dict[str, Any]:
             "sensitivity_low": round(caught.interval[0], 4),
             "false_flag_rate": round(wrong.value or 0.0, 4),
         }
+    print(f"\nthe evidence took {run.evidence_share():.0%} of the run's time")
     metrics = (run.of("verdicts")).read_json("metrics.json")["selftest"]
     ours = figures.pop("**the filter**")
-    return {**ours, "consistency_jaccard": round(metrics["consistency_jaccard"]["value"], 4), "baselines": figures}
+    return {
+        **ours,
+        "consistency_jaccard": round(metrics["consistency_jaccard"]["value"], 4),
+        "baselines": figures,
+        "evidence_share": round(run.evidence_share(), 3),
+    }
 
 
 if __name__ == "__main__":

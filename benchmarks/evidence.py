@@ -4,18 +4,21 @@
 
 Generators that copy, that copy a little, that show the same people anew, that are honest, that repeat themselves, and a
 cohort too small to tell: each over SEEDS cohorts of phantoms, judged by the product's own audit and gate. Two ways to
-cheat are tried. Each RUN, a finished run folder, adds a table of its self-test with baselines beside the filter.
-SIZE=full takes larger cohorts. Prints tables, and as the last line one JSON object.
+cheat are tried. The self-test of each RUN, a finished run folder, is shown with baselines beside the filter; without one
+a small run is made for it, in runs/selftest. SIZE=full takes larger cohorts. Prints tables, and as the last line one
+JSON object; its figures of the self-test are those of the last RUN.
 """
 
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -100,6 +103,14 @@ def every() -> Iterator[dict[str, Any]]:
             yield from rows
 
 
+def made() -> str:
+    """Make a run for the table of the self-test, or go on with it."""
+    here = Path(__file__).parent
+    job = [sys.executable, str(here.parent / "jobs" / "distill.py"), "--config", str(here / "selftest.yaml")]
+    subprocess.run([*job, "--run-dir", "runs/selftest"], check=True, stdout=sys.stderr)
+    return "runs/selftest"
+
+
 def main() -> None:
     """Judge, try to cheat, compare detectors, print."""
     rows = list(every())
@@ -124,7 +135,7 @@ def main() -> None:
         "verdicts_tried": len(rows),
         "interval_coverage": round(sum(row["covers"] for row in rows) / len(rows), 4),
     }
-    for run in sys.argv[1:]:
+    for run in sys.argv[1:] or [made()]:
         figures |= table_of(Store.open(run))
     print(json.dumps(figures))
 

@@ -60,7 +60,7 @@ def test_the_thresholds_judge_by_default(context):
     reasons, metrics = run(context, FilterConfig())
     assert reasons == ["kept", "kept", "identity", "failed"]
     assert {name: m["value"] for name, m in metrics["filter"].items()} == {
-        "kept": 2, "dropped.identity": 1, "dropped.failed": 1, "fpir": 0, "tpir": 1,
+        "kept": 2, "dropped.identity": 1, "dropped.failed": 1, "fpir": 0, "smallest_fpir": 1 / 3, "tpir": 1,
     }  # fmt: skip
     assert (metrics["selftest"]["sensitivity"]["value"], metrics["selftest"]["false_flag_rate"]["value"]) == (1, 0)
 
