@@ -4,9 +4,9 @@
 
 Generators that copy, that copy a little, that show the same people anew, that are honest, that repeat themselves, and a
 cohort too small to tell: each over SEEDS cohorts of phantoms, judged by the product's own audit and gate. Two ways to
-cheat are tried. The self-test of each RUN, a finished run folder, is shown with baselines beside the filter; without one
-a small run is made for it, in runs/selftest. SIZE=full takes larger cohorts. Prints tables, and as the last line one
-JSON object; its figures of the self-test are those of the last RUN.
+cheat are tried. The self-test of each RUN, a finished run folder, is shown with baselines beside the filter; without
+one a small run is made for it, in runs/selftest. SIZE=full takes larger cohorts. Prints tables, and as the last line
+one JSON object; its figures of the self-test are those of the last RUN.
 """
 
 import json
