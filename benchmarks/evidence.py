@@ -26,7 +26,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import torch
 from detectors import table_of
 from pydantic import ValidationError
-from worlds import TRUTHS, Truth, World, drawn, same_people, strangers
+from worlds import TRUTHS, Truth, World, drawn, same_people
 
 from raydistill.core.config import Budgets, Config
 from raydistill.core.errors import InputError
@@ -81,18 +81,27 @@ def cheats() -> list[tuple[str, bool, str]]:
     except ValidationError as error:
         tried = [("graded by its own filter's backbone", True, error.errors()[0]["msg"])]
     with tempfile.TemporaryDirectory() as folder:
-        world = World(folder, 0, 200)
-        images = strangers(world, 64, generator(0, "cheat"))
-        images[:32] = same_people(world, 32, generator(1, "cheat"))
-        train = world.records("train")
-        left_out = train["patient_id"][0].as_py()
-        world.gallery = world.gallery_without(left_out)
+        tried.append(_graded_by_itself(folder))
+    with tempfile.TemporaryDirectory() as folder:
+        world = World(folder, 0, 200, left_out=True)
         try:
-            world.audited(images, "cheat")
+            world.audited(same_people(world, 64, generator(1, "cheat")), "cheat")
             tried.append(("one patient left out of the gallery", False, "audited"))
         except InputError as error:
             tried.append(("one patient left out of the gallery", True, str(error).split(" was ")[1]))
     return tried
+
+
+def _graded_by_itself(folder: str) -> tuple[str, bool, str]:
+    """Filter new pictures of train patients by one network; ask it what leaks of the rest, and ask another."""
+    worlds = {kind: World(f"{folder}/{kind}", 0, 400, kind) for kind in ("resnet", "regnet")}
+    images = same_people(worlds["resnet"], 600, generator(2, "cheat"))
+    worlds["resnet"].audited(images, "all")
+    flagged = (worlds["resnet"].store / "all_audit").read_table("tables/audit.parquet")["flagged"].to_numpy()
+    kept = images[~flagged]
+    own, other = (world.audited(kept, "kept")["excess_risk"].value or 0.0 for world in worlds.values())
+    how = f"of {len(kept)} of 600 kept, excess risk {own:.3f} by the filter's own network, {other:.3f} by another"
+    return "graded by its own filter's network", own <= 0.0 < other, how
 
 
 def every() -> Iterator[dict[str, Any]]:
@@ -129,7 +138,7 @@ def main() -> None:
         print(f"wrong: {row}")
     print()
     for name, failed, how in cheats():
-        print(f"cheat: {name}: {'refused' if failed else 'NOT REFUSED'}: {how}")
+        print(f"cheat: {name}: {'found out' if failed else 'NOT FOUND OUT'}: {how}")
     figures: dict[str, Any] = {
         "verdicts_right": len(rows) - len(wrong),
         "verdicts_tried": len(rows),

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from raydistill.core.columns import ROLES, SAMPLES
@@ -49,9 +50,12 @@ class World:
         seed: of the cohort.
         patients: of the cohort.
         auditor: kind of the packaged network that judges.
+        left_out: whether somebody leaves a train patient out of the gallery.
     """
 
-    def __init__(self, folder: str, seed: int, patients: int, auditor: str = "regnet") -> None:
+    def __init__(
+        self, folder: str, seed: int, patients: int, auditor: str = "regnet", *, left_out: bool = False
+    ) -> None:
         self.store, self.seed = Store.open(folder), seed
         source = PhantomSource(kind="phantom", num_patients=patients, resolution=PUBLIC_SIDE, seed=seed)
         # Phantoms have no duplicates, and looking for them takes longer than all else.
@@ -60,10 +64,19 @@ class World:
         node.run(Context(inputs={}, out=self.store / "ingest", work=self.store / "work", seed=seed))
         self.roles = {role: self.store / "ingest" / role for role in ROLES}
         self.eyes = {"auditor": Store.open(str(PUBLIC / auditor))}
-        for role, name in (("train", "gallery"), ("evaluation", "strangers")):
-            self._embed(self.roles[role], self.store / name)
+        shown = {"gallery": self.roles["train"], "strangers": self.roles["evaluation"]}
+        if left_out:
+            train = self.records("train")
+            first = train["patient_id"][0]
+            (self.store / "others").write_table(
+                "part-0.parquet", train.filter(pc.not_equal(train["patient_id"], first))
+            )
+            shown["gallery"] = self.store / "others"
+        for name, images in shown.items():
+            self._embed(images, self.store / name)
         plan = Plan(self.store / "gallery", ("auditor",), self.store / "strangers", seed)
-        self.galleries, ids = Galleries(plan), self.records("train")["image_id"]
+        self.galleries = Galleries(plan)
+        ids = self.galleries.image_ids()
         self.gallery = {"images": len(ids), "sha256": digest_of(ids)}
         for role in ("probe", "calibration", "evaluation"):
             self._match(role, self.roles[role])
@@ -71,12 +84,6 @@ class World:
     def records(self, role: str) -> pa.Table:
         """Read the records of a role."""
         return self.roles[role].read_table()
-
-    def gallery_without(self, patient: str) -> dict[str, Any]:
-        """Describe the gallery as if somebody had left a patient's images out."""
-        records = self.records("train")
-        ids = records.filter(pa.compute.not_equal(records["patient_id"], patient))["image_id"]
-        return {"images": len(ids), "sha256": digest_of(ids)}
 
     def audited(self, images: Grey, name: str) -> dict[str, MetricResult]:
         """Audit images as if a student had made them.

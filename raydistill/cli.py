@@ -142,17 +142,22 @@ def verify(
     run_dir: RunArgument,
     public_key: Annotated[Path | None, typer.Option(help="PEM file: the release must be signed by this key.")] = None,
 ) -> None:
-    """Re-hash every artifact of a run and name the first broken link; check the certificate's signature."""
-    from raydistill.report.bundle import verify_release
+    """Re-hash every artifact of a run, or a release alone, and name the first broken link; check the signature."""
+    from raydistill.report.bundle import FOLDER, SUMS, verify_release
 
+    if public_key and not public_key.is_file():
+        raise InputError(f"--public-key {public_key}: there is no such file")
+    pem = public_key.read_bytes() if public_key else None
+    alone = Store.open(run_dir)
+    if alone.exists(SUMS):
+        typer.echo(f"{verify_release(alone, pem)} files are what {SUMS} says")
+        return
     runner = _finished(run_dir)
     files = 0
     for node, count in runner.verify():
         files += count
         typer.echo(f"ok  {node}: {count} files")
-    if public_key and not public_key.is_file():
-        raise InputError(f"--public-key {public_key}: there is no such file")
-    files += verify_release(runner.run, public_key.read_bytes() if public_key else None)
+    files += verify_release(runner.run / FOLDER, pem)
     typer.echo(f"{files} files are what their manifests say")
 
 

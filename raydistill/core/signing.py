@@ -1,4 +1,6 @@
-"""Signing a certificate, so that who holds the custodian's public key can tell that it is theirs and unchanged.
+"""Signing a release, so that who holds the custodian's public key can tell that it is theirs and unchanged.
+
+What is signed is the list of checksums, which names every file, the certificate among them.
 
 Ed25519, RFC 8032, by the package `cryptography`. The key stays outside the run folder; nothing of it is written.
 """
@@ -13,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from raydistill.core.errors import ConfigError, LineageError
 
-SIGNATURE = "certificate.sig.json"
+SIGNED, SIGNATURE = "SHA256SUMS", "SHA256SUMS.sig.json"
 ALGORITHM = "Ed25519"
 
 
@@ -34,7 +36,7 @@ def read_key(path: str) -> Ed25519PrivateKey:
 
 
 def signed(content: bytes, key: Ed25519PrivateKey) -> bytes:
-    """Return the content of `certificate.sig.json`: the signature of a file's bytes and the public key."""
+    """Return the content of `SHA256SUMS.sig.json`: the signature of the checksums' bytes and the public key."""
     public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     about = {
         "algorithm": ALGORITHM,
@@ -45,22 +47,22 @@ def signed(content: bytes, key: Ed25519PrivateKey) -> bytes:
 
 
 def check_signature(content: bytes, signature: bytes, expected: bytes | None = None) -> None:
-    """Make sure that a certificate is what was signed.
+    """Make sure that a release is what was signed.
 
     Args:
-        content: of `certificate.json`.
-        signature: of `certificate.sig.json`.
+        content: of `SHA256SUMS`.
+        signature: of `SHA256SUMS.sig.json`.
         expected: the custodian's public key, PEM, from elsewhere; the file's own proves only that nothing changed.
 
     Raises:
         LineageError: when it isn't, or somebody else signed it.
     """
-    about = json.loads(signature)
-    keys = [about["public_key"].encode(), *([expected] if expected else [])]
     try:
-        for pem in keys:
+        about = json.loads(signature)
+        for pem in (about["public_key"].encode(), *([expected] if expected else [])):
             key = serialization.load_pem_public_key(pem)
-            assert isinstance(key, Ed25519PublicKey)
+            if not isinstance(key, Ed25519PublicKey):
+                raise ValueError("another kind of key")
             key.verify(base64.b64decode(about["signature"]), content)
-    except (ValueError, AssertionError, InvalidSignature):
-        raise LineageError(f"release: certificate.json isn't what {SIGNATURE} signs, or by another key") from None
+    except (ValueError, KeyError, AttributeError, TypeError, UnsupportedAlgorithm, InvalidSignature):
+        raise LineageError(f"release: {SIGNED} isn't what {SIGNATURE} signs, or by another key") from None

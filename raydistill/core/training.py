@@ -78,6 +78,11 @@ class BackboneConfig(Section):
         return self.pretrained is None and self.width is None and self.kind in PACKAGED
 
     @property
+    def family(self) -> str:
+        """What it is, whatever its size or where it is read from: the kind, or the name of pretrained weights."""
+        return hub_revision(self.pretrained)[0].rstrip("/") if self.pretrained else self.kind
+
+    @property
     def built_width(self) -> int:
         """Channels of the first stage of our own backbone."""
         return self.width or WIDTHS[self.kind]
@@ -120,7 +125,8 @@ class Eyes(Section):
 
     @model_validator(mode="after")
     def _distinct(self) -> "Eyes":
-        if (self.auditor.embedder or self.auditor.backbone) == (self.filter.embedder or self.filter.backbone):
+        auditor, its_filter = (eye.embedder or eye.backbone.family for eye in (self.auditor, self.filter))
+        if auditor == its_filter:
             raise ValueError("auditor and filter have the same backbone: a student would be graded by its own filter")
         own = [eye.embedder.factory for eye in (self.filter, self.judge, self.auditor) if eye.embedder]
         if len(set(own)) < len(own):

@@ -94,6 +94,20 @@ def quantile_threshold(scores: Scores, target: float) -> float:
     return float(np.nextafter(descending[allowed], np.float32(np.inf)))
 
 
+def certain_threshold(scores: Scores) -> float:
+    """Return the score of a picture that is twice as near to a copy as any stranger's: (N,) scores of strangers.
+
+    A similarity falls with the squared distance, so half the distance is a quarter of what is missing to 1. The largest
+    of n strangers is passed by one more in n. How often half its distance is passed can't be counted, but distances
+    of pictures with k degrees of freedom fall off towards 0 as d^k, so steeply that neither the size nor the make-up of
+    a gallery brings chance near it; tests/metrics simulates that.
+
+    Raises:
+        InputError: when there is no score, or one isn't finite.
+    """
+    return float(np.float32((3.0 + float(_finite(scores, "calibration").max())) / 4))
+
+
 def _finite(scores: Scores, name: str) -> Scores:
     scores = np.asarray(scores)
     if not len(scores):

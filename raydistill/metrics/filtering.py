@@ -107,13 +107,14 @@ def selftest_metrics(
     Args:
         planted: the self-test's table; `source_role` train are near-copies, calibration are innocent.
         flagged: what the filter would drop of them, one a row.
-        agreements: one entry a pair of eyes, from `agreement`, with `eyes` and `among` what: `planted` or `samples`.
+        agreements: one entry a pair of eyes, from `agreement`, with `eyes`, and `among` what.
         confidence: of the intervals.
 
     Returns:
         `sensitivity`, `false_flag_rate`, by treatment too, and as `.generator` over all copies that the model made
-        itself; `consistency_jaccard` and `consistency_kappa` among planted pictures, and as `.samples` among the
-        teacher's. Where nothing is memorised the latter compare false alarms, and few of those are shared.
+        itself; `consistency_jaccard` and `consistency_kappa` among planted pictures, as `.identity` by the networks
+        without the structural measure that all share, and as `.samples` among the teacher's. Where nothing is
+        memorised the latter compare false alarms, and few of those are shared.
     """
     roles, treatments, patients = (planted[name].to_numpy() for name in ("source_role", "treatment", "patient_id"))
     results = {}

@@ -12,7 +12,8 @@ def risk_checks(student: Metrics, budgets: Budgets) -> list[Check]:
     """Hold what an audit of the student's samples found against its budgets.
 
     Copies count twice: their share must be small with its whole interval, and if any are certain, however few, that
-    fails. Samples that were asked for harder have the same budgets, where there are some.
+    fails. Samples that were asked for harder have the same budgets, where there are some, and no way of asking may
+    certainly break that of the excess risk.
 
     Args:
         student: the audit's metrics.
@@ -20,8 +21,10 @@ def risk_checks(student: Metrics, budgets: Budgets) -> list[Check]:
     """
     prefixes = [prefix for prefix in ("", "attacked_") if f"{prefix}excess_risk" in student]
     limits = {f"{prefix}{name}": limit for prefix in prefixes for name, limit in _limits(budgets).items()}
-    copied = {f"{prefix}copied_excess": 0.0 for prefix in prefixes}
-    return _against("student", student, "max", limits) + _against("student", student, "unproven", copied)
+    proven = {f"{prefix}copied_excess": 0.0 for prefix in prefixes}
+    proven |= {f"{prefix}closer_to_train_excess": budgets.max_closer_to_train_share - 0.5 for prefix in prefixes}
+    proven |= {"attacked_worst_excess_risk": budgets.max_excess_risk} if len(prefixes) > 1 else {}
+    return _against("student", student, "max", limits) + _against("student", student, "unproven", proven)
 
 
 def model_checks(student: Metrics, budgets: Budgets) -> list[Check]:

@@ -19,6 +19,7 @@ from raydistill.metrics.intervals import (
     Rate,
     clustered_rate,
     excess_risk,
+    independent_difference,
     korn_graubard,
     paired_difference,
     rate_result,
@@ -32,7 +33,7 @@ TAIL = 0.999
 
 ATTACKED = (
     "reidentification_rate", "excess_risk", "similarity_p999", "near_copy_excess", "copied_excess",
-    "closer_to_train_share",
+    "closer_to_train_share", "closer_to_train_excess",
 )  # fmt: skip
 """What is reported of samples that were asked for harder, as `attacked_…`."""
 
@@ -125,15 +126,41 @@ def closer_to_train(
     clusters: Any,
     threshold: float,
     confidence: float = 0.95,
-    control: float | None = None,
+    control: tuple[Any, Any, Any] | None = None,
 ) -> dict[str, MetricResult]:
     """Compare train and unseen gallery, with and without a threshold.
 
+    Args:
+        train_scores: as for `closer_to_train_share`.
+        unseen_scores: as there.
+        clusters: as there.
+        threshold: operating point of both galleries.
+        confidence: two-sided confidence, in (0, 1).
+        control: the first three of real images of people who are in neither gallery.
+
     Returns:
-        `closer_to_train_share` and `train_minus_unseen_rate`; arguments as there.
+        `closer_to_train_share`, `closer_to_train_excess` (beyond the control: a network taught by the train gallery may
+        keep its people further apart than others), `train_minus_unseen_rate`.
     """
+    share = closer_to_train_share(train_scores, unseen_scores, clusters, confidence)
+    theirs = closer_to_train_share(*control, confidence) if control else None
+    beyond = insufficient("no image of people in neither gallery", n=share.n, unit="difference of shares")
+    if theirs and share.interval and theirs.interval and share.value is not None and theirs.value is not None:
+        value, low, high = independent_difference(share.value, share.interval, theirs.value, theirs.interval)
+        beyond = MetricResult(
+            value=value,
+            interval=(low, high),
+            confidence=confidence,
+            n=share.n,
+            unit="difference of shares",
+            estimator=f"share less control; MOVER on patient-clustered limits at {100 * confidence:g} %",
+            control=theirs.value,
+            baseline=0.0,
+            reference="Platzer and Reutterer 2021; Zou and Donner 2008",
+        )
     return {
-        "closer_to_train_share": closer_to_train_share(train_scores, unseen_scores, clusters, confidence, control),
+        "closer_to_train_share": share.model_copy(update={"control": theirs.value if theirs else None}),
+        "closer_to_train_excess": beyond,
         "train_minus_unseen_rate": train_minus_unseen_rate(
             train_scores, unseen_scores, clusters, threshold, confidence
         ),

@@ -192,6 +192,25 @@ def paired_difference(
     return value, float(max(-scale, value - below)), float(min(1.0, value + above))
 
 
+def independent_difference(
+    first: float, its: tuple[float, float], second: float, others: tuple[float, float]
+) -> tuple[float, float, float]:
+    """Return the difference of two shares measured on different records, first minus second, with its interval.
+
+    Args:
+        first: a share.
+        its: bounds of it.
+        second: another share.
+        others: bounds of that, at the same confidence.
+
+    Source: MOVER, Zou and Donner 2008, Statistics in Medicine 27:1693.
+    """
+    value = first - second
+    below = np.hypot(first - its[0], others[1] - second)
+    above = np.hypot(its[1] - first, second - others[0])
+    return value, float(max(-1.0, value - below)), float(min(1.0, value + above))
+
+
 def excess_risk(rate: Rate, control: Rate) -> tuple[float, float, float] | None:
     """Return what a rate adds beyond its control, (rate - control) / (1 - control), with its interval.
 

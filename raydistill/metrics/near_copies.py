@@ -38,11 +38,11 @@ def near_copy_rates(
 def copied_rates(
     structure_scores: Any, unseen_scores: Any, threshold: float, sizes: tuple[int, int], confidence: float = 0.95
 ) -> dict[str, MetricResult]:
-    """Return the share of samples more like a gallery image than any stranger's image was, and what chance explains.
+    """Return the share of samples twice as near to a gallery image as any stranger's is, and what chance explains.
 
-    The threshold is the strictest that strangers can set. Few images reach it by chance, about as many a gallery
-    image, so the hits on an unseen gallery, scaled to the size of this one, are what chance explains. Samples are
-    independent draws of one model, so no sample is clustered with another here: the claim is about this model.
+    Chance hardly gets there (`calibration.certain_threshold`). Should a model's pictures be so much alike that it
+    does, an unseen gallery shows it too: its hits, scaled to the size of this one, are what chance explains. Samples
+    are independent draws of one model, so no sample is clustered with another here: the claim is about this model.
 
     Args:
         structure_scores: (N,) maximum of the near-copy measure over the gallery, in [-1, 1].

@@ -40,11 +40,11 @@ def publish(artifacts: Artifacts, summary: dict[str, Any]) -> None:
         withdraw(artifacts.run)
         return
     documents = _documents(artifacts, summary)
-    if _is_current(release, documents):
+    if _is_current(release, documents, artifacts.config.release.signing_key):
         return
     withdraw(artifacts.run)
     try:
-        _fill(release, _contents(artifacts, summary, documents))
+        _fill(release, _contents(artifacts, summary, documents), artifacts.config.release.signing_key)
     except LineageError:
         withdraw(artifacts.run)
         raise
@@ -57,11 +57,11 @@ def withdraw(run: Store) -> None:
     release.delete()
 
 
-def verify_release(run: Store, public_key: bytes | None = None) -> int:
-    """Re-hash a release against its SHA256SUMS, and check the certificate's signature where it is signed.
+def verify_release(release: Store, public_key: bytes | None = None) -> int:
+    """Re-hash a release against its SHA256SUMS, and check their signature where they are signed.
 
     Args:
-        run: the run folder.
+        release: `RUN/release`, or a copy of it anywhere.
         public_key: the custodian's, PEM, whose signature must be there.
 
     Returns:
@@ -70,13 +70,12 @@ def verify_release(run: Store, public_key: bytes | None = None) -> int:
     Raises:
         LineageError: naming the first file that is missing, changed or unlisted.
     """
-    release = run / FOLDER
     if not release.files():
         return 0
     if not release.exists(SUMS):
         raise LineageError(f"{release.uri} has no {SUMS}: it wasn't finished; the same command again finishes it")
     listed = _sums(release)
-    there = {entry.path: entry.sha256 for entry in release.fingerprint() if entry.path != SUMS}
+    there = {entry.path: entry.sha256 for entry in release.fingerprint() if entry.path not in (SUMS, SIGNATURE)}
     for path in sorted({*listed, *there}):
         if path not in there:
             raise LineageError(f"release: {path} is missing from {release.uri}")
@@ -84,28 +83,29 @@ def verify_release(run: Store, public_key: bytes | None = None) -> int:
             raise LineageError(f"release: {path} in {release.uri} isn't in {SUMS}")
         if there[path] != listed[path]:
             raise LineageError(f"release: {path} in {release.uri} isn't what {SUMS} says")
-    if SIGNATURE in listed:
-        check_signature(release.read_bytes("certificate.json"), release.read_bytes(SIGNATURE), public_key)
+    if release.exists(SIGNATURE):
+        check_signature(release.read_bytes(SUMS), release.read_bytes(SIGNATURE), public_key)
     elif public_key:
         raise LineageError(f"release: {release.uri} isn't signed: set release.signing_key")
     return len(listed)
 
 
-def _fill(release: Store, contents: Iterable[tuple[str, bytes]]) -> None:
+def _fill(release: Store, contents: Iterable[tuple[str, bytes]], signing_key: str | None) -> None:
     sums = {}
     for path, content in contents:
         release.write_bytes(path, content)
         sums[path] = hashlib.sha256(content).hexdigest()
-    release.write_bytes(SUMS, "".join(f"{sums[path]}  {path}\n" for path in sorted(sums)).encode())
+    listed = "".join(f"{sums[path]}  {path}\n" for path in sorted(sums)).encode()
+    if signing_key:
+        release.write_bytes(SIGNATURE, signed(listed, read_key(signing_key)))
+    release.write_bytes(SUMS, listed)
 
 
 def _documents(artifacts: Artifacts, summary: dict[str, Any]) -> dict[str, bytes]:
     """Make the small files that change whenever anything of the release does."""
     certificate = certificate_outside(artifacts, json.loads(_read(artifacts, "decision", "certificate.json")))
     content = f"{json.dumps(certificate, indent=1, ensure_ascii=False)}\n".encode()
-    key = artifacts.config.release.signing_key
     return {
-        **({SIGNATURE: signed(content, read_key(key))} if key else {}),
         "README.md": data_card(artifacts, summary, certificate).encode(),
         "student/README.md": model_card(artifacts, summary, certificate).encode(),
         "certificate.json": content,
@@ -159,12 +159,12 @@ def _read(artifacts: Artifacts, node: str, path: str) -> bytes:
     return content
 
 
-def _is_current(release: Store, documents: dict[str, bytes]) -> bool:
-    if not release.exists(SUMS):
+def _is_current(release: Store, documents: dict[str, bytes], signing_key: str | None) -> bool:
+    if not release.exists(SUMS) or release.exists(SIGNATURE) != bool(signing_key):
         return False
     listed = _sums(release)
     same = all(listed.get(path) == hashlib.sha256(content).hexdigest() for path, content in documents.items())
-    return same and {*listed, SUMS} == set(release.files())
+    return same and {*listed, SUMS} == set(release.files()) - {SIGNATURE}
 
 
 def _sums(release: Store) -> dict[str, str]:

@@ -40,6 +40,8 @@ TABLES = {
     "near_copy_rate": AUDIT,
     "near_copy_excess": AUDIT,
     "closer_to_train_share": AUDIT,
+    "closer_to_train_excess": AUDIT,
+    "attacked_worst_excess_risk": "attack_audit.parquet",
     "train_minus_unseen_rate": AUDIT,
     **{f"patients_hit_{k}": AUDIT for k in HIT_TIMES},
     "auditor_tpir": "auditor/probe",

@@ -71,12 +71,16 @@ def policy_outside(artifacts: Artifacts, policy: Mapping[str, Any]) -> dict[str,
 
 def _counts_few(metric: str, result: Mapping[str, Any]) -> bool:
     """Whether a metric says that so many patients, of few, have something in common."""
+    if metric == "prompt_k" and result["value"] is not None:
+        return is_small(round(result["value"]))
     if not metric.startswith(COUNTS_PATIENTS) or result["value"] is None:
         return False
     return any(is_small(round(share * result["n"])) for share in (result["value"], result["control"]))
 
 
 def _read_by(metric: str) -> set[str]:
+    if metric == "leak_rate":
+        return {"probe", "train", "calibration", "evaluation"}
     return {"probe"} if metric in ON_PROBES else {"train", "calibration", "evaluation"}
 
 

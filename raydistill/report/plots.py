@@ -210,7 +210,6 @@ def det(
     known: NDArray[np.float32],
     strangers: NDArray[np.float32],
     threshold: float | None,
-    least: int = 1,
 ) -> Figure:
     """Draw a detection error trade-off: strangers matched against known people missed, threshold by threshold.
 
@@ -221,12 +220,11 @@ def det(
         known: (P,) scores of new images of gallery patients; -inf where the right patient isn't on top.
         strangers: (M,) scores of people who aren't in the gallery.
         threshold: the operating point.
-        least: strangers a step of the curve may stand for.
 
     Source: Martin et al., The DET Curve in Assessment of Detection Task Performance, Eurospeech 1997; ISO/IEC 19795-1.
     """
     ranked = np.sort(strangers)[::-1]
-    steps = np.unique(np.geomspace(least, len(ranked), DET_STEPS).astype(int))
+    steps = np.unique(np.geomspace(1, len(ranked), DET_STEPS).astype(int))
     points = [(float(ranked[step - 1]), step / len(ranked)) for step in steps]
     rows = [(fpir, float((known < at).mean()), at) for at, fpir in points]
     plot = go.Figure()

@@ -91,8 +91,11 @@ def _threshold(evidence: Evidence, eye: str, column: str) -> tuple[dict[str, flo
 
 
 def det(evidence: Evidence, eye: str, *, public: bool) -> Figure | None:
-    """The detection error trade-off of an eye on real images: probes against calibration patients."""
-    if public and small_roles(evidence.artifacts) & {"probe", "calibration"}:
+    """The detection error trade-off of an eye on real images: probes against calibration patients.
+
+    Its steps are single people, so none is public.
+    """
+    if public:
         return None
     columns = ["score", "nearest_patient_id", "query_patient_id"]
     places = [("teacher_matches", f"{eye}/{role}") for role in ("probe", "calibration")]
@@ -107,7 +110,6 @@ def det(evidence: Evidence, eye: str, *, public: bool) -> Figure | None:
         "Each point is a threshold: how many strangers it takes for a gallery patient (FPIR), and how many new images of "
         "gallery patients it misses (FNIR). No point further left than one calibration patient can be supported.",
         known, strangers["score"].to_numpy(), next(iter(threshold.values()), None),
-        SMALLEST_PUBLIC_GROUP if public else 1,
     ).read_from(*(evidence.path(*place) for place in places), point)  # fmt: skip
 
 

@@ -69,7 +69,7 @@ METRICS = {
         PRIVACY,
     ),
     "copied_rate": Title(
-        "Certain copies", "Share of images more like a real picture than any stranger's picture was.", PRIVACY
+        "Certain copies", "Share of images twice as near to a real picture as any stranger's picture is.", PRIVACY
     ),
     "copied_excess": Title(
         "Certain copies beyond chance",
@@ -103,6 +103,14 @@ METRICS = {
     ),
     "closer_to_train_share": Title(
         "Closer to train", "Share of images closer to people the model saw than to unseen ones; 0.5 is chance.", PRIVACY
+    ),
+    "closer_to_train_excess": Title(
+        "Closer to train than strangers are",
+        "The share above less that of real images of people in neither gallery; 0 is chance.",
+        PRIVACY,
+    ),
+    "attacked_worst_excess_risk": Title(
+        "Excess risk, the worst way of asking", "Of the ways of asking harder the one with the largest.", PRIVACY
     ),
     "train_minus_unseen_rate": Title(
         "Train minus unseen rate",
@@ -181,6 +189,12 @@ METRICS = {
         FILTER,
     ),
     "consistency_kappa": Title("Agreement (kappa)", "Agreement of two eyes beyond chance.", FILTER),
+    "consistency_jaccard.identity": Title(
+        "Agreement of the networks alone (Jaccard)", "The same without the structural measure, which all share.", FILTER
+    ),
+    "consistency_kappa.identity": Title(
+        "Agreement of the networks alone (kappa)", "The same without the structural measure, beyond chance.", FILTER
+    ),
     "consistency_jaccard.samples": Title(
         "Agreement on the teacher's samples (Jaccard)",
         "The same of its samples. Where none is a copy, false alarms are compared, and few of those are shared.",

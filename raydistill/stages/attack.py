@@ -41,7 +41,8 @@ class Attack(Stage):
         frequencies = context.inputs["prompts"].read_table()
         for name, way in ways.items():
             requests = Requests(frequencies, way.requests, derive_seed(context.seed, name), name)
-            total = requests.total(way.num_samples)
+            # The prompts come in turn, round after round, and end anywhere.
+            total = way.num_samples
             shards = cut(total, rows_per_shard(way, total, side), rows_per_piece(way, total))
             named = [Shard(f"{name}-{shard.name}", shard.rows, shard.first) for shard in shards]
             make_samples(context, named, requests, way)

@@ -4,7 +4,7 @@ The judge of these numbers is a network the filter never used.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from raydistill.core.columns import AUDITED
 from raydistill.core.config import EvaluateConfig
 from raydistill.core.errors import InputError
 from raydistill.core.store import Store
-from raydistill.matching.calibration import OperatingPoint, calibrate
+from raydistill.matching.calibration import OperatingPoint, calibrate, certain_threshold
 from raydistill.metrics import identification
 from raydistill.metrics.intervals import clustered_rate, korn_graubard
 from raydistill.metrics.leak import UNIT, leak_rate
@@ -33,9 +33,6 @@ Metrics = dict[str, MetricResult]
 
 Scores = NDArray[np.floating[Any]]
 
-STRICTEST = 1e-9
-"""A target FPIR that no cohort supports: the point is set at the smallest that this one does."""
-
 
 @dataclass(frozen=True)
 class Auditor:
@@ -47,7 +44,7 @@ class Auditor:
         strangers: matches of calibration images.
         identity: the point on `score`.
         structure: the point on `structure_score`.
-        strictest: the strictest point on `structure_score` that the calibration patients support.
+        certain: the threshold on `structure_score` from which on a picture is certainly a copy.
         people: patient ids of the gallery and of the unseen one, one an image.
         confidence: of the intervals.
     """
@@ -57,7 +54,7 @@ class Auditor:
     strangers: pa.Table
     identity: OperatingPoint
     structure: OperatingPoint
-    strictest: OperatingPoint
+    certain: float
     people: tuple[pa.ChunkedArray, pa.ChunkedArray]
     confidence: float
 
@@ -73,10 +70,17 @@ class Auditor:
             strangers=strangers,
             identity=_point(strangers, "score", how.audit_fpir, how.confidence),
             structure=_point(strangers, "structure_score", how.audit_near_copy_fpir, how.confidence),
-            strictest=_point(strangers, "structure_score", STRICTEST, how.confidence),
+            certain=certain_threshold(_numpy(strangers, "structure_score")),
             people=(people[0], people[1]),
             confidence=how.confidence,
         )
+
+    def excess(self, samples: pa.Table) -> MetricResult:
+        """Measure the excess risk of samples alone."""
+        scores, patients = _numpy(samples, "score"), _numpy(samples, "nearest_patient_id")
+        controls, whose = _numpy(self.control, "score"), _numpy(self.control, "query_patient_id")
+        threshold = self.identity.threshold
+        return identification.rates(scores, patients, controls, whose, threshold, self.confidence)["excess_risk"]
 
     def risk(self, samples: pa.Table) -> Metrics:
         """Measure what depends on samples, columns.MATCHES."""
@@ -90,7 +94,7 @@ class Auditor:
         copied = _numpy(self.control, "structure_score"), whose
         metrics |= near_copy_rates(structures, patients, *copied, self.structure.threshold, how)
         sizes = len(self.people[0]), len(self.people[1])
-        metrics |= copied_rates(structures, unseen, self.strictest.threshold, sizes, how)
+        metrics |= copied_rates(structures, unseen, self.certain, sizes, how)
         metrics |= _train_or_unseen(samples, self.strangers, threshold, how)
         size = min(len(ids.unique()) for ids in self.people)
         return metrics | _patients_hit(samples, threshold, size, how)
@@ -119,8 +123,9 @@ def audit(context: Context, how: EvaluateConfig) -> Metrics:
     # Where enough was kept at once, nothing more was asked for.
     found = pa.concat_tables([folder.read_table() for folder in folders if folder.shards()])
     samples, auditor = only_kept(context.inputs, found, "query_id"), Auditor.of(context.inputs, how)
-    points = {"identity": auditor.identity, "structure": auditor.structure, "strictest_structure": auditor.strictest}
-    context.out.write_json("operating_point.json", {k: point.model_dump(mode="json") for k, point in points.items()})
+    points = {"identity": auditor.identity, "structure": auditor.structure}
+    dumped: dict[str, Any] = {name: point.model_dump(mode="json") for name, point in points.items()}
+    context.out.write_json("operating_point.json", dumped | {"certain_copy": {"threshold": auditor.certain}})
     metrics = auditor.risk(samples)
     metrics |= prompt_metrics(context.inputs, samples, how)
     metrics["auditor_tpir"] = _found(auditor.probe, auditor.identity.threshold, how.confidence)
@@ -156,15 +161,29 @@ def _check_gallery(inputs: Mapping[str, Store]) -> None:
 
 
 def _attacked(context: Context, auditor: Auditor) -> Metrics:
-    """Measure the same on samples that were asked for harder, all ways together; each way in a table."""
+    """Measure the same on samples that were asked for harder: all ways together, and the way that leaks most."""
     samples = (context.inputs["attack_matches"] / "samples").read_table()
     flagged = _write(context, "tables/attack_audit.parquet", samples, auditor)
-    ways = {"way": [way_of(name) for name in samples["query_id"].to_pylist()]}
+    ways = np.array([way_of(name) for name in samples["query_id"].to_pylist()], dtype=str)
     clusters = _numpy(samples, "nearest_patient_id")
-    by_way = identification.subgroup_rates(flagged, clusters, ways, auditor.confidence)
+    by_way = identification.subgroup_rates(flagged, clusters, {"way": ways.tolist()}, auditor.confidence)
     context.out.write_table("tables/attacks.parquet", by_way)
     risk = auditor.risk(samples)
-    return {f"attacked_{name}": risk[name] for name in identification.ATTACKED}
+    return {f"attacked_{name}": risk[name] for name in identification.ATTACKED} | _worst_way(samples, ways, auditor)
+
+
+def _worst_way(samples: pa.Table, ways: NDArray[np.str_], auditor: Auditor) -> Metrics:
+    """Return the excess risk of the way with the largest, at a confidence corrected for having looked at all."""
+    names = np.unique(ways)
+    corrected = replace(auditor, confidence=1 - (1 - auditor.confidence) / max(1, len(names)))
+    found = {str(name): corrected.excess(samples.filter(pa.array(ways == name))) for name in names}
+    known = {name: result for name, result in found.items() if result.value is not None}
+    if not known:
+        why = insufficient("no sample of an attack was matched", n=0, unit=identification.SAMPLES)
+        return {"attacked_worst_excess_risk": why}
+    worst = max(known, key=lambda name: known[name].value or 0.0)
+    note = f"{worst}, the worst of {len(names)} ways; confidence corrected for their number (Bonferroni)"
+    return {"attacked_worst_excess_risk": known[worst].with_note(note)}
 
 
 def _write(context: Context, name: str, samples: pa.Table, auditor: Auditor) -> NDArray[np.bool_]:
@@ -200,14 +219,14 @@ def _train_or_unseen(samples: pa.Table, strangers: pa.Table, threshold: float, c
     """
     nearer = _numpy(samples, "score") >= _numpy(samples, "unseen_score")
     clusters = np.where(nearer, _numpy(samples, "nearest_patient_id"), _numpy(samples, "unseen_patient_id"))
-    theirs, patients = _matched(strangers), _numpy(strangers, "query_patient_id")
-    control = identification.closer_to_train_share(theirs[0], theirs[1], patients).value
+    control = (*_matched(strangers), _numpy(strangers, "query_patient_id"))
     train, unseen = _matched(samples)
     return identification.closer_to_train(train, unseen, clusters, threshold, confidence, control)
 
 
 def _matched(table: pa.Table) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    train, unseen = (np.array(table[f"{side}matched_scores"].to_pylist(), dtype=float) for side in ("", "unseen_"))
+    columns = (table[f"{side}matched_scores"].to_pylist() or np.empty((0, 1)) for side in ("", "unseen_"))
+    train, unseen = (np.array(column, dtype=float) for column in columns)
     return train, unseen
 
 

@@ -14,7 +14,7 @@ from raydistill.core.config import Config, FilterConfig
 from raydistill.core.errors import InputError
 from raydistill.core.section import Section
 from raydistill.core.store import Store
-from raydistill.matching.policy import MatchPolicy, Policy, judged, make_policy
+from raydistill.matching.policy import MatchPolicy, Policy, judged, make_policy, policy_at
 from raydistill.metrics.filtering import filter_metrics, selftest_metrics
 from raydistill.stages.base import Context, Outcome, Stage
 
@@ -55,18 +55,63 @@ class Filter(Stage):
                 context.out.write_table(f"verdicts/{shard}", verdicts)
                 reasons.update(verdicts["reason"].to_pylist())
         probe, calibration = ((context.inputs["matches"] / role).read_table() for role in ("probe", "calibration"))
-        flags = {"known": _dropped(policy, probe), "strangers": _dropped(policy, calibration)}
+        fitted = CrossFit(self.config.filter, thresholds, calibration, confidence)
+        flags = {"known": _dropped(policy, probe), "strangers": fitted.dropped(calibration, "query_patient_id")}
         metrics = {"filter": filter_metrics(reasons, probe, calibration, **flags, confidence=confidence)}
         if "selftest" in context.inputs:
             planted = (context.inputs["selftest"] / "planted").read_table()
             of_planted = judged(policy, planted)
             context.out.write_table("planted/part-00000.parquet", of_planted)
             agreement = (context.inputs["selftest"] / "agreement").read_json("agreement.json")
-            metrics["selftest"] = selftest_metrics(planted, _drops(of_planted), agreement, confidence)
+            flagged, innocent = _drops(of_planted), planted["source_role"].to_numpy() == "calibration"
+            flagged[innocent] = fitted.dropped(planted.filter(pa.array(innocent)), "patient_id")
+            metrics["selftest"] = selftest_metrics(planted, flagged, agreement, confidence)
         dumped = {group: {k: m.model_dump(mode="json") for k, m in named.items()} for group, named in metrics.items()}
         context.out.write_json("metrics.json", dumped)
         counts = {"rows": reasons.total(), "kept": reasons["kept"]}
         return Outcome(counts=counts, facts={"policy": thresholds.model_dump()})
+
+
+class CrossFit:
+    """The policy, for people whom its thresholds were set on: set anew on the half of them that isn't theirs.
+
+    Whom a threshold was set on is flagged as often as was asked for; what it does to others is what counts.
+
+    Args:
+        config: what judges.
+        thresholds: the policy whose FPIRs are aimed at.
+        calibration: columns.MATCHES of the people thresholds are set on.
+        confidence: of the calibration.
+
+    Source: cross-fitting, Chernozhukov et al. 2018, The Econometrics Journal 21:C1.
+    """
+
+    def __init__(self, config: FilterConfig, thresholds: Policy, calibration: pa.Table, confidence: float) -> None:
+        people = sorted(set(calibration["query_patient_id"].to_pylist()))
+        self.halves = [people[0::2], people[1::2]]
+        self.policies = []
+        for mine in self.halves:
+            others = calibration.filter(
+                pc.invert(pc.is_in(calibration["query_patient_id"], pa.array(mine, pa.string())))
+            )
+            # A single person has nobody else.
+            fitted = policy_at(
+                others if len(others) else calibration, thresholds.target_fpir, thresholds.near_copy_fpir, confidence
+            )
+            self.policies.append(make_policy(config, fitted))
+
+    def dropped(self, matches: pa.Table, column: str) -> NDArray[np.bool_]:
+        """Say what would be dropped of images, each judged by the policy that was set on other people.
+
+        Args:
+            matches: columns.JUDGED, among others.
+            column: whose image each is.
+        """
+        flagged = np.zeros(len(matches), dtype=bool)
+        for mine, policy in zip(self.halves, self.policies, strict=True):
+            rows = pc.is_in(matches[column], pa.array(mine, pa.string()))
+            flagged[rows.to_numpy()] = _dropped(policy, matches.filter(rows))
+        return flagged
 
 
 def _drops(verdicts: pa.Table) -> NDArray[np.bool_]:

@@ -34,7 +34,8 @@ ROLES = ("train", "calibration")
 OTHERS = ("judge", "auditor")
 """Eyes of other backbones and seeds, who tell whether the filter would flag the same with another eye."""
 
-SAMPLES = "samples"
+SAMPLES, IDENTITY = "samples", "identity"
+"""What is compared beside planted pictures: the teacher's samples, and planted pictures by the networks alone."""
 
 PLANTED = pa.schema(
     [
@@ -68,7 +69,7 @@ class SelfTest(Stage):
     Output: `planted/part-*.parquet`, `agreement/agreement.json`.
     """
 
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     resumable: ClassVar[bool] = True
     config: SelfTestNodeConfig
 
@@ -112,9 +113,9 @@ def agreements_of(
         seed: of the resamples.
 
     Returns:
-        `agreement` of each pair of eyes, among planted pictures and among the teacher's samples.
+        `agreement` of each pair of eyes, among planted pictures, the same by identity alone, and the teacher's samples.
     """
-    flags: dict[str, dict[str, NDArray[np.bool_]]] = {"planted": {}, SAMPLES: {}}
+    flags: dict[str, dict[str, NDArray[np.bool_]]] = {"planted": {}, SAMPLES: {}, IDENTITY: {}}
     first = _samples(inputs["matches_filter"])
     for name, store in inputs.items():
         if name.startswith("matches_"):
@@ -133,8 +134,12 @@ def agreements_of(
                 own = "score" if eye == "filter" or among == SAMPLES else f"{eye}_score"
                 scores = [table[column].to_numpy() for column in (own, "structure_score")]
                 pairs = zip(scores, points, strict=True)
-                flags[among][eye] = np.any([values >= point.threshold for values, point in pairs], axis=0)
-    clusters = {"planted": planted["patient_id"].to_numpy(), SAMPLES: first["nearest_patient_id"].to_numpy()}
+                found = [values >= point.threshold for values, point in pairs]
+                flags[among][eye] = found[0] | found[1]
+                if among == "planted":
+                    flags[IDENTITY][eye] = found[0]
+    people = planted["patient_id"].to_numpy()
+    clusters = {"planted": people, IDENTITY: people, SAMPLES: first["nearest_patient_id"].to_numpy()}
     return [
         {"among": among, "eyes": [a, b], **agreement(found[a], found[b], clusters[among], config.confidence, seed)}
         for among, found in flags.items()

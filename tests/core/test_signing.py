@@ -30,7 +30,7 @@ def test_what_was_signed_is_accepted_and_anything_else_refused(key):
     public = json.loads(signature)["public_key"].encode()
     check_signature(b"pass", signature)
     check_signature(b"pass", signature, public)
-    with pytest.raises(LineageError, match=r"isn't what certificate\.sig\.json signs"):
+    with pytest.raises(LineageError, match=r"isn't what SHA256SUMS\.sig\.json signs"):
         check_signature(b"fail", signature)
     other = json.loads(signed(b"pass", Ed25519PrivateKey.generate()))["public_key"].encode()
     with pytest.raises(LineageError, match="by another key"):

@@ -7,7 +7,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
-from worlds import TRUTHS, World, drawn, same_people, strangers
+from worlds import TRUTHS, World, drawn, same_people
 
 from raydistill.core.config import Budgets
 from raydistill.core.errors import InputError
@@ -47,9 +47,6 @@ def test_the_verdict_is_right_and_says_why(world, tmp_path, name):
 
 
 def test_who_leaves_a_patient_out_of_the_gallery_is_refused(tmp_path):
-    world = World(str(tmp_path), 1, 60)
-    images = strangers(world, 32, generator(0, "images"))
-    images[:16] = same_people(world, 16, generator(1, "images"))
-    world.gallery = world.gallery_without(world.records("train")["patient_id"][0].as_py())
+    world = World(str(tmp_path), 1, 60, left_out=True)
     with pytest.raises(InputError, match="who isn't in the gallery can't be found"):
-        world.audited(images, "cheat")
+        world.audited(same_people(world, 32, generator(1, "images")), "cheat")

@@ -19,6 +19,7 @@ def student(**changed):
         "near_copy_excess": (0.0, -0.01, 0.01),
         "copied_excess": (0.0, -0.001, 0.003),
         "closer_to_train_share": (0.5, 0.46, 0.54),
+        "closer_to_train_excess": (0.0, -0.1, 0.1),
         "auditor_tpir": (0.6, 0.5, 0.7),
     }
     return {name: result(*values) for name, values in (good | changed).items()}

@@ -114,7 +114,20 @@ def test_train_minus_unseen_by_hand():
     result = train_minus_unseen_rate([0.9, 0.9, 0.1], [0.9, 0.1, 0.1], ["a", "b", "c"], 0.5)
     assert result.value == pytest.approx(1 / 3)
     assert result.control == pytest.approx(1 / 3)
-    assert set(closer_to_train([0.9], [0.1], ["a"], 0.5)) == {"closer_to_train_share", "train_minus_unseen_rate"}
+    found = closer_to_train([0.9], [0.1], ["a"], 0.5)
+    assert set(found) == {"closer_to_train_share", "closer_to_train_excess", "train_minus_unseen_rate"}
+    assert found["closer_to_train_excess"].value is None
+
+
+def test_closer_than_strangers_takes_off_what_a_taught_network_does_to_everybody():
+    rng, held = np.random.default_rng(0), []
+    for _ in range(300):
+        samples, strangers = (rng.uniform(size=(200, 2)) < 0.4 for _ in range(2))
+        sides = [(hit[:, 0].astype(float), np.full(200, 0.5), np.arange(200)) for hit in (samples, strangers)]
+        found = closer_to_train(*sides[0], 0.5, control=sides[1])["closer_to_train_excess"]
+        held.append(found.interval[0] <= 0 <= found.interval[1])
+    assert found.control == pytest.approx(0.4, abs=0.1)
+    assert np.mean(held) >= 0.93
 
 
 def test_worst_patients_are_hashed_ranked_and_stable():

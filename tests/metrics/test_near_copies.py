@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from raydistill.matching.calibration import certain_threshold
 from raydistill.metrics.near_copies import copied_rates, near_copy_rates
 
 
@@ -32,15 +33,43 @@ def test_copies_by_hand():
     assert copied_rates([0.1], [0.1], 0.5, (1, 0))["copied_excess"].value is None
 
 
-def test_chance_alone_proves_copies_seldom_and_a_hundredth_of_copies_always():
-    """Per gallery image a stranger reaches the threshold once in a million; the gallery is twice the unseen one."""
-    rng, sizes, wrong, missed = np.random.default_rng(0), (600, 300), [], []
-    for _ in range(400):
-        threshold = 1 - (1 / 1_000_000)
-        ours, theirs = (rng.uniform(size=2000) < 1 - threshold**size for size in sizes)
-        wrong.append(copied_rates(ours, theirs, 0.5, sizes)["copied_excess"].interval[0] > 0)
-        ours[:20] = True
-        low, high = copied_rates(ours, theirs, 0.5, sizes)["copied_excess"].interval
-        missed.append(low <= 0 or not low <= 0.01 <= high)
+def galleries(rng, people):
+    """Two equally populated galleries of uneven people: some look average, some have many pictures. By rows."""
+    found = []
+    for number in people:
+        images = np.repeat(np.arange(number), 1 + rng.poisson(np.exp(rng.normal(0, 1, number))))
+        centres = rng.normal(size=(number, DEGREES)) * np.exp(rng.normal(0, 0.5, (number, 1)))
+        found.append(centres[images] + 0.3 * rng.normal(size=(len(images), DEGREES)))
+    return found
+
+
+def nearest(queries, gallery):
+    """A similarity of 1 for a copy that falls with the squared distance, as correlations do."""
+    squared = (queries**2).sum(1)[:, None] + (gallery**2).sum(1) - 2 * queries @ gallery.T
+    return 1 - squared.min(axis=1) / 100
+
+
+DEGREES = 12
+"""Degrees of freedom of a picture: fewer than a radiograph at any resolution has."""
+
+
+@pytest.mark.parametrize("samples", [500, 5000])
+def test_chance_proves_no_copies_however_uneven_galleries_are_and_a_hundredth_is_always_found(samples):
+    rng, wrong, missed = np.random.default_rng(1), [], []
+    for _ in range(60):
+        train, unseen, strangers = galleries(rng, (140, 66, 53))
+        threshold = certain_threshold(nearest(strangers, train))
+        made = rng.normal(size=(samples, DEGREES)) * np.exp(rng.normal(0, 0.5, (samples, 1)))
+        sizes = len(train), len(unseen)
+
+        def excess(made, train=train, unseen=unseen, threshold=threshold, sizes=sizes):
+            scores = (nearest(made, side) for side in (train, unseen))
+            return copied_rates(*scores, threshold, sizes)["copied_excess"].interval
+
+        wrong.append(excess(made)[0] > 0)
+        copied = made.copy()
+        copied[: samples // 100] = train[rng.integers(len(train), size=samples // 100)]
+        low, high = excess(copied)
+        missed.append(samples >= 1000 and (low <= 0 or not low <= 0.01 <= high))
     assert np.mean(wrong) <= 0.025
     assert np.mean(missed) <= 0.05

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 
 import pyarrow.parquet as pq
 import pytest
@@ -11,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from raydistill.core.config import Config
 from raydistill.core.errors import LineageError
+from raydistill.core.store import Store
 from raydistill.report.bundle import publish, verify_release
 from raydistill.report.patients import patient_key, pseudonym
 from raydistill.report.pictures import picture
@@ -42,20 +44,36 @@ def test_a_pass_is_released_whole(tmp_path):
     assert names(folder / "student") == ["README.md", *names(model)]
     assert all((folder / "student" / name).read_bytes() == (model / name).read_bytes() for name in names(model))
     assert json.loads((folder / "certificate.json").read_text())["verdict"] == "pass"
-    assert verify_release(runner.run) == len(names(folder)) - 1
+    assert verify_release(runner.run / "release") == len(names(folder)) - 1
 
 
-def test_a_certificate_is_signed_where_there_is_a_key(tmp_path):
+def test_a_release_is_signed_where_there_is_a_key_and_what_was_swapped_is_found(tmp_path):
     key = Ed25519PrivateKey.generate()
     form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     (tmp_path / "key.pem").write_bytes(key.private_bytes(*form))
     config = Config(name="phantom", release={"signing_key": str(tmp_path / "key.pem")})
-    runner, _, folder = release(tmp_path, config=config)
+    runner, summary, folder = release(tmp_path, config=config)
     public = key.public_key().public_bytes(form[0], serialization.PublicFormat.SubjectPublicKeyInfo)
-    assert verify_release(runner.run, public) == len(names(folder)) - 1
+    assert verify_release(runner.run / "release", public) == len(names(folder)) - 2
+    publish(runner, summary)  # is current, and stays as it is
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(folder, copy)
+    assert verify_release(Store.open(str(copy)), public) == len(names(folder)) - 2
+    weights = copy / "student" / "unet" / "x.safetensors"
+    weights.write_bytes(b"other weights")
+    sums = (copy / "SHA256SUMS").read_text().splitlines()
+    changed = [
+        f"{hashlib.sha256(b'other weights').hexdigest()}  student/unet/x.safetensors" if "unet" in s else s
+        for s in sums
+    ]
+    (copy / "SHA256SUMS").write_text("\n".join(changed) + "\n")
+    with pytest.raises(LineageError, match="signs"):
+        verify_release(Store.open(str(copy)), public)
     other = Ed25519PrivateKey.generate().public_key()
     with pytest.raises(LineageError, match="by another key"):
-        verify_release(runner.run, other.public_bytes(form[0], serialization.PublicFormat.SubjectPublicKeyInfo))
+        verify_release(
+            runner.run / "release", other.public_bytes(form[0], serialization.PublicFormat.SubjectPublicKeyInfo)
+        )
     secret = (tmp_path / "key.pem").read_text().splitlines()[1].encode()
     assert not any(secret in path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file())
 
@@ -63,14 +81,14 @@ def test_a_certificate_is_signed_where_there_is_a_key(tmp_path):
 def test_who_asks_for_a_signature_gets_one_or_an_error(tmp_path):
     runner, _, _ = release(tmp_path)
     with pytest.raises(LineageError, match=r"isn't signed: set release\.signing_key"):
-        verify_release(runner.run, b"a public key")
+        verify_release(runner.run / "release", b"a public key")
 
 
 @pytest.mark.parametrize("verdict", ["fail", "insufficient_evidence"])
 def test_no_other_verdict_is_released(tmp_path, verdict):
     runner, _, folder = release(tmp_path, verdict=verdict)
     assert not folder.exists()
-    assert verify_release(runner.run) == 0
+    assert verify_release(runner.run / "release") == 0
 
 
 @pytest.mark.parametrize("verdict", ["fail", "insufficient_evidence"])
@@ -136,7 +154,7 @@ def test_a_release_that_was_not_finished_is_made_again(tmp_path, harm):
     harm(folder)
     publish(runner, summary)
     assert names(folder) == before
-    assert verify_release(runner.run) == len(before) - 1
+    assert verify_release(runner.run / "release") == len(before) - 1
 
 
 def test_other_evidence_makes_another_release(tmp_path):
@@ -169,7 +187,7 @@ def test_verify_names_what_is_wrong(tmp_path, harm, words):
     runner, _, folder = release(tmp_path)
     harm(folder)
     with pytest.raises(LineageError, match=words):
-        verify_release(runner.run)
+        verify_release(runner.run / "release")
 
 
 @pytest.mark.parametrize(

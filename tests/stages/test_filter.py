@@ -1,5 +1,6 @@
 """Every row that is judged, failed samples and planted copies too, is judged by the one configured policy."""
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -8,9 +9,9 @@ from raydistill.core.config import FilterConfig
 from raydistill.core.errors import InputError
 from raydistill.core.section import Import
 from raydistill.core.store import Store
-from raydistill.matching.policy import Policy
+from raydistill.matching.policy import Policy, policy_at
 from raydistill.stages.base import Context
-from raydistill.stages.filter import Filter, FilterNodeConfig
+from raydistill.stages.filter import CrossFit, Filter, FilterNodeConfig
 from raydistill.stages.selftest import PLANTED
 
 OWN = FilterConfig(policy=Import(factory="tests.matching.test_policy:Margin", options={"margin": 0.35}))
@@ -60,7 +61,7 @@ def test_the_thresholds_judge_by_default(context):
     reasons, metrics = run(context, FilterConfig())
     assert reasons == ["kept", "kept", "identity", "failed"]
     assert {name: m["value"] for name, m in metrics["filter"].items()} == {
-        "kept": 2, "dropped.identity": 1, "dropped.failed": 1, "fpir": 0, "smallest_fpir": 1 / 3, "tpir": 1,
+        "kept": 2, "dropped.identity": 1, "dropped.failed": 1, "fpir": 1 / 3, "smallest_fpir": 1 / 3, "tpir": 1,
     }  # fmt: skip
     assert (metrics["selftest"]["sensitivity"]["value"], metrics["selftest"]["false_flag_rate"]["value"]) == (1, 0)
 
@@ -69,8 +70,24 @@ def test_somebodys_own_policy_judges_everything_in_their_place(context):
     reasons, metrics = run(context, OWN)
     assert reasons == ["kept", "margin", "identity", "failed"]
     assert metrics["filter"]["dropped.margin"]["value"] == 1
-    assert metrics["filter"]["fpir"]["value"] == pytest.approx(2 / 3)
+    assert metrics["filter"]["fpir"]["value"] == 1
     assert context.out.read_table("planted")["keep"].to_pylist() == [False, True]
+
+
+def test_whom_a_threshold_was_set_on_is_judged_by_that_of_others():
+    """In sample the share flagged is what was asked for; of strangers who differ from one another it is more."""
+    rng, whole, crossed = np.random.default_rng(0), [], []
+    for _ in range(60):
+        people = [f"p{i}" for i in range(40) for _ in range(3)]
+        scores = np.repeat(rng.normal(size=40), 3) + 0.1 * rng.normal(size=120)
+        table = matches([f"i{i}" for i in range(120)], people, scores).set_column(
+            MATCHES.get_field_index("query_patient_id"), "query_patient_id", pa.array(people)
+        )
+        point = policy_at(table, 0.1, 0.1, 0.95)
+        whole.append(np.mean(table["score"].to_numpy() >= point.identity_threshold))
+        crossed.append(CrossFit(FilterConfig(), point, table, 0.95).dropped(table, "query_patient_id").mean())
+    assert np.mean(whole) <= 0.1
+    assert np.mean(crossed) > np.mean(whole) + 0.01
 
 
 def test_planted_pictures_and_matches_have_what_a_policy_may_read():

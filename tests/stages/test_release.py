@@ -21,6 +21,8 @@ STUDENT = {
     "attacked_near_copy_excess": (0.0, -0.01, 0.01),
     "attacked_copied_excess": (0.0, -0.001, 0.005),
     "attacked_closer_to_train_share": (0.5, 0.45, 0.55),
+    **{f"{prefix}closer_to_train_excess": (0.0, -0.05, 0.05) for prefix in ("", "attacked_")},
+    "attacked_worst_excess_risk": (0.0, -0.1, 0.1),
     "membership_auc": (0.5, 0.45, 0.55),
     "membership_calibrated_auc": (0.5, 0.45, 0.55),
     "utility_loss": (0.02, -0.01, 0.05),
@@ -115,12 +117,14 @@ def test_it_passes_when_every_interval_keeps_its_budget(tmp_path):
     verdict, certificate = decide(tmp_path)
     assert verdict["verdict"] == certificate["verdict"] == "pass"
     # Copies are judged twice, by their share and by whether any are certain.
-    assert len(verdict["reasons"]) == len(JUDGED) + 2 + len(SELFTEST) - 1
+    assert len(verdict["reasons"]) == len(JUDGED) + 2 + len(PROVEN) + len(SELFTEST) - 1
     assert certificate["student"]["touched_real_data"] == []
     assert certificate["filter"] == {"identity_threshold": 0.5}
 
 
-JUDGED = [name for name in STUDENT if name != "auditor_tpir"]
+PROVEN = ("closer_to_train_excess", "attacked_closer_to_train_excess", "attacked_worst_excess_risk")
+"""What fails only where it is certain."""
+JUDGED = [name for name in STUDENT if name != "auditor_tpir" and name not in PROVEN]
 
 
 @pytest.mark.parametrize("name", [*JUDGED, "sensitivity", "sensitivity.generator", "false_flag_rate"])
@@ -133,6 +137,16 @@ def test_every_budget_alone_can_fail_the_release_or_leave_it_open(tmp_path, name
     for case, values in {"wide": (0.5, 0.0, 1.0), "missing": (None,), "bare": (0.5,)}.items():
         verdict, _ = decide(tmp_path / case, **{group: {name: values}})
         assert verdict["verdict"] == "insufficient_evidence", case
+
+
+@pytest.mark.parametrize("name", PROVEN)
+def test_what_is_uncertain_is_held_against_nobody_and_what_is_certain_is(tmp_path, name):
+    for case, values, expected in (
+        ("certain", (0.5, 0.2, 0.8), "fail"),
+        ("wide", (0.5, 0.0, 1.0), "pass"),
+        ("none", (None,), "insufficient_evidence"),
+    ):
+        assert decide(tmp_path / case, student={name: values})[0]["verdict"] == expected
 
 
 def test_consistency_judges_only_when_it_has_a_budget(tmp_path):
