@@ -56,16 +56,17 @@ class Filter(Stage):
                 reasons.update(verdicts["reason"].to_pylist())
         probe, calibration = ((context.inputs["matches"] / role).read_table() for role in ("probe", "calibration"))
         fitted = CrossFit(self.config.filter, thresholds, calibration, confidence)
-        flags = {"known": _dropped(policy, probe), "strangers": fitted.dropped(calibration, "query_patient_id")}
+        flags = {"known": _dropped(policy, probe), "strangers": _drops(fitted.judged(calibration, "query_patient_id"))}
         metrics = {"filter": filter_metrics(reasons, probe, calibration, **flags, confidence=confidence)}
         if "selftest" in context.inputs:
             planted = (context.inputs["selftest"] / "planted").read_table()
-            of_planted = judged(policy, planted)
+            innocent = planted["source_role"].to_numpy() == "calibration"
+            copies, others = planted.filter(pa.array(~innocent)), planted.filter(pa.array(innocent))
+            planted = pa.concat_tables([copies, others])
+            of_planted = pa.concat_tables([judged(policy, copies), fitted.judged(others, "patient_id")])
             context.out.write_table("planted/part-00000.parquet", of_planted)
             agreement = (context.inputs["selftest"] / "agreement").read_json("agreement.json")
-            flagged, innocent = _drops(of_planted), planted["source_role"].to_numpy() == "calibration"
-            flagged[innocent] = fitted.dropped(planted.filter(pa.array(innocent)), "patient_id")
-            metrics["selftest"] = selftest_metrics(planted, flagged, agreement, confidence)
+            metrics["selftest"] = selftest_metrics(planted, _drops(of_planted), agreement, confidence)
         dumped = {group: {k: m.model_dump(mode="json") for k, m in named.items()} for group, named in metrics.items()}
         context.out.write_json("metrics.json", dumped)
         counts = {"rows": reasons.total(), "kept": reasons["kept"]}
@@ -100,18 +101,22 @@ class CrossFit:
             )
             self.policies.append(make_policy(config, fitted))
 
-    def dropped(self, matches: pa.Table, column: str) -> NDArray[np.bool_]:
-        """Say what would be dropped of images, each judged by the policy that was set on other people.
+    def judged(self, matches: pa.Table, column: str) -> pa.Table:
+        """Judge images, each by the policy that was set on other people.
 
         Args:
             matches: columns.JUDGED, among others.
             column: whose image each is.
+
+        Returns:
+            columns.VERDICTS, one row a row, in the same order.
         """
-        flagged = np.zeros(len(matches), dtype=bool)
+        places, tables = [], []
         for mine, policy in zip(self.halves, self.policies, strict=True):
             rows = pc.is_in(matches[column], pa.array(mine, pa.string()))
-            flagged[rows.to_numpy()] = _dropped(policy, matches.filter(rows))
-        return flagged
+            places.append(np.flatnonzero(rows.to_numpy()))
+            tables.append(judged(policy, matches.filter(rows)))
+        return pa.concat_tables(tables).take(pa.array(np.argsort(np.concatenate(places), kind="stable")))
 
 
 def _drops(verdicts: pa.Table) -> NDArray[np.bool_]:
