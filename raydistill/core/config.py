@@ -83,7 +83,7 @@ class IngestConfig(Section):
 class SelfTestConfig(Section):
     """Planted near-copies of train images, and the same treatment of people nobody trained on."""
 
-    num_images: PositiveInt = Field(64, description="Images of each kind per treatment.")
+    num_images: PositiveInt = Field(64, description="Images of each kind per treatment, of as many patients as can be.")
     strengths: tuple[OpenShare, ...] = Field(
         (0.1, 0.2, 0.35, 0.5), min_length=1, description="Shares of the noise schedule to return from."
     )
@@ -149,10 +149,12 @@ class Budgets(Section):
     max_closer_to_train_share: Share = Field(0.6, description="Upper bound; 0.5 when nothing is memorised.")
     max_membership_auc: Share = Field(0.6, description="Upper bound for the student.")
     min_sensitivity: Share = Field(
-        0.8, description="Lower bound of the filter's self-test, over all planted copies and over the model's own."
+        0.9, description="Lower bound of the filter's self-test, over all planted copies and over the model's own."
     )
     max_false_flag_rate: Share = Field(0.2, description="Upper bound of the filter's self-test.")
-    min_consistency_jaccard: Share = Field(0.0, description="Lower bound; 0 reports and does not judge.")
+    min_consistency_jaccard: Share = Field(
+        0.8, description="Lower bound, of planted pictures with another network; 0 reports and does not judge."
+    )
     max_utility_loss: Share = Field(0.1, description="Real minus student macro AUROC, at most.")
     min_auditor_tpir: Share = Field(
         0.2, description="Share of known patients' new images that the auditor must find; a blind one can't certify."

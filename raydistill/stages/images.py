@@ -1,5 +1,6 @@
 """Reading the images of a view, with the verdicts that keep some of them."""
 
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
@@ -44,8 +45,35 @@ def read_sampled(inputs: Mapping[str, Store], columns: list[str], most: int, see
     """
     column = "sample_id" if are_samples(inputs["images"]) else "image_id"
     sizes = {name: read_kept(inputs, [column], name).num_rows for name in image_shards(inputs)}
-    total = sum(sizes.values())
-    chosen = np.sort(np.random.default_rng(seed).permutation(total)[:most])
+    chosen = np.sort(np.random.default_rng(seed).permutation(sum(sizes.values()))[:most])
+    return _rows(inputs, columns, sizes, chosen)
+
+
+def read_people(records: Store, columns: list[str], most: int, seed: int) -> pa.Table:
+    """Read records of as many patients as can be: of each one image before anybody's second.
+
+    Args:
+        records: columns.RECORDS.
+        columns: to read.
+        most: rows; where there are no more, all of them are read.
+        seed: of the choice.
+    """
+    sizes = {name: sum(records.row_groups(name)) for name in records.shards()}
+    people = records.read_table(columns=["patient_id"])["patient_id"].to_numpy()
+    order = np.random.default_rng(seed).permutation(len(people))
+    turns: Counter[str] = Counter()
+    turn = np.empty(len(people), np.int64)
+    for row in order:
+        turn[row] = turns[people[row]]
+        turns[people[row]] += 1
+    chosen = order[np.argsort(turn[order], kind="stable")][:most]
+    return _rows({"images": records}, columns, sizes, np.sort(chosen))
+
+
+def _rows(
+    inputs: Mapping[str, Store], columns: list[str], sizes: Mapping[str, int], chosen: NDArray[np.int64]
+) -> pa.Table:
+    """Read some rows of all shards together, by number."""
     parts: list[pa.Table] = []
     start = 0
     for name, size in sizes.items():

@@ -28,7 +28,7 @@ from raydistill.reid.embedder import load_embedder
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.embed import STRUCTURE, eyes_of
 from raydistill.stages.gallery import Galleries, Plan
-from raydistill.stages.images import pixels, read_sampled
+from raydistill.stages.images import pixels, read_people
 
 ROLES = ("train", "calibration")
 OTHERS = ("judge", "auditor")
@@ -69,7 +69,7 @@ class SelfTest(Stage):
     Output: `planted/part-*.parquet`, `agreement/agreement.json`.
     """
 
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 8
     resumable: ClassVar[bool] = True
     config: SelfTestNodeConfig
 
@@ -171,7 +171,7 @@ class PlantShard:
         """Choose images, treat them, score the results against the gallery."""
         role, _, treatment = piece.shard.removesuffix(".parquet").partition("-")
         columns, most = ["image_id", "patient_id", "image", "prompt"], self.config.selftest.num_images
-        records = read_sampled({"images": self.inputs[role]}, columns, most, derive_seed(self.seed, role))
+        records = read_people(self.inputs[role], columns, most, derive_seed(self.seed, role))
         seeds = [derive_seed(self.seed, treatment, image_id) for image_id in records["image_id"].to_pylist()]
         treated = self._treat(pixels(records), records["prompt"].to_pylist(), treatment, seeds)
         return (self._scored(role, treatment, records, treated),)

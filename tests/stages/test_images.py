@@ -2,9 +2,9 @@
 
 import pytest
 
-from raydistill.core.columns import SAMPLES, VERDICTS
+from raydistill.core.columns import RECORDS, SAMPLES, VERDICTS
 from raydistill.core.store import Store
-from raydistill.stages.images import read_kept, read_sampled
+from raydistill.stages.images import read_kept, read_people, read_sampled
 from tests.stages.test_filter import rows
 
 
@@ -43,3 +43,21 @@ def test_where_nothing_is_kept_nothing_is_read(inputs):
     for shard in range(4):
         inputs["verdicts"].write_table(f"part-{shard}.parquet", table)
     assert rows_of(inputs, 5) == []
+
+
+def test_of_each_patient_one_image_before_anybodys_second(tmp_path):
+    store = Store.open(str(tmp_path))
+    people = [["a"] * 6, ["a", "b", "b", "c"], ["d"]]
+    for shard, own in enumerate(people):
+        ids = [f"{shard}{row}" for row in range(len(own))]
+        table = rows(RECORDS, len(own), image_id=ids, patient_id=own)
+        store.write_tables(f"part-{shard}.parquet", [table.slice(0, 2), table.slice(2)])
+    for seed in range(20):
+        four = read_people(store, ["image_id", "patient_id"], 4, seed)
+        assert sorted(four["patient_id"].to_pylist()) == ["a", "b", "c", "d"]
+        assert four["image_id"].to_pylist() == sorted(four["image_id"].to_pylist())
+        six = read_people(store, ["patient_id"], 6, seed)["patient_id"].to_pylist()
+        assert sorted(six) == ["a", "a", "b", "b", "c", "d"]
+    every = read_people(store, ["image_id"], 99, 0)["image_id"].to_pylist()
+    assert every == sorted(f"{shard}{row}" for shard, own in enumerate(people) for row in range(len(own)))
+    assert len({tuple(read_people(store, ["image_id"], 4, seed)["image_id"].to_pylist()) for seed in range(20)}) > 5

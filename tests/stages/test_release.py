@@ -32,7 +32,7 @@ SELFTEST = {
     "sensitivity": (0.97, 0.93, 0.99),
     "sensitivity.generator": (0.96, 0.91, 0.99),
     "false_flag_rate": (0.03, 0.01, 0.06),
-    "consistency_jaccard": (0.5, 0.4, 0.6),
+    "consistency_jaccard": (0.9, 0.85, 0.95),
 }
 NODES = (
     "student",
@@ -117,7 +117,7 @@ def test_it_passes_when_every_interval_keeps_its_budget(tmp_path):
     verdict, certificate = decide(tmp_path)
     assert verdict["verdict"] == certificate["verdict"] == "pass"
     # Copies are judged twice, by their share and by whether any are certain.
-    assert len(verdict["reasons"]) == len(JUDGED) + 2 + len(PROVEN) + len(SELFTEST) - 1
+    assert len(verdict["reasons"]) == len(JUDGED) + 2 + len(PROVEN) + len(SELFTEST)
     assert certificate["student"]["touched_real_data"] == []
     assert certificate["filter"] == {"identity_threshold": 0.5}
 
@@ -150,10 +150,10 @@ def test_what_is_uncertain_is_held_against_nobody_and_what_is_certain_is(tmp_pat
 
 
 def test_consistency_judges_only_when_it_has_a_budget(tmp_path):
-    config = ReleaseConfig(budgets=Budgets(min_consistency_jaccard=0.8))
-    assert decide(tmp_path / "judged", config=config)[0]["verdict"] == "fail"
     low = {"consistency_jaccard": (0.0, 0.0, 0.1)}
-    assert decide(tmp_path / "reported", selftest=low)[0]["verdict"] == "pass"
+    assert decide(tmp_path / "judged", selftest=low)[0]["verdict"] == "fail"
+    config = ReleaseConfig(budgets=Budgets(min_consistency_jaccard=0.0))
+    assert decide(tmp_path / "reported", selftest=low, config=config)[0]["verdict"] == "pass"
 
 
 @pytest.mark.parametrize(
