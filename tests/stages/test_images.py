@@ -50,7 +50,7 @@ def test_of_each_patient_one_image_before_anybodys_second(tmp_path):
     people = [["a"] * 6, ["a", "b", "b", "c"], ["d"]]
     for shard, own in enumerate(people):
         ids = [f"{shard}{row}" for row in range(len(own))]
-        table = rows(RECORDS, len(own), image_id=ids, patient_id=own)
+        table = rows(RECORDS, len(own), image_id=ids, patient_id=own, study_index=[0] * len(own))
         store.write_tables(f"part-{shard}.parquet", [table.slice(0, 2), table.slice(2)])
     for seed in range(20):
         four = read_people(store, ["image_id", "patient_id"], 4, seed)
