@@ -108,7 +108,9 @@ def every() -> Iterator[dict[str, Any]]:
     """Judge seed by seed, two at a time."""
     with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
         for done, rows in enumerate(pool.map(judged, range(SEEDS)), start=1):
-            print(f"seed {done} of {SEEDS}", file=sys.stderr, flush=True)
+            right, held = (sum(row[key] for row in rows) for key in ("right", "covers"))
+            said = f"cohort {done} of {SEEDS}: {right} of {len(rows)} verdicts right, {held} intervals hold the truth"
+            print(said, file=sys.stderr, flush=True)
             yield from rows
 
 
