@@ -138,6 +138,12 @@ METRICS = {
         "The same between two halves of the members, where nothing can be found.",
         PRIVACY,
     ),
+    "membership_shadow_auc": Title(
+        "Membership AUC of the shadow model",
+        "The same asked of a model that saw neither side: far from 0.5 the sides differ, and the figure by difficulty is "
+        "theirs in part.",
+        PRIVACY,
+    ),
     "membership_auc": Title(
         "Membership AUC", "How well the model itself tells who was trained on; 0.5 is chance.", PRIVACY
     ),

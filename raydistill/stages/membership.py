@@ -28,7 +28,8 @@ def attacked(context: Context, how: EvaluateConfig) -> dict[str, MetricResult]:
         how: the attacker's budget.
 
     Returns:
-        What `membership_attack` gives, and with a shadow model the same as `membership_calibrated_…`.
+        What `membership_attack` gives, and with a shadow model the same as `membership_calibrated_…`, and
+        `membership_shadow_auc`: how far the shadow, which saw neither side, tells them apart. That must be nothing.
     """
     seed, asked = context.seed, []
     sides = [read_sampled({"images": context.inputs[role]}, COLUMNS, how.max_images, seed) for role in SIDES]
@@ -52,7 +53,11 @@ def attacked(context: Context, how: EvaluateConfig) -> dict[str, MetricResult]:
         bootstrap=how.bootstrap,
         seed=bootstrap,
     )
-    return metrics | {name.replace("membership_", "membership_calibrated_"): m for name, m in calibrated.items()}
+    metrics |= {name.replace("membership_", "membership_calibrated_"): m for name, m in calibrated.items()}
+    alone = membership_attack(
+        members, strangers, *patients, confidence=how.confidence, bootstrap=how.bootstrap, seed=bootstrap
+    )
+    return metrics | {"membership_shadow_auc": alone["membership_auc"]}
 
 
 def _losses(model: Store, asked: list[pa.Table], how: EvaluateConfig, seed: int) -> list[NDArray[np.float64]]:
