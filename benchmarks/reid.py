@@ -33,6 +33,7 @@ from raydistill.distributed.job import TrainJob
 from raydistill.distributed.session import prepare_libraries
 from raydistill.distributed.train import train_here
 from raydistill.matching.duplicates import near_duplicates
+from raydistill.matching.near_copy import unit
 from raydistill.metrics.bootstrap import resample, weighted_mean
 from raydistill.reid.embedder import ReidEmbedder
 from raydistill.reid.model import PUBLIC
@@ -65,13 +66,17 @@ def main() -> None:
         + " | no duplicates | minutes |"
     )
     print("|---|" + "---|" * (6 + len(GAPS)))
-    figures: dict[str, Any] = {"raw pixels": report("raw pixels", unit(test), whose, when, alone, 0.0)}
+    figures: dict[str, Any] = {
+        "raw pixels": report(
+            "raw pixels", unit(test.reshape(len(test), -1).astype(np.float32)), whose, when, alone, 0.0
+        )
+    }
     vectors = {}
     for kind in sys.argv[2:] or ("resnet", "regnet"):
-        untaught = embedded(ReidEmbedder.load(PUBLIC / kind), test)
+        untaught = ReidEmbedder.load(PUBLIC / kind).embed(test, BATCH)
         figures[f"{kind}, packaged"] = report(f"{kind}, packaged", untaught, whose, when, alone, 0.0)
         start = time.perf_counter()
-        vectors[kind] = embedded(taught(kind, images[teaching], patients[teaching]), test)
+        vectors[kind] = taught(kind, images[teaching], patients[teaching]).embed(test, BATCH)
         minutes = (time.perf_counter() - start) / 60
         figures[kind] = report(f"**{kind}**", vectors[kind], whose, when, alone, minutes)
     if len(vectors) > 1:
@@ -111,18 +116,6 @@ def taught(kind: Any, images: NDArray[np.uint8], patients: NDArray[np.str_]) -> 
             )
         )
         return ReidEmbedder.load(f"{folder}/out/network")
-
-
-def embedded(network: ReidEmbedder, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Embed in batches."""
-    return network.embed(images, 64)
-
-
-def unit(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return pixels less their mean, at unit length."""
-    rows = images.reshape(len(images), -1).astype(np.float32)
-    rows = rows - rows.mean(axis=1, keepdims=True)
-    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
 
 
 def report(

@@ -11,6 +11,7 @@ import json
 import tempfile
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from diffusers import AutoencoderKL
 
@@ -28,41 +29,33 @@ from raydistill.reid import public_weights as reid_weights
 from raydistill.reid.model import PUBLIC as REID_PUBLIC
 
 
-def train(folder: Path, steps: int, pictures: int) -> None:
-    """Train the autoencoder through the one loop and write it to `folder`/vae."""
+def train(folder: Path, weights: str, **how: Any) -> None:
+    """Train through the one loop, in this process, and write to `folder`/`weights`; `how` is the rest of the job."""
+    alone = {"deepspeed": DeepSpeedConfig(zero_stage=0), "compute": Compute(num_workers=1)}
+    with tempfile.TemporaryDirectory() as scratch:
+        places = {"out": Store.open(str(folder)), "weights": weights, "work": Store.open(scratch)}
+        train_here(TrainJob(**places, **alone, **how))
+
+
+def autoencoder(steps: int, pictures: int) -> dict[str, Any]:
+    """Say how the autoencoder is trained."""
     how = {"weight_decay": 0.0, "warmup_steps": min(100, steps // 2), "schedule": "cosine"}
-    with tempfile.TemporaryDirectory() as scratch:
-        train_here(
-            TrainJob(
-                make_objective=partial(public_weights.AutoencoderObjective, pictures, steps),
-                optimizer=OptimizerConfig(steps=steps, batch_size=8, lr=public_weights.LEARNING_RATE, **how),
-                deepspeed=DeepSpeedConfig(zero_stage=0),
-                compute=Compute(num_workers=1),
-                ema_decay=public_weights.EMA_DECAY,
-                out=Store.open(str(folder)),
-                weights="vae",
-                work=Store.open(scratch),
-                seed=public_weights.SEED,
-            )
-        )
+    return {
+        "make_objective": partial(public_weights.AutoencoderObjective, pictures, steps),
+        "optimizer": OptimizerConfig(steps=steps, batch_size=8, lr=public_weights.LEARNING_RATE, **how),
+        "ema_decay": public_weights.EMA_DECAY,
+        "seed": public_weights.SEED,
+    }
 
 
-def train_reid(folder: Path, kind: Backbone, steps: int) -> None:
-    """Train a re-identification network through the one loop and write it to `folder`/`kind`."""
-    with tempfile.TemporaryDirectory() as scratch:
-        train_here(
-            TrainJob(
-                make_objective=partial(reid_weights.PublicReidObjective, kind, steps),
-                optimizer=reid_weights.config(kind, steps).optimizer,
-                deepspeed=DeepSpeedConfig(zero_stage=0),
-                compute=Compute(num_workers=1),
-                ema_decay=None,
-                out=Store.open(str(folder)),
-                weights=kind,
-                work=Store.open(scratch),
-                seed=reid_weights.SEED,
-            )
-        )
+def reid(kind: Backbone, steps: int) -> dict[str, Any]:
+    """Say how a re-identification network is trained."""
+    return {
+        "make_objective": partial(reid_weights.PublicReidObjective, kind, steps),
+        "optimizer": reid_weights.config(kind, steps).optimizer,
+        "ema_decay": None,
+        "seed": reid_weights.SEED,
+    }
 
 
 def main() -> None:
@@ -81,9 +74,10 @@ def main() -> None:
     if arguments.tokenizer:
         write_tokenizer(template_texts(), folder / "tokenizer")
     if arguments.train:
-        train(folder, arguments.steps or public_weights.STEPS, arguments.pictures)
+        train(folder, "vae", **autoencoder(arguments.steps or public_weights.STEPS, arguments.pictures))
     if arguments.reid:
-        train_reid(arguments.folder or REID_PUBLIC, arguments.reid, arguments.steps or reid_weights.STEPS)
+        how = reid(arguments.reid, arguments.steps or reid_weights.STEPS)
+        train(arguments.folder or REID_PUBLIC, arguments.reid, **how)
     if arguments.measure:
         vae = AutoencoderKL.from_pretrained(folder / "vae")
         print(json.dumps(public_weights.measured(arguments.measure, vae)))

@@ -143,7 +143,8 @@ def verify(
     public_key: Annotated[Path | None, typer.Option(help="PEM file: the release must be signed by this key.")] = None,
 ) -> None:
     """Re-hash every artifact of a run, or a release alone, and name the first broken link; check the signature."""
-    from raydistill.report.bundle import FOLDER, SUMS, verify_release
+    from raydistill.core.signing import SUMS
+    from raydistill.report.bundle import FOLDER, verify_release
 
     if public_key and not public_key.is_file():
         raise InputError(f"--public-key {public_key}: there is no such file")

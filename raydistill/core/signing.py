@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from raydistill.core.errors import ConfigError, LineageError
 
-SIGNED, SIGNATURE = "SHA256SUMS", "SHA256SUMS.sig.json"
+SUMS, SIGNATURE = "SHA256SUMS", "SHA256SUMS.sig.json"
 ALGORITHM = "Ed25519"
 
 
@@ -65,4 +65,4 @@ def check_signature(content: bytes, signature: bytes, expected: bytes | None = N
                 raise ValueError("another kind of key")
             key.verify(base64.b64decode(about["signature"]), content)
     except (ValueError, KeyError, AttributeError, TypeError, UnsupportedAlgorithm, InvalidSignature):
-        raise LineageError(f"release: {SIGNED} isn't what {SIGNATURE} signs, or by another key") from None
+        raise LineageError(f"release: {SUMS} isn't what {SIGNATURE} signs, or by another key") from None

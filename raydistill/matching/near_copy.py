@@ -19,7 +19,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from raydistill.core.errors import InputError
-from raydistill.matching.search import ExactSearch, Places, Scores
+from raydistill.matching.search import ExactSearch, Neighbours, Places, Scores, merged
 
 Grey = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -84,11 +84,9 @@ class StructureIndex:
         scores, rows = np.empty(len(queries), dtype=np.float64), np.empty(len(queries), dtype=np.int64)
         for start in range(0, len(_checked(queries)), QUERIES_AT_ONCE):
             part = slice(start, start + QUERIES_AT_ONCE)
-            found = [self._placed(queries[part]), self._plain(queries[part])]
-            best, where = (np.stack(side, axis=1) for side in zip(*found, strict=True))
-            order = np.lexsort((where, -best), axis=1)[:, :1]
-            scores[part] = np.take_along_axis(best, order, axis=1)[:, 0]
-            rows[part] = np.take_along_axis(where, order, axis=1)[:, 0]
+            measures = self._placed(queries[part]), self._plain(queries[part])
+            best = merged([Neighbours(found[:, None], where[:, None]) for found, where in measures], 1)
+            scores[part], rows[part] = best.scores[:, 0], best.indices[:, 0]
         return scores, rows
 
     def _placed(self, queries: Grey) -> tuple[Scores, Places]:

@@ -185,11 +185,8 @@ def paired_difference(
     (method 10); MOVER, Zou and Donner 2008, Statistics in Medicine 27:1693; here on Korn-Graubard limits.
     """
     a, b = (korn_graubard(values, clusters, confidence) for values in (first, second))
-    shared = _correlation(first, second, clusters)
-    down, up = (a.value - a.low, scale * (b.high - b.value)), (a.high - a.value, scale * (b.value - b.low))
-    below, above = (np.sqrt(max(0.0, x * x + y * y - 2 * shared * x * y)) for x, y in (down, up))
-    value = a.value - scale * b.value
-    return value, float(max(-scale, value - below)), float(min(1.0, value + above))
+    bounds = (a.value, a.low, a.high), (b.value, b.low, b.high)
+    return _difference(*bounds, _correlation(first, second, clusters), scale)
 
 
 def independent_difference(
@@ -205,10 +202,21 @@ def independent_difference(
 
     Source: MOVER, Zou and Donner 2008, Statistics in Medicine 27:1693.
     """
-    value = first - second
-    below = np.hypot(first - its[0], others[1] - second)
-    above = np.hypot(its[1] - first, second - others[0])
-    return value, float(max(-1.0, value - below)), float(min(1.0, value + above))
+    return _difference((first, *its), (second, *others))
+
+
+def _difference(
+    first: tuple[float, float, float],
+    second: tuple[float, float, float],
+    correlation: float = 0.0,
+    scale: float = 1.0,
+) -> tuple[float, float, float]:
+    """Return the difference of two shares, each with its bounds, the second scaled: value and bounds, by MOVER."""
+    (a, a_low, a_high), (b, b_low, b_high) = first, second
+    down, up = (a - a_low, scale * (b_high - b)), (a_high - a, scale * (b - b_low))
+    below, above = (np.sqrt(max(0.0, x * x + y * y - 2 * correlation * x * y)) for x, y in (down, up))
+    value = a - scale * b
+    return value, float(max(-scale, value - below)), float(min(1.0, value + above))
 
 
 def excess_risk(rate: Rate, control: Rate) -> tuple[float, float, float] | None:

@@ -6,18 +6,16 @@
 from pathlib import Path
 from typing import cast
 
-import numpy as np
 import torch
 from torch import nn
 
 from raydistill.core.seeds import derive_seed
 from raydistill.core.training import WIDTHS, Backbone, BackboneConfig, OptimizerConfig, ReidConfig
-from raydistill.data.phantom import render
-from raydistill.reid.model import PUBLIC_SIDE
+from raydistill.reid.rehearsal import phantoms
 from raydistill.reid.training import ReidLoss, ReidObjective
 
 SEED = derive_seed(0, "public re-identification weights")
-PATIENTS, VISITS, STEPS = 8000, 4, 10_000
+PATIENTS, STEPS = 8000, 10_000
 LEARNING_RATE = {"resnet": 1e-3, "regnet": 1e-3, "convnext": 2e-3}
 
 
@@ -48,13 +46,11 @@ class PublicReidObjective(ReidObjective):
     Args:
         kind: of `BackboneConfig`.
         steps: of the training.
-        patients: phantoms, of `VISITS` visits each.
+        patients: phantoms, of several visits each.
     """
 
     def __init__(self, kind: Backbone, steps: int, patients: int = PATIENTS) -> None:
-        people, visits = np.repeat(np.arange(patients), VISITS), np.tile(np.arange(VISITS), patients)
-        images = render(people, visits, seed=SEED, resolution=PUBLIC_SIDE).images
-        super().__init__(images, people.astype(str), config(kind, steps), SEED)
+        super().__init__(*phantoms(patients, SEED), config(kind, steps), SEED)
 
     def build(self) -> nn.Module:
         """Return the network and its loss."""

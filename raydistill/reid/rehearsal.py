@@ -9,14 +9,18 @@ from raydistill.core.seeds import derive_seed
 from raydistill.data.phantom import render
 from raydistill.reid.augmentation import Views
 from raydistill.reid.batches import PatientBatches
-
-SIDE = 64
-"""Of the pictures, in pixels: that of the packaged weights."""
+from raydistill.reid.model import PUBLIC_SIDE
 
 PATIENTS, VISITS = 2000, 4
 
 FIRST_LABEL = 2**40
 """Labels of phantoms begin where no patient's does."""
+
+
+def phantoms(patients: int, seed: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.str_]]:
+    """Draw `VISITS` visits of each of so many phantoms, at the packaged weights' side: images, and whose they are."""
+    people, visits = np.repeat(np.arange(patients), VISITS), np.tile(np.arange(VISITS), patients)
+    return render(people, visits, seed=seed, resolution=PUBLIC_SIDE).images, people.astype(str)
 
 
 class Rehearsal:
@@ -33,9 +37,8 @@ class Rehearsal:
 
     def __init__(self, patients: int, images_per_patient: int, seed: int) -> None:
         self.patients, self.size, self.seed = patients, images_per_patient, derive_seed(seed, "rehearsal")
-        people, visits = np.repeat(np.arange(PATIENTS), VISITS), np.tile(np.arange(VISITS), PATIENTS)
-        self.images: npt.NDArray[np.uint8] = render(people, visits, seed=self.seed, resolution=SIDE).images
-        self.batches = PatientBatches(people.astype(str), patients, images_per_patient, self.seed)
+        self.images, people = phantoms(PATIENTS, self.seed)
+        self.batches = PatientBatches(people, patients, images_per_patient, self.seed)
 
     def views(self, step: int, share: slice, side: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         """Return what goes with a part of a step's real batch.
@@ -51,8 +54,8 @@ class Rehearsal:
         """
         part = slice(*(self.size * int(self.patients * place + 1e-9) for place in (share.start, share.stop)))
         rows = self.batches.rows(step)
-        views = Views.draw(len(rows), SIDE, derive_seed(self.seed, "views", step)).part(part, device)
+        views = Views.draw(len(rows), PUBLIC_SIDE, derive_seed(self.seed, "views", step)).part(part, device)
         pictures = views.apply(torch.from_numpy(self.images[rows[part]]).to(device))
-        if side != SIDE:
+        if side != PUBLIC_SIDE:
             pictures = F.interpolate(pictures[:, None], size=(side, side), mode="bilinear", align_corners=False)[:, 0]
         return pictures, torch.from_numpy(FIRST_LABEL + self.batches.labels[rows[part]]).to(device)

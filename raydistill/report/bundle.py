@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from raydistill.core.errors import LineageError
 from raydistill.core.manifest import is_under
-from raydistill.core.signing import SIGNATURE, check_signature, read_key, signed
+from raydistill.core.signing import SIGNATURE, SUMS, check_signature, read_key, signed
 from raydistill.core.store import Store
 from raydistill.report.cards import data_card, model_card
 from raydistill.report.dataset import released_samples
@@ -22,7 +22,7 @@ from raydistill.report.evidence import Artifacts, may_leave
 from raydistill.report.html import render
 from raydistill.report.outside import certificate_outside
 
-FOLDER, SUMS = "release", "SHA256SUMS"
+FOLDER = "release"
 
 
 def publish(artifacts: Artifacts, summary: dict[str, Any]) -> None:

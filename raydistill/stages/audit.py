@@ -75,12 +75,16 @@ class Auditor:
             confidence=how.confidence,
         )
 
-    def excess(self, samples: pa.Table) -> MetricResult:
-        """Measure the excess risk of samples alone."""
-        scores, patients = _numpy(samples, "score"), _numpy(samples, "nearest_patient_id")
-        controls, whose = _numpy(self.control, "score"), _numpy(self.control, "query_patient_id")
-        threshold = self.identity.threshold
-        return identification.rates(scores, patients, controls, whose, threshold, self.confidence)["excess_risk"]
+    def rates(self, samples: pa.Table) -> Metrics:
+        """Measure how often samples, columns.MATCHES, are taken for somebody, and what of it is beyond chance."""
+        return identification.rates(
+            _numpy(samples, "score"),
+            _numpy(samples, "nearest_patient_id"),
+            _numpy(self.control, "score"),
+            _numpy(self.control, "query_patient_id"),
+            self.identity.threshold,
+            self.confidence,
+        )
 
     def risk(self, samples: pa.Table) -> Metrics:
         """Measure what depends on samples, columns.MATCHES."""
@@ -88,7 +92,7 @@ class Auditor:
         structures, unseen = _numpy(samples, "structure_score"), _numpy(samples, "unseen_structure_score")
         controls, whose = _numpy(self.control, "score"), _numpy(self.control, "query_patient_id")
         threshold, how = self.identity.threshold, self.confidence
-        metrics = identification.rates(scores, patients, controls, whose, threshold, how)
+        metrics = self.rates(samples)
         metrics |= identification.similarities(scores, controls, how)
         metrics["leak_rate"] = self._leaked(scores, patients, controls, whose)
         copied = _numpy(self.control, "structure_score"), whose
@@ -127,12 +131,12 @@ def audit(context: Context, how: EvaluateConfig) -> Metrics:
     dumped: dict[str, Any] = {name: point.model_dump(mode="json") for name, point in points.items()}
     context.out.write_json("operating_point.json", dumped | {"certain_copy": {"threshold": auditor.certain}})
     metrics = auditor.risk(samples)
-    metrics |= prompt_metrics(context.inputs, samples, how)
+    asked = _asked_for(context.inputs, samples)
+    metrics |= prompt_metrics(context.inputs, samples, asked, how)
     metrics["auditor_tpir"] = _found(auditor.probe, auditor.identity.threshold, how.confidence)
     flagged = _write(context, "tables/audit.parquet", samples, auditor)
     clusters = _numpy(samples, "nearest_patient_id")
-    groups = _asked_for(context.inputs, samples)
-    by_group = identification.subgroup_rates(flagged, clusters, groups, how.confidence)
+    by_group = identification.subgroup_rates(flagged, clusters, _groups(asked), how.confidence)
     context.out.write_table("tables/subgroups.parquet", by_group)
     if "gallery" in context.inputs:
         metrics["pairwise_threshold_fpir"] = pairwise_threshold_fpir(
@@ -149,11 +153,12 @@ def audit(context: Context, how: EvaluateConfig) -> Metrics:
 def _check_gallery(inputs: Mapping[str, Store]) -> None:
     """Refuse matches with a gallery that isn't the train images: whoever is left out can't be found."""
     ids = inputs["train"].read_table(columns=["image_id"])["image_id"]
+    whole = digest_of(ids)
     for name in ("matches", "more_matches", "attack_matches"):
         if name not in inputs or not inputs[name].shards("samples"):
             continue
         gallery = inputs[name].read_json(GALLERY)
-        if gallery["sha256"] != digest_of(ids):
+        if gallery["sha256"] != whole:
             raise InputError(
                 f"{inputs[name].uri} was matched with a gallery of {gallery['images']} images, which aren't the "
                 f"{len(ids)} train images: who isn't in the gallery can't be found, so nothing can be said of the risk"
@@ -176,7 +181,7 @@ def _worst_way(samples: pa.Table, ways: NDArray[np.str_], auditor: Auditor) -> M
     """Return the excess risk of the way with the largest, at a confidence corrected for having looked at all."""
     names = np.unique(ways)
     corrected = replace(auditor, confidence=1 - (1 - auditor.confidence) / max(1, len(names)))
-    found = {str(name): corrected.excess(samples.filter(pa.array(ways == name))) for name in names}
+    found = {str(name): corrected.rates(samples.filter(pa.array(ways == name)))["excess_risk"] for name in names}
     known = {name: result for name, result in found.items() if result.value is not None}
     if not known:
         why = insufficient("no sample of an attack was matched", n=0, unit=identification.SAMPLES)
@@ -230,13 +235,18 @@ def _matched(table: pa.Table) -> tuple[NDArray[np.float64], NDArray[np.float64]]
     return train, unseen
 
 
-def _asked_for(inputs: Mapping[str, Store], samples: pa.Table) -> dict[str, list[str | None]]:
-    """Say of every matched sample what was asked of the model, by attribute."""
-    asked = read_made(inputs, ["sample_id", "view", "sex", "age_band", "labels"])
+def _asked_for(inputs: Mapping[str, Store], samples: pa.Table) -> pa.Table:
+    """Return what was asked of the model for every matched sample, a row a row."""
+    asked = read_made(inputs, ["sample_id", "prompt", "view", "sex", "age_band", "labels"])
     place = {sample_id: row for row, sample_id in enumerate(asked["sample_id"].to_pylist())}
-    rows = asked.take([place[query_id] for query_id in samples["query_id"].to_pylist()])
-    findings = [labels if labels is None else "+".join(labels) or "no finding" for labels in rows["labels"].to_pylist()]
-    return {name: rows[name].to_pylist() for name in ("view", "sex", "age_band")} | {"findings": findings}
+    return asked.take([place[query_id] for query_id in samples["query_id"].to_pylist()])
+
+
+def _groups(asked: pa.Table) -> dict[str, list[str | None]]:
+    """Name the subgroup of every sample, by attribute."""
+    labels = asked["labels"].to_pylist()
+    findings = [names if names is None else "+".join(names) or "no finding" for names in labels]
+    return {name: asked[name].to_pylist() for name in ("view", "sex", "age_band")} | {"findings": findings}
 
 
 def _point(strangers: pa.Table, column: str, target: float, confidence: float) -> OperatingPoint:

@@ -14,7 +14,7 @@ from raydistill.core.config import Config, FilterConfig
 from raydistill.core.errors import InputError
 from raydistill.core.section import Section
 from raydistill.core.store import Store
-from raydistill.matching.policy import MatchPolicy, Policy, judged, make_policy, policy_at
+from raydistill.matching.policy import Policy, judged, make_policy, policy_at
 from raydistill.metrics.filtering import filter_metrics, selftest_metrics
 from raydistill.stages.base import Context, Outcome, Stage
 
@@ -56,7 +56,10 @@ class Filter(Stage):
                 reasons.update(verdicts["reason"].to_pylist())
         probe, calibration = ((context.inputs["matches"] / role).read_table() for role in ("probe", "calibration"))
         fitted = CrossFit(self.config.filter, thresholds, calibration, confidence)
-        flags = {"known": _dropped(policy, probe), "strangers": _drops(fitted.judged(calibration, "query_patient_id"))}
+        flags = {
+            "known": _drops(judged(policy, probe)),
+            "strangers": _drops(fitted.judged(calibration, "query_patient_id")),
+        }
         metrics = {"filter": filter_metrics(reasons, probe, calibration, **flags, confidence=confidence)}
         if "selftest" in context.inputs:
             planted = (context.inputs["selftest"] / "planted").read_table()
@@ -121,10 +124,6 @@ class CrossFit:
 
 def _drops(verdicts: pa.Table) -> NDArray[np.bool_]:
     return np.asarray(~verdicts["keep"].to_numpy(zero_copy_only=False))
-
-
-def _dropped(policy: MatchPolicy, matches: pa.Table) -> NDArray[np.bool_]:
-    return _drops(judged(policy, matches))
 
 
 def _matched(inputs: Mapping[str, Store], prefix: str) -> Iterator[tuple[str, pa.Table]]:

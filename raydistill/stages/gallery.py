@@ -48,12 +48,14 @@ class Plan:
 
     def arrays(self, part: int) -> Arrays:
         """Read one of the parts: of all arrays every `parts`-th row from `part` on."""
-        galleries = {eye: self._read(self.seen / eye, part) for eye in self.eyes}
-        structures = {folder: self._read(self.seen / folder, part) for folder in PICTURES}
+        galleries = {eye: vectors_of(self.seen / eye, part, self.parts) for eye in self.eyes}
+        structures = {folder: vectors_of(self.seen / folder, part, self.parts) for folder in PICTURES}
         rows = {}
         if self.unseen:
-            galleries[UNSEEN] = self._read(self.unseen / "auditor", part)
-            structures |= {f"{UNSEEN}_{folder}": self._read(self.unseen / folder, part) for folder in PICTURES}
+            galleries[UNSEEN] = vectors_of(self.unseen / "auditor", part, self.parts)
+            structures |= {
+                f"{UNSEEN}_{folder}": vectors_of(self.unseen / folder, part, self.parts) for folder in PICTURES
+            }
             for number, sides in enumerate(self._matched()):
                 for whole, prefix, chosen in zip(("auditor", UNSEEN), ("", f"{UNSEEN}_"), sides, strict=True):
                     mine, name = chosen[chosen % self.parts == part], f"{prefix}matched/{number}"
@@ -61,15 +63,6 @@ class Plan:
         for name, vectors in {**galleries, **structures}.items():
             rows.setdefault(name, part + self.parts * np.arange(len(vectors)))
         return Arrays(galleries, structures, rows)
-
-    def _read(self, folder: Store, part: int) -> Vectors:
-        mine, start = [], 0
-        for shard in folder.shards():
-            vectors = _vectors(folder, shard)
-            # A copy: a view would keep the whole array.
-            mine.append(vectors[(part - start) % self.parts :: self.parts].copy())
-            start += len(vectors)
-        return np.ascontiguousarray(np.concatenate(mine))
 
     def _matched(self) -> list[tuple[Places, Places]]:
         assert self.unseen
@@ -161,9 +154,15 @@ def digest_of(image_ids: pa.ChunkedArray | pa.Array) -> str:
     return hashlib.sha256("\n".join(sorted(image_ids.to_pylist())).encode()).hexdigest()
 
 
-def vectors_of(folder: Store) -> Vectors:
-    """Read all embeddings (rows, D) of an `Embed` artifact's folder."""
-    return np.ascontiguousarray(np.concatenate([_vectors(folder, shard) for shard in folder.shards()]))
+def vectors_of(folder: Store, part: int = 0, parts: int = 1) -> Vectors:
+    """Read embeddings (rows, D) of an `Embed` artifact's folder: of all shards every `parts`-th row from `part` on."""
+    mine, start = [], 0
+    for shard in folder.shards():
+        vectors = _vectors(folder, shard)
+        # A copy: a view would keep the whole array.
+        mine.append(vectors[(part - start) % parts :: parts].copy())
+        start += len(vectors)
+    return np.ascontiguousarray(np.concatenate(mine))
 
 
 def _vectors(folder: Store, shard: str) -> Vectors:

@@ -89,8 +89,9 @@ def make_matches(context: Context, queries: Mapping[str, Store], config: MatchCo
     """
     eyes = eyes_of(context.inputs)
     ids = galleries.image_ids()
+    compared = {"images": len(ids), "sha256": digest_of(ids)}
     for eye in eyes:
-        context.out.write_json(f"{eye}/{GALLERY}", {"images": len(ids), "sha256": digest_of(ids)})
+        context.out.write_json(f"{eye}/{GALLERY}", compared)
     shards = [
         in_groups(store, name, f"{role}/{name}", [f"{eye}/{role}/{name}" for eye in _seeing(role, eyes)])
         for role, store in queries.items()

@@ -1,5 +1,7 @@
 """The membership attack's part of an evaluation: ask the model itself whom it was trained on."""
 
+from functools import partial
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -39,25 +41,16 @@ def attacked(context: Context, how: EvaluateConfig) -> dict[str, MetricResult]:
         asked.append(table.take(np.sort(rows)))
     patients = [part["patient_id"].to_numpy() for part in asked]
     losses = _losses(context.inputs["model"], asked, how, seed)
-    bootstrap = derive_seed(seed, "bootstrap")
-    metrics = membership_attack(*losses, *patients, confidence=how.confidence, bootstrap=how.bootstrap, seed=bootstrap)
+    attack = partial(
+        membership_attack, confidence=how.confidence, bootstrap=how.bootstrap, seed=derive_seed(seed, "bootstrap")
+    )
+    metrics = attack(*losses, *patients)
     if "shadow" not in context.inputs:
         return metrics
     members, strangers = _losses(context.inputs["shadow"], asked, how, seed)
-    calibrated = membership_attack(
-        *losses,
-        *patients,
-        member_reference=members,
-        nonmember_reference=strangers,
-        confidence=how.confidence,
-        bootstrap=how.bootstrap,
-        seed=bootstrap,
-    )
+    calibrated = attack(*losses, *patients, member_reference=members, nonmember_reference=strangers)
     metrics |= {name.replace("membership_", "membership_calibrated_"): m for name, m in calibrated.items()}
-    alone = membership_attack(
-        members, strangers, *patients, confidence=how.confidence, bootstrap=how.bootstrap, seed=bootstrap
-    )
-    return metrics | {"membership_shadow_auc": alone["membership_auc"]}
+    return metrics | {"membership_shadow_auc": attack(members, strangers, *patients)["membership_auc"]}
 
 
 def _losses(model: Store, asked: list[pa.Table], how: EvaluateConfig, seed: int) -> list[NDArray[np.float64]]:

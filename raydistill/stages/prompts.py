@@ -11,34 +11,34 @@ from raydistill.core.store import Store
 from raydistill.data.vocabulary import SEXES, VIEWS, plain_words
 from raydistill.metrics.prompts import Attributes, marked_prompts, prompt_k, prompt_linkage
 from raydistill.metrics.result import MetricResult
-from raydistill.stages.images import read_made
 
 KNOWN = ["patient_id", "prompt", "labels", "view", "sex"]
 
 
-def prompt_metrics(inputs: Mapping[str, Store], samples: pa.Table, how: EvaluateConfig) -> dict[str, MetricResult]:
+def prompt_metrics(
+    inputs: Mapping[str, Store], samples: pa.Table, asked: pa.Table, how: EvaluateConfig
+) -> dict[str, MetricResult]:
     """Measure what prompts give away.
 
     Args:
-        inputs: `images`, maybe `more_images`, `train`, `evaluation`.
+        inputs: `train`, `evaluation`.
         samples: the auditor's matches of those that are judged, columns.MATCHES.
+        asked: what was asked of the model for each, columns.REQUESTS.
         how: the confidence.
 
     Returns:
         `prompt_k`, `prompt_marks`, `prompt_linkage`.
     """
     train, unseen = (inputs[role].read_table(columns=KNOWN).to_pylist() for role in ("train", "evaluation"))
-    made = {row["sample_id"]: row for row in read_made(inputs, ["sample_id", *KNOWN[1:]]).to_pylist()}
-    asked = [made[name] for name in samples["query_id"].to_pylist()]
     sharing: dict[str, set[str]] = defaultdict(set)
     for row in train:
         sharing[row["prompt"]].add(row["patient_id"])
-    prompts = [row["prompt"] for row in asked]
+    prompts = asked["prompt"].to_pylist()
     return {
         "prompt_k": prompt_k(prompts, {prompt: len(own) for prompt, own in sharing.items()}, how.confidence),
         "prompt_marks": marked_prompts(prompts, how.confidence),
         "prompt_linkage": prompt_linkage(
-            [_attributes(row) for row in asked],
+            [_attributes(row) for row in asked.select(KNOWN[2:]).to_pylist()],
             samples["matched_patient_id"].to_pylist(),
             samples["unseen_matched_patient_id"].to_pylist(),
             _by_patient(train),

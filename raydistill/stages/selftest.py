@@ -115,31 +115,28 @@ def agreements_of(
     Returns:
         `agreement` of each pair of eyes, among planted pictures, the same by identity alone, and the teacher's samples.
     """
+    matches = {n.removeprefix("matches_"): store for n, store in inputs.items() if n.startswith("matches_")}
+    samples = {eye: _samples(store) for eye, store in matches.items()}
     flags: dict[str, dict[str, NDArray[np.bool_]]] = {"planted": {}, SAMPLES: {}, IDENTITY: {}}
-    first = _samples(inputs["matches_filter"])
-    for name, store in inputs.items():
-        if name.startswith("matches_"):
-            eye = name.removeprefix("matches_")
-            strangers = (store / "calibration").read_table(columns=["score", "structure_score", "query_patient_id"])
-            points = [
-                calibrate(
-                    strangers[column].to_numpy(), strangers["query_patient_id"].to_pylist(), fpir, config.confidence
-                )
-                for column, fpir in (
-                    ("score", config.consistency_fpir),
-                    ("structure_score", config.consistency_near_copy_fpir),
-                )
-            ]
-            for among, table in (("planted", planted), (SAMPLES, _samples(store))):
-                own = "score" if eye == "filter" or among == SAMPLES else f"{eye}_score"
-                scores = [table[column].to_numpy() for column in (own, "structure_score")]
-                pairs = zip(scores, points, strict=True)
-                found = [values >= point.threshold for values, point in pairs]
-                flags[among][eye] = found[0] | found[1]
-                if among == "planted":
-                    flags[IDENTITY][eye] = found[0]
-    people = planted["patient_id"].to_numpy()
-    clusters = {"planted": people, IDENTITY: people, SAMPLES: first["nearest_patient_id"].to_numpy()}
+    for eye, store in matches.items():
+        strangers = (store / "calibration").read_table(columns=["score", "structure_score", "query_patient_id"])
+        people = strangers["query_patient_id"].to_pylist()
+        identity, structure = (
+            calibrate(strangers[column].to_numpy(), people, fpir, config.confidence).threshold
+            for column, fpir in (
+                ("score", config.consistency_fpir),
+                ("structure_score", config.consistency_near_copy_fpir),
+            )
+        )
+        own = planted["score" if eye == "filter" else f"{eye}_score"].to_numpy()
+        flags[IDENTITY][eye] = own >= identity
+        for among, scores, table in (
+            ("planted", own, planted),
+            (SAMPLES, samples[eye]["score"].to_numpy(), samples[eye]),
+        ):
+            flags[among][eye] = (scores >= identity) | (table["structure_score"].to_numpy() >= structure)
+    whose = planted["patient_id"].to_numpy()
+    clusters = {"planted": whose, IDENTITY: whose, SAMPLES: samples["filter"]["nearest_patient_id"].to_numpy()}
     return [
         {"among": among, "eyes": [a, b], **agreement(found[a], found[b], clusters[among], config.confidence, seed)}
         for among, found in flags.items()
