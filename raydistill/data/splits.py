@@ -26,9 +26,10 @@ def assign_roles(
 ) -> list[str]:
     """Give every image its role.
 
-    Patients are dealt by shares, those with several images apart from the others, so that every role has its part of
-    both. A `probe_share` of the train patients with several images gives its last one as a probe; at least one such
-    patient keeps all, where there are two or more, and a single one keeps two.
+    Patients are dealt by shares, and so that the roles are alike in how many images a patient has: somebody who comes
+    often is often sicker, and roles must differ in nothing but whom a model saw. A `probe_share` of the train patients
+    with several images gives its last one as a probe; at least one such patient keeps all, where there are two or more,
+    and a single one keeps two.
 
     Args:
         patient_ids: patient of every image.
@@ -90,9 +91,9 @@ def _deal(
 
 
 def _deal_patients(images: Mapping[str, int], config: IngestConfig, seed: int) -> dict[str, str]:
-    """Walk through the patients in a shuffled order and pick evenly spaced ones, so that every stratum gives its part.
+    """Rank the patients by their number of images; every few neighbours give one, so that the roles are alike in it.
 
-    The first of the walk, who has several images, is never picked: train always has such a patient.
+    Somebody with several images, drawn at random, is never given: train always has such a patient.
     """
     calibration = max(1, round(len(images) * config.calibration_share))
     evaluation = max(1, round(len(images) * config.evaluation_share))
@@ -101,20 +102,23 @@ def _deal_patients(images: Mapping[str, int], config: IngestConfig, seed: int) -
             f"ingest.calibration_share {config.calibration_share} and ingest.evaluation_share "
             f"{config.evaluation_share} leave fewer than 2 of {len(images)} patients for train; lower them"
         )
-    walk = sorted(images, key=lambda patient: (images[patient] < 2, derive_seed(seed, "split", patient), patient))
-    for_evaluation = _evenly(walk, evaluation)
-    rest = [patient for patient in walk if patient not in for_evaluation]
-    for_calibration = _evenly(rest, calibration)
+    drawn = {patient: derive_seed(seed, "split", patient) for patient in images}
+    stays = min((patient for patient in images if images[patient] > 1), key=lambda patient: (drawn[patient], patient))
+    ranked = sorted(images.keys() - {stays}, key=lambda patient: (-images[patient], drawn[patient], patient))
+    for_evaluation = _one_of_each(ranked, evaluation, derive_seed(seed, "evaluation"))
+    rest = [patient for patient in ranked if patient not in for_evaluation]
+    for_calibration = _one_of_each(rest, calibration, derive_seed(seed, "calibration"))
     return {
         patient: "evaluation" if patient in for_evaluation else "calibration" if patient in for_calibration else "train"
-        for patient in walk
+        for patient in images
     }
 
 
-def _evenly(walk: Sequence[str], count: int) -> set[str]:
-    """Pick `count` evenly spaced members, the first never among them unless all are."""
-    size = len(walk)
-    return {member for i, member in enumerate(walk) if (i + 1) * count // size > i * count // size}
+def _one_of_each(ranked: Sequence[str], count: int, seed: int) -> set[str]:
+    """Cut a ranking into so many parts of about one size and draw one member of each."""
+    size = len(ranked)
+    parts = [ranked[i * size // count : (i + 1) * size // count] for i in range(count)]
+    return {min(part, key=lambda patient: (derive_seed(seed, patient), patient)) for part in parts}
 
 
 def _probe_patients(several: Mapping[str, int], share: float, seed: int) -> list[str]:

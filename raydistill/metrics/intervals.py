@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import optimize, special, stats
 
 from raydistill.metrics.result import MetricResult, insufficient
 
 Floats = NDArray[np.float64]
 
 RATE_REFERENCE = "Korn and Graubard 1998"
+NO_TRIAL = 1e-9
+"""Fewer trials than this are rounding."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +70,12 @@ def exact_rate(hits: int, n: int, confidence: float = 0.95) -> Rate:
 
 
 def korn_graubard(hits: Any, clusters: Any, confidence: float = 0.95) -> Rate:
-    """Return a rate of clustered records with a Clopper-Pearson interval at the effective sample size.
+    """Return a rate of clustered records with a mid-P interval at the effective sample size.
 
     The design effect is estimated with two pseudo-clusters added, one all hit and one not hit at all, as large as
     the average record's cluster. Without them it can't be estimated when few clusters are hit (with none it is 0/0),
     which is where privacy rates live; with them it then tends to the worst case, every cluster one single
-    observation, and with many hit clusters they no longer matter. Single-record clusters give the exact interval.
+    observation, and with many hit clusters they no longer matter.
 
     Args:
         hits: (N,) bool, or float in [0, 1] where a tie counts a half.
@@ -107,7 +109,7 @@ def rate_result(rate: Rate, *, unit: str, **extra: Any) -> MetricResult:
         extra["note"] = "; ".join(filter(None, [extra.get("note"), single]))
     notes = filter(None, [extra.pop("note", None), rate.zero_note])
     clustered = (
-        f"mean over records; patient-clustered Korn-Graubard interval at {100 * rate.confidence:g} % "
+        f"mean over records; patient-clustered Korn-Graubard interval (mid-P) at {100 * rate.confidence:g} % "
         f"({rate.num_clusters} clusters, worth {rate.n_eff:.0f} independent records)"
     )
     return MetricResult(
@@ -248,10 +250,28 @@ def excess_risk(rate: Rate, control: Rate) -> tuple[float, float, float] | None:
 
 
 def fractional_interval(value: float, n: float, confidence: float) -> tuple[float, float]:
-    """Return the Clopper-Pearson bounds of a rate `value` in [0, 1] over `n` trials, where n need not be whole."""
+    """Return the mid-P bounds of a rate over trials that needn't be whole.
+
+    A bound is where what was seen, counted half, and all beyond it are as improbable as the tail. Without a hit the
+    upper one is the rule of three. Exact bounds count what was seen in full, and near 0 and 1 hold the truth much
+    oftener than they say.
+
+    Args:
+        value: the rate, in [0, 1].
+        n: trials, as many as the records are worth.
+        confidence: two-sided confidence, in (0, 1).
+
+    Source: Lancaster 1961, JASA 56:223; Berry and Armitage 1995, The Statistician 44:417.
+    """
     hits, tail = value * n, (1 - confidence) / 2
-    low = stats.beta.ppf(tail, hits, n - hits + 1) if hits > 0 else 0.0
-    high = stats.beta.ppf(1 - tail, hits + 1, n - hits) if hits < n else 1.0
+    none, all_hit = hits < NO_TRIAL, n - hits < NO_TRIAL
+
+    def beyond(p: float) -> float:
+        and_seen = 1.0 if none else special.betainc(hits, n - hits + 1, p)
+        return float(and_seen + (0.0 if all_hit else special.betainc(hits + 1, n - hits, p))) / 2
+
+    low = 0.0 if none else optimize.brentq(lambda p: beyond(p) - tail, 0.0, 1.0, xtol=1e-12)
+    high = 1.0 if all_hit else optimize.brentq(lambda p: beyond(p) - (1 - tail), 0.0, 1.0, xtol=1e-12)
     return float(low), float(high)
 
 

@@ -35,12 +35,12 @@ def membership_attack(
     """Attack with denoising losses at several noise levels.
 
     Args:
-        member_losses: (N, T) loss of training images at T noise levels.
+        member_losses: (N, T) loss of training images at T noise levels, positive where there is a reference.
         nonmember_losses: (M, T) of images of patients the model never saw.
         member_patients: (N,) patient of each training image.
         nonmember_patients: (M,) patient of each other image.
-        member_reference: (N, T) losses of the same images under a model that saw none of them; makes the attack judge
-            an image against its own difficulty.
+        member_reference: (N, T) positive losses of the same images under a model that saw none of them. The attack
+            then judges the ratio of both: an image against its own difficulty, which multiplies a denoising loss.
         nonmember_reference: (M, T) the same.
         confidence: two-sided confidence, in (0, 1).
         bootstrap: resamples of patients.
@@ -51,7 +51,7 @@ def membership_attack(
         members), and `membership_tpr_at_fpr_0.01` and `…_0.001`.
 
     Raises:
-        ValueError: when shapes disagree or a loss isn't finite.
+        ValueError: when shapes disagree, a loss isn't finite, or isn't positive where it must be.
 
     Source: loss attack on diffusion models, Carlini et al. 2023 (USENIX Security, Extracting Training Data from
     Diffusion Models, section 5.2); difficulty calibration, Watson et al. 2022 (ICLR); TPR at low FPR, Carlini et al.
@@ -112,7 +112,11 @@ def weighted_tpr(positive: Any, scores: Any, false_positive_rate: float) -> Weig
 
 def _calibrated(losses: Any, reference: Any) -> Floats:
     values = np.asarray(losses, dtype=float)
-    values = values if reference is None else values - np.asarray(reference, dtype=float)
+    if reference is not None:
+        difficulty = np.asarray(reference, dtype=float)
+        if min(values.min(initial=1.0), difficulty.min(initial=1.0)) <= 0:
+            raise ValueError("losses must be positive to be judged beside a reference")
+        values = np.log(values) - np.log(difficulty)
     if values.ndim != 2 or not np.isfinite(values).all():
         raise ValueError(f"losses must be finite and (images, noise levels), got shape {values.shape}")
     return values

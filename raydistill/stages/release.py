@@ -22,7 +22,7 @@ class Release(Stage):
     `certificate.json`. Whether RUN/release is filled follows from the verdict.
     """
 
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 8
     needs_ray: ClassVar[bool] = False
     accepts_skipped: ClassVar[bool] = True
     config: ReleaseConfig

@@ -92,6 +92,20 @@ def test_every_role_has_its_part_of_patients_with_several_images(seed):
     assert len(held["probe"]) == 11
 
 
+def test_roles_are_alike_in_how_many_images_a_patient_has():
+    """As in an archive, where a few patients have a tenth of all images."""
+    counts = [int(60 / (rank + 1)) + 1 for rank in range(200)]
+    rows = [(f"p{p}", study, f"i{p}-{study}") for p, count in enumerate(counts) for study in range(count)]
+    expected = sum(counts) / len(counts)
+    for role in ("calibration", "evaluation"):
+        means = []
+        for seed in range(40):
+            held = by_role(rows, assign(rows, seed=seed))[role]
+            means.append(sum(counts[int(patient[1:])] for patient in held) / len(held))
+        assert abs(sum(means) / len(means) - expected) < 0.15
+        assert max(means) < 1.5 * expected
+
+
 def test_the_only_patient_with_several_images_is_in_train():
     for seed in range(20):
         rows = cohort(several=1, single=20)

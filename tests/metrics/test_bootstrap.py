@@ -64,7 +64,7 @@ def test_an_area_at_the_edge_keeps_an_honest_interval(value):
     area = weighted_auc(positive, scores)
     low, high = resample(area, np.arange(40)).logit(evaluate(area, 40), 20, 0.95)
     assert (high if value else 1 - low) == 1.0
-    assert high - low == pytest.approx(1 - 0.025 ** (1 / 20))
+    assert high - low == pytest.approx(1 - 0.05 ** (1 / 20))
 
 
 @pytest.mark.parametrize(("area", "num_patients"), [(0.5, 40), (0.8, 60), (0.97, 40)])
@@ -78,7 +78,7 @@ def test_area_intervals_cover(area, num_patients):
         samples = resample(statistic, clusters, repetitions=200, seed=repeat)
         low, high = samples.logit(evaluate(statistic, len(clusters)), num_patients, 0.95)
         covered.append(low <= area <= high)
-    assert np.mean(covered) >= 0.93
+    assert 0.93 <= np.mean(covered) <= 0.97
 
 
 def test_mean_intervals_cover():
@@ -88,4 +88,4 @@ def test_mean_intervals_cover():
         values = rng.normal(size=30)[clusters] + rng.normal(size=len(clusters))
         low, high = resample(weighted_mean(values), clusters, repetitions=300, seed=repeat).percentile(0.95)
         covered.append(low <= 0.0 <= high)
-    assert 0.92 <= np.mean(covered) <= 0.99
+    assert 0.93 <= np.mean(covered) <= 0.97

@@ -127,7 +127,7 @@ def test_closer_than_strangers_takes_off_what_a_taught_network_does_to_everybody
         found = closer_to_train(*sides[0], 0.5, control=sides[1])["closer_to_train_excess"]
         held.append(found.interval[0] <= 0 <= found.interval[1])
     assert found.control == pytest.approx(0.4, abs=0.1)
-    assert np.mean(held) >= 0.93
+    assert 0.93 <= np.mean(held) <= 0.97
 
 
 def test_worst_patients_are_hashed_ranked_and_stable():

@@ -29,7 +29,8 @@ def test_the_interval_covers(leak, sees, samples, probes, others):
         rates = (flagged, samples), (rng.binomial(others, imagines), others), (rng.binomial(probes, sees), probes)
         low, high = leak_rate(*(exact_rate(int(hits), n) for hits, n in rates)).interval
         held.append(low <= leak <= high)
-    assert 0.93 <= np.mean(held) <= 0.99
+    # A share can't be above 1: where that is the truth, only one bound can miss it.
+    assert 0.93 <= np.mean(held) <= (0.97 if leak < 1 else 1.0)
 
 
 def test_the_interval_covers_when_images_of_a_patient_are_flagged_together():
@@ -42,4 +43,4 @@ def test_the_interval_covers_when_images_of_a_patient_are_flagged_together():
         rates = [korn_graubard(hits, who) for hits, who in zip(sides, people, strict=True)]
         low, high = leak_rate(*rates).interval
         held.append(low <= leak <= high)
-    assert 0.92 <= np.mean(held) <= 0.99
+    assert 0.93 <= np.mean(held) <= 0.97

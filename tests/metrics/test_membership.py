@@ -56,8 +56,22 @@ def test_levels_weigh_equally_whatever_their_scale():
 def test_calibration_removes_difficulty():
     member, other, hard = losses(np.random.default_rng(4), gap=0.5, difficulty=3.0)
     plain = attack(member, other)
+    member, other, hard = (np.exp(values / 5) for values in (member, other, hard))
     calibrated = attack(member, other, member_reference=hard[:200], nonmember_reference=hard[200:])
     assert calibrated["membership_auc"].value > plain["membership_auc"].value + 0.1
+
+
+def test_a_model_that_saw_nobody_has_nothing_to_tell_beside_a_reference():
+    """However much harder one side is for both."""
+    rng = np.random.default_rng(9)
+    side = np.repeat([1.5, 1.0], 300)[:, None]
+    model, reference = (side * np.exp(0.3 * rng.normal(size=(600, 4))) for _ in range(2))
+    plain = attack(model[:300], model[300:])["membership_auc"]
+    beside = attack(model[:300], model[300:], member_reference=reference[:300], nonmember_reference=reference[300:])
+    assert plain.interval[1] < 0.3
+    assert beside["membership_auc"].interval[0] <= 0.5 <= beside["membership_auc"].interval[1]
+    with pytest.raises(ValueError, match="positive"):
+        attack(model[:300], -model[300:], member_reference=reference[:300], nonmember_reference=reference[300:])
 
 
 def test_control_arm_compares_members_with_members():

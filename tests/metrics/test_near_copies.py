@@ -12,7 +12,7 @@ def test_near_copies_at_zero_show_the_rule_of_three():
     assert result.value == 0.0
     assert result.control == 0.0
     assert "rule of three, rate below 0.01" in result.note
-    assert result.interval[1] == pytest.approx(1 - 0.025 ** (1 / 300), rel=1e-6)
+    assert result.interval[1] == pytest.approx(1 - 0.05 ** (1 / 300), rel=1e-6)
 
 
 def test_near_copies_beyond_chance_are_those_that_strangers_do_not_have():
@@ -28,7 +28,7 @@ def test_copies_by_hand():
     assert found["copied_excess"].value == pytest.approx(0.75 - 2 * 0.25)
     none = copied_rates(np.zeros(1000), np.zeros(1000), 0.5, (200, 100))
     assert "rule of three, rate below 0.003" in none["copied_rate"].note
-    assert none["copied_excess"].interval[1] == pytest.approx(1 - 0.025 ** (1 / 1000), rel=1e-6)
+    assert none["copied_excess"].interval[1] == pytest.approx(1 - 0.05 ** (1 / 1000), rel=1e-6)
     assert copied_rates([], [], 0.5, (1, 1))["copied_rate"].value is None
     assert copied_rates([0.1], [0.1], 0.5, (1, 0))["copied_excess"].value is None
 

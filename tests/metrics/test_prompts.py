@@ -50,7 +50,7 @@ def test_what_shows_the_finding_but_no_patient_is_as_near_to_strangers_who_have_
         sides = [[f"{side}{rng.choice([rng.integers(40), rng.integers(600)])}" for _ in range(80)] for side in "tu"]
         low, high = linkage(*sides, asked=80).interval
         held.append(low <= 0 <= high)
-    assert np.mean(held) >= 0.93
+    assert 0.93 <= np.mean(held) <= 0.99
 
 
 def test_few_samples_say_nothing():

@@ -86,4 +86,4 @@ def test_paired_difference_covers():
         other = np.random.default_rng(1000 + seed).normal(size=scores.shape) + labels
         low, high = paired_difference(labels, scores, other, patients, bootstrap=200, seed=seed).interval
         covered.append(low <= 0.0 <= high)
-    assert np.mean(covered) >= 0.92
+    assert 0.93 <= np.mean(covered) <= 0.97

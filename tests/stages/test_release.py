@@ -24,6 +24,7 @@ STUDENT = {
     **{f"{prefix}closer_to_train_excess": (0.0, -0.05, 0.05) for prefix in ("", "attacked_")},
     "attacked_worst_excess_risk": (0.0, -0.1, 0.1),
     "membership_auc": (0.5, 0.45, 0.55),
+    "membership_calibrated_auc": (0.5, 0.45, 0.55),
     "utility_loss": (0.02, -0.01, 0.05),
     "auditor_tpir": (0.6, 0.5, 0.7),
 }
