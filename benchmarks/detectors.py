@@ -143,18 +143,22 @@ def table_of(store: Store) -> dict[str, Any]:
     torch.set_num_threads(1)
     run = Run(store)
     roles, treatments, patients = (run.planted[name].to_numpy() for name in ("source_role", "treatment", "patient_id"))
+    shows = run.planted["is_copy"].to_numpy(zero_copy_only=False)
     flags, figures = run.flags(), {}
-    print(f"\n{store.uri}: share of planted copies found, and of strangers treated the same way that are flagged\n")
+    print(
+        f"\n{store.uri}: share of planted pictures found (all: those that still show the patient), and of strangers\n"
+        "treated the same way that are flagged\n"
+    )
     kinds = [*sorted(set(treatments)), "all"]
     print(f"| detector | {' | '.join(kinds)} | false flags |\n|---|{'---|' * (len(kinds) + 1)}")
     for name, flagged in flags.items():
         said = []
         for kind in kinds:
-            rows = (roles == "train") & ((treatments == kind) | (kind == "all"))
+            rows = (roles == "train") & (treatments == kind if kind != "all" else shows)
             said.append(f"{flagged[rows].mean():.2f}")
         caught, wrong = (
-            clustered_rate(flagged[roles == role], patients[roles == role], CONFIDENCE)
-            for role in ("train", "calibration")
+            clustered_rate(flagged[rows], patients[rows], CONFIDENCE)
+            for rows in ((roles == "train") & shows, roles == "calibration")
         )
         assert caught.interval is not None
         assert wrong.interval is not None

@@ -96,8 +96,8 @@ class TuneConfig(Section):
     """The search over filter settings."""
 
     num_trials: PositiveInt = 12
-    target_fpir: Range = Field((0.01, 0.2), description="Range searched, log-uniform.")
-    near_copy_fpir: Range = Field((0.005, 0.1), description="Range searched, log-uniform.")
+    target_fpir: Range = Field((0.01, 0.05), description="Range searched, log-uniform.")
+    near_copy_fpir: Range = Field((0.005, 0.03), description="Range searched, log-uniform.")
     max_excess_risk: Share = Field(0.1, description="Bound on the judge's upper excess risk of what is kept.")
     min_kept_share: Share = Field(0.1, description="A setting that keeps less can't train a student.")
     max_concurrent_trials: PositiveInt = 2
@@ -151,7 +151,7 @@ class Budgets(Section):
     min_sensitivity: Share = Field(
         0.9, description="Lower bound of the filter's self-test, over all planted copies and over the model's own."
     )
-    max_false_flag_rate: Share = Field(0.2, description="Upper bound of the filter's self-test.")
+    max_false_flag_rate: Share = Field(0.1, description="Upper bound of the filter's self-test.")
     min_consistency_jaccard: Share = Field(
         0.8, description="Lower bound, of planted pictures with another network; 0 reports and does not judge."
     )

@@ -105,30 +105,35 @@ def selftest_metrics(
     """Measure the filter on pictures whose truth is known.
 
     Args:
-        planted: the self-test's table; `source_role` train are near-copies, calibration are innocent.
+        planted: the self-test's table; `source_role` train are near-copies where `is_copy`, calibration are innocent.
         flagged: what the filter would drop of them, one a row.
         agreements: one entry a pair of eyes, from `agreement`, with `eyes`, and `among` what.
         confidence: of the intervals.
 
     Returns:
         `sensitivity`, `false_flag_rate`, by treatment too, and as `.generator` over all copies that the model made
-        itself; `consistency_jaccard` and `consistency_kappa` among planted pictures, as `.identity` by the networks
-        without the structural measure that all share, and as `.samples` among the teacher's. Where nothing is
-        memorised the latter compare false alarms, and few of those are shared.
+        itself. By treatment every picture counts as a copy; `still_copies` is the share that are.
+        `consistency_jaccard` and `consistency_kappa` among planted pictures, as `.identity` by the networks without the
+        structural measure that all share, and as `.samples` among the teacher's. Where nothing is memorised the latter
+        compare false alarms, and few of those are shared.
     """
     roles, treatments, patients = (planted[name].to_numpy() for name in ("source_role", "treatment", "patient_id"))
-    results = {}
+    results, made = {}, np.char.startswith(treatments.astype(str), GENERATED)
+    shows = planted["is_copy"].to_numpy(zero_copy_only=False)
     for metric, role, unit in (
         ("sensitivity", "train", "share of planted near-copies"),
         ("false_flag_rate", "calibration", "share of treated images of strangers"),
     ):
         mine = roles == role
-        results[metric] = clustered_rate(flagged[mine], patients[mine], confidence, unit=unit)
-        made = np.char.startswith(treatments.astype(str), GENERATED)
-        parts = {"generator": made} | {name: treatments == name for name in sorted(set(treatments[mine]))}
-        for name, chosen in parts.items():
-            rows = mine & chosen
-            results[f"{metric}.{name}"] = clustered_rate(flagged[rows], patients[rows], confidence, unit=unit)
+        counted = mine & shows if role == "train" else mine
+        parts = {"": counted, ".generator": counted & made}
+        parts |= {f".{name}": mine & (treatments == name) for name in sorted(set(treatments[mine]))}
+        for name, rows in parts.items():
+            results[f"{metric}{name}"] = clustered_rate(flagged[rows], patients[rows], confidence, unit=unit)
+    rows = made & (roles == "train")
+    results["still_copies"] = clustered_rate(
+        shows[rows], patients[rows], confidence, unit="share of what the model made of train images"
+    )
     for among in sorted({entry["among"] for entry in agreements}):
         own = [entry for entry in agreements if entry["among"] == among]
         suffix = "" if among == "planted" else f".{among}"

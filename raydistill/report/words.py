@@ -177,6 +177,12 @@ METRICS = {
     "fpir": Title("FPIR", "Share of strangers that the filter flags.", FILTER),
     "tpir": Title("TPIR", "Share of new images of gallery patients flagged with the right patient on top.", FILTER),
     "sensitivity": Title("Sensitivity", "Share of planted near-copies that the filter flags.", FILTER),
+    "still_copies": Title(
+        "Still copies",
+        "Share of train images that, noised and denoised by the teacher, are certainly copies or are re-identified by "
+        "a network other than the filter's: these count for the sensitivity.",
+        FILTER,
+    ),
     "sensitivity.generator": Title(
         "Sensitivity to the teacher's own copies",
         "The same for copies on the generator's own manifold: train images that the teacher noised and denoised, "

@@ -36,7 +36,7 @@ class Filter(Stage):
     planted picture; `metrics.json`.
     """
 
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     needs_ray: ClassVar[bool] = False
     config: FilterNodeConfig
 

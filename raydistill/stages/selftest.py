@@ -1,6 +1,9 @@
 """Can the filter be trusted? Plant near-copies of train images, treat strangers the same way, score both.
 
-Threshold-free, like match: the scores are judged at whatever operating point the policy ends with.
+The filter's scores are threshold-free, like match: they are judged at whatever operating point the policy ends with.
+What the teacher made of an image is a near-copy as long as it shows the patient: where a network that isn't the
+filter's re-identifies it, or where it is certainly a copy. Far into the noise of a teacher that learned nothing by heart
+an image comes back as nobody's.
 """
 
 from collections.abc import Mapping
@@ -22,7 +25,7 @@ from raydistill.data.images import encode_png
 from raydistill.diffusion.sampling import Sampler
 from raydistill.distributed.data import map_shards
 from raydistill.distributed.shards import Piece, Shard
-from raydistill.matching.calibration import calibrate
+from raydistill.matching.calibration import calibrate, certain_threshold
 from raydistill.metrics.filtering import GENERATED, agreement
 from raydistill.reid.embedder import load_embedder
 from raydistill.stages.base import Context, Outcome, Stage
@@ -46,11 +49,12 @@ PLANTED = pa.schema(
         pa.field("treatment", pa.string(), nullable=False),
         *(MATCHES.field(name) for name in JUDGED[1:]),
         *(pa.field(f"{eye}_score", pa.float32(), nullable=False) for eye in OTHERS),
+        pa.field("is_copy", pa.bool_(), nullable=False),
         pa.field("image", pa.binary(), nullable=False),
     ]
 )
 """One planted picture: what it was made of and how, and its threshold-free scores against the whole gallery.
-`query_id` is made of the three columns after it but the patient."""
+`query_id` is made of the three columns after it but the patient. `is_copy`: whether it still shows somebody."""
 
 
 class SelfTestNodeConfig(Section):
@@ -69,7 +73,7 @@ class SelfTest(Stage):
     Output: `planted/part-*.parquet`, `agreement/agreement.json`.
     """
 
-    version: ClassVar[int] = 8
+    version: ClassVar[int] = 9
     resumable: ClassVar[bool] = True
     config: SelfTestNodeConfig
 
@@ -119,15 +123,7 @@ def agreements_of(
     samples = {eye: _samples(store) for eye, store in matches.items()}
     flags: dict[str, dict[str, NDArray[np.bool_]]] = {"planted": {}, SAMPLES: {}, IDENTITY: {}}
     for eye, store in matches.items():
-        strangers = (store / "calibration").read_table(columns=["score", "structure_score", "query_patient_id"])
-        people = strangers["query_patient_id"].to_pylist()
-        identity, structure = (
-            calibrate(strangers[column].to_numpy(), people, fpir, config.confidence).threshold
-            for column, fpir in (
-                ("score", config.consistency_fpir),
-                ("structure_score", config.consistency_near_copy_fpir),
-            )
-        )
+        identity, structure = thresholds_of(store, config)
         own = planted["score" if eye == "filter" else f"{eye}_score"].to_numpy()
         flags[IDENTITY][eye] = own >= identity
         for among, scores, table in (
@@ -142,6 +138,20 @@ def agreements_of(
         for among, found in flags.items()
         for a, b in combinations(found, 2)
     ]
+
+
+def thresholds_of(matches: Store, config: SelfTestNodeConfig) -> tuple[float, float]:
+    """Return an eye's thresholds on `score` and `structure_score`, from its matches of calibration images."""
+    strangers = (matches / "calibration").read_table(columns=["score", "structure_score", "query_patient_id"])
+    people, fpirs = (
+        strangers["query_patient_id"].to_pylist(),
+        (config.consistency_fpir, config.consistency_near_copy_fpir),
+    )
+    identity, structure = (
+        calibrate(strangers[column].to_numpy(), people, fpir, config.confidence).threshold
+        for column, fpir in zip(("score", "structure_score"), fpirs, strict=True)
+    )
+    return identity, structure
 
 
 def _samples(matches: Store) -> pa.Table:
@@ -163,6 +173,9 @@ class PlantShard:
         self.reference = galleries.open(config.match.search_device if config.selftest.compute.num_gpus else "cpu")
         self.image_ids, self.patient_ids = galleries.image_ids(), galleries.patient_ids()
         self.inputs, self.config, self.seed = inputs, config, seed
+        self.identity = {eye: thresholds_of(inputs[f"matches_{eye}"], config)[0] for eye in OTHERS}
+        strangers = (inputs["matches_filter"] / "calibration").read_table(columns=["structure_score"])
+        self.certain = certain_threshold(strangers["structure_score"].to_numpy())
 
     def __call__(self, piece: Piece) -> tuple[pa.Table]:
         """Choose images, treat them, score the results against the gallery."""
@@ -193,6 +206,11 @@ class PlantShard:
             for name, eye in self.eyes.items()
         }
         found, copied = seen["filter"], self.reference.copied(STRUCTURE, treated)
+        patients = records["patient_id"].to_numpy()
+        shows = copied.cosines[:, 0] >= self.certain
+        for eye, threshold in self.identity.items():
+            own = self.patient_ids.take(seen[eye].indices[:, 0]).to_numpy() == patients
+            shows |= own & (seen[eye].cosines[:, 0] >= threshold)
         columns = {
             "query_id": [f"{role}/{treatment}/{image_id}" for image_id in records["image_id"].to_pylist()],
             "source_role": [role] * len(treated),
@@ -205,6 +223,7 @@ class PlantShard:
             "structure_score": copied.cosines[:, 0],
             "structure_image_id": self.image_ids.take(copied.indices[:, 0]),
             **{f"{eye}_score": seen[eye].cosines[:, 0] for eye in OTHERS},
+            "is_copy": shows | (not treatment.startswith(GENERATED)),
             "image": [encode_png(image) for image in treated],
         }
         return pa.table(columns, schema=PLANTED)

@@ -137,6 +137,7 @@ class Builder:
                         "treatment": treatment,
                         "score": score,
                         "structure_score": score - 0.1,
+                        "is_copy": True,
                     }
                     rows.append({k: record[k] for k in ("image_id", "patient_id", "image")} | extra)
         return pa.Table.from_pylist(rows)

@@ -18,7 +18,7 @@ OWN = FilterConfig(policy=Import(factory="tests.matching.test_policy:Margin", op
 
 
 def rows(schema, count, **columns):
-    blank = {pa.string(): "x", pa.float32(): 0.0, pa.int64(): 0, pa.binary(): b"x"}
+    blank = {pa.string(): "x", pa.float32(): 0.0, pa.int64(): 0, pa.binary(): b"x", pa.bool_(): True}
     filled = {f.name: columns.get(f.name, [None if f.nullable else blank.get(f.type, [])] * count) for f in schema}
     return pa.table(filled, schema=schema)
 
