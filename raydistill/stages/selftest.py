@@ -2,8 +2,8 @@
 
 The filter's scores are threshold-free, like match: they are judged at whatever operating point the policy ends with.
 What the teacher made of an image is a near-copy as long as it shows the patient: where a network that isn't the
-filter's re-identifies it, or where it is certainly a copy. From far within the noise of a teacher that learned nothing by
-heart an image comes back as nobody's.
+filter's re-identifies it, or where it is certainly a copy. From far within the noise of a teacher that learned nothing
+by heart an image comes back as nobody's.
 """
 
 from collections.abc import Mapping
