@@ -140,12 +140,14 @@ class Truth:
         leak: share of them that show a gallery patient.
         right: the verdicts that are right.
         patients: of its cohort, where it isn't the usual number.
+        samples: drawn of it, where it isn't the usual number.
     """
 
     make: Make
     leak: float
     right: tuple[Verdict, ...]
     patients: int | None = None
+    samples: int | None = None
 
 
 def strangers(world: World, number: int, rng: np.random.Generator, people: int | None = None) -> Grey:
@@ -191,7 +193,8 @@ TRUTHS = {
     "copier with perturbations": Truth(perturbed, 1.0, ("fail",)),
     "1 % copier": Truth(partial(some_copies, share=0.01), 0.01, ("fail",)),
     "identity leaker": Truth(same_people, 1.0, ("fail",)),
-    "honest": Truth(strangers, 0.0, ("pass",)),
+    # A claim that nobody is shown takes more people than the proof that somebody is.
+    "honest": Truth(strangers, 0.0, ("pass",), patients=2000, samples=2000),
     "mode-collapsed": Truth(partial(strangers, people=3), 0.0, ("insufficient_evidence", "fail")),
     "too small to tell": Truth(strangers, 0.0, ("insufficient_evidence",), patients=60),
 }

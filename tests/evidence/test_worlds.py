@@ -34,7 +34,7 @@ def world(tmp_path_factory):
 def test_the_verdict_is_right_and_says_why(world, tmp_path, name):
     truth = TRUTHS[name]
     where = World(str(tmp_path), 0, truth.patients) if truth.patients else world
-    metrics = where.audited(drawn(truth, where, SAMPLES, name), f"of_{list(TRUTHS).index(name)}")
+    metrics = where.audited(drawn(truth, where, truth.samples or SAMPLES, name), f"of_{list(TRUTHS).index(name)}")
     verdict, reasons = where.verdict(metrics, Budgets())
     assert verdict in truth.right
     assert FIRST_REASON.get(name, "") in reasons[0]
