@@ -12,7 +12,8 @@ from raydistill.data.vocabulary import SEXES, VIEWS, plain_words
 from raydistill.metrics.prompts import Attributes, marked_prompts, prompt_k, prompt_linkage
 from raydistill.metrics.result import MetricResult
 
-KNOWN = ["patient_id", "prompt", "labels", "view", "sex"]
+SAID = ["labels", "view", "sex"]
+Bands = Mapping[str, tuple[int, int]]
 
 
 def prompt_metrics(
@@ -29,35 +30,45 @@ def prompt_metrics(
     Returns:
         `prompt_k`, `prompt_marks`, `prompt_linkage`.
     """
-    train, unseen = (inputs[role].read_table(columns=KNOWN).to_pylist() for role in ("train", "evaluation"))
+    columns = ["patient_id", "prompt", "age", *SAID]
+    train, unseen = (inputs[role].read_table(columns=columns).to_pylist() for role in ("train", "evaluation"))
     sharing: dict[str, set[str]] = defaultdict(set)
     for row in train:
         sharing[row["prompt"]].add(row["patient_id"])
-    prompts = asked["prompt"].to_pylist()
+    prompts, bands = asked["prompt"].to_pylist(), _bands(asked["age_band"].to_pylist())
     return {
         "prompt_k": prompt_k(prompts, {prompt: len(own) for prompt, own in sharing.items()}, how.confidence),
         "prompt_marks": marked_prompts(prompts, how.confidence),
         "prompt_linkage": prompt_linkage(
-            [_attributes(row) for row in asked.select(KNOWN[2:]).to_pylist()],
+            [_attributes(row, bands) for row in asked.select(["age_band", *SAID]).to_pylist()],
             samples["matched_patient_id"].to_pylist(),
             samples["unseen_matched_patient_id"].to_pylist(),
-            _by_patient(train),
-            _by_patient(unseen),
+            _by_patient(train, bands),
+            _by_patient(unseen, bands),
             how.confidence,
         ),
     }
 
 
-def _by_patient(rows: list[dict[str, Any]]) -> dict[str, Attributes]:
+def _bands(asked: list[str | None]) -> dict[str, tuple[int, int]]:
+    """Return first and last year of each age band that was asked for, such as `40 to 59`."""
+    bounds = {band: band.split(" to ") for band in asked if band}
+    return {band: (int(first), int(last)) for band, (first, last) in bounds.items()}
+
+
+def _by_patient(rows: list[dict[str, Any]], bands: Bands) -> dict[str, Attributes]:
     found: dict[str, set[str]] = defaultdict(set)
     for row in rows:
-        found[row["patient_id"]] |= _attributes(row)
+        found[row["patient_id"]] |= _attributes(row, bands)
     return {patient: frozenset(own) for patient, own in found.items()}
 
 
-def _attributes(row: Mapping[str, Any]) -> Attributes:
-    """Say what a record or a request says, both in the public vocabulary's words."""
+def _attributes(row: Mapping[str, Any], bands: Bands) -> Attributes:
+    """Say what a record or a request says, both in the public vocabulary's words and the bands that were asked for."""
     said = {f"finding={label}" for label in row["labels"] or ()}
     said |= {f"view={VIEWS.get(plain_words(row['view']), row['view'])}"} if row["view"] else set()
     said |= {f"sex={SEXES.get(plain_words(row['sex']), row['sex'])}"} if row["sex"] else set()
+    age, band = row.get("age"), row.get("age_band")
+    said |= {f"age={band}"} if band else set()
+    said |= {f"age={name}" for name, (first, last) in bands.items() if age is not None and first <= age < last + 1}
     return frozenset(said)
