@@ -253,6 +253,10 @@ def evaluations(b, t_match, s_match):
             tables["tables/audit.parquet"] = audit.append_column("near_copy", pa.array(copies))
             sexes = {"sex": ["female" if i % 2 else "male" for i in range(len(score))], "view": ["pa"] * len(score)}
             tables["tables/subgroups.parquet"] = subgroup_rates(flagged, patient, sexes)
+            if group == "student":
+                tables["tables/attack_audit.parquet"] = tables["tables/audit.parquet"]
+                ways = ["guidance_1" if i % 2 else "few_steps" for i in range(len(score))]
+                tables["tables/attacks.parquet"] = subgroup_rates(flagged, patient, {"way": ways})
             files["operating_point.json"] = {"identity": {"threshold": THRESHOLD}, "structure": {"threshold": NEAR}}
         for name, value in (("utility_auroc", 0.81), ("frechet_distance", 12.5), ("precision", 0.71), ("recall", 0.42)):
             value -= 0.03 * rank
