@@ -104,6 +104,10 @@ def results_table(results: Mapping[str, MetricResult]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=RESULTS)
 
 
+SIDES: dict[Kind, str] = {"max": "at most", "min": "at least", "unproven": "not certainly more than"}
+"""How a metric is held against its budget, in words."""
+
+
 class Check(BaseModel):
     """One metric held against its budget.
 
@@ -160,8 +164,7 @@ class Check(BaseModel):
     @property
     def reason(self) -> str:
         """Say the outcome in one sentence that names the metric, value, interval and budget."""
-        side = {"max": "at most", "min": "at least", "unproven": "not certainly more than"}[self.kind]
-        bound = f"{side} {_digits(self.budget)}"
+        bound = f"{SIDES[self.kind]} {_digits(self.budget)}"
         if self.value is None:
             return f"{self.metric} has no value ({self.note or 'not measured'}); its budget is {bound}."
         if self.interval is None:

@@ -12,9 +12,9 @@ from raydistill import __version__
 from raydistill.report import pictures, sections, tables
 from raydistill.report.evidence import MATCH_NODES, METRIC_NODES, Artifacts, Evidence, may_leave
 from raydistill.report.figures import Figure
-from raydistill.report.outside import policy_outside, summary_outside
+from raydistill.report.outside import WITHHELD, policy_outside, summary_outside
 from raydistill.report.patients import patient_key
-from raydistill.report.words import ANYWAY, BANNERS, LIMITS, NO_STUDENT, plain
+from raydistill.report.words import ANYWAY, BANNERS, LIMITS, NO_STUDENT, OUTCOMES, plain
 
 PAGE = "report.html"
 SMALLEST_SHARE = 1e-4
@@ -49,6 +49,7 @@ def render(runner: Artifacts, summary: Mapping[str, Any], *, public: bool) -> st
     banner = BANNERS[summary["verdict"]]
     if evidence.is_skipped("student"):
         banner = replace(banner, sentence=NO_STUDENT)
+    checks = {} if summary["reasons"] == [WITHHELD] else tables.checks(evidence, metrics)
     template = environment().get_template("report.html.j2")
     return template.render(
         public=public,
@@ -57,6 +58,9 @@ def render(runner: Artifacts, summary: Mapping[str, Any], *, public: bool) -> st
         verdict=summary["verdict"],
         banner=banner,
         reasons=summary["reasons"],
+        checks=checks,
+        spoken={one.sentence for rows in checks.values() for one in rows},
+        outcomes=OUTCOMES,
         progress=tables.progress(summary),
         anyway=ANYWAY if is_against_verdict(runner, summary) else None,
         skipped=evidence.skipped(),

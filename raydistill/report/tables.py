@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from raydistill.metrics.identification import worst_patients
+from raydistill.metrics.result import SIDES, Check
 from raydistill.report.evidence import METRIC_NODES, Evidence
 from raydistill.report.outside import count_outside
-from raydistill.report.words import FIDELITY, FILTER, OTHER, PRIVACY, UTILITY, is_one_treatment, title
+from raydistill.report.words import FIDELITY, FILTER, OTHER, OUTCOMES, PRIVACY, UTILITY, is_one_treatment, title
 
 Metrics = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
@@ -94,6 +95,30 @@ def tiles(evidence: Evidence, metrics: Metrics) -> list[Tile]:
             other = metrics.get("real", {}).get(name, {}).get("value")
         found.append(Tile(label, result, beside, other))
     return found
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One metric with a budget, in words: the whole sentence; whose, what, and the value that was held against it."""
+
+    sentence: str
+    group: str
+    title: str
+    result: Mapping[str, Any]
+    budget: float
+    side: str
+
+
+def checks(evidence: Evidence, metrics: Metrics) -> dict[str, list[Judged]]:
+    """Sort what was held against a budget by how it ended, what decided the verdict first."""
+    found: dict[str, list[Judged]] = {name: [] for name in OUTCOMES}
+    for one in (evidence.json("decision", "verdict.json") or {}).get("checks", ()):
+        check, (group, _, name) = Check(**one), one["metric"].partition(".")
+        result = metrics.get(group, {}).get(name)
+        if result is not None:
+            words = (check.reason, group, title(name).name)
+            found[check.outcome].append(Judged(*words, result, check.budget, SIDES[check.kind]))
+    return {name: rows for name, rows in found.items() if rows}
 
 
 def agreement(evidence: Evidence) -> list[Mapping[str, Any]]:

@@ -35,6 +35,13 @@ BANNERS = {
     ),
     None: Banner("Not decided", "…", "What is known so far stands below."),
 }
+OUTCOMES = {
+    "fail": "break their budget",
+    "insufficient_evidence": "are too uncertain to tell",
+    "pass": "keep their budget",
+}
+"""What metrics with a budget do, by how that ends."""
+
 ANYWAY = "The configuration says to release anyway (release.release_anyway), against this verdict."
 NO_STUDENT = "There is no student, so there is nothing to judge and nothing to release."
 

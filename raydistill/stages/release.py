@@ -22,7 +22,7 @@ class Release(Stage):
     `certificate.json`. Whether RUN/release is filled follows from the verdict.
     """
 
-    version: ClassVar[int] = 8
+    version: ClassVar[int] = 9
     needs_ray: ClassVar[bool] = False
     accepts_skipped: ClassVar[bool] = True
     config: ReleaseConfig
@@ -51,7 +51,8 @@ class Release(Stage):
             broken = len(reasons) - len(checks) + sum(check.outcome == "fail" for check in checks)
             reasons = [*reasons[:broken], *short, *reasons[broken:]]
             verdict = "insufficient_evidence" if short and verdict == "pass" else verdict
-        context.out.write_json("verdict.json", {"verdict": verdict, "reasons": reasons})
+        held = [check.model_dump(mode="json") for check in checks]
+        context.out.write_json("verdict.json", {"verdict": verdict, "reasons": reasons, "checks": held})
         context.out.write_json("certificate.json", self._certificate(context, verdict, reasons, touched))
         return Outcome(counts={"checks": len(checks)}, facts={"verdict": verdict})
 

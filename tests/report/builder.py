@@ -13,7 +13,7 @@ from raydistill.data.images import encode_png
 from raydistill.data.phantom import render
 from raydistill.metrics.filtering import filter_metrics, selftest_metrics
 from raydistill.metrics.identification import rates, similarities, subgroup_rates
-from raydistill.metrics.result import MetricResult, insufficient, results_table
+from raydistill.metrics.result import Check, MetricResult, insufficient, results_table
 from raydistill.runner import Runner
 from raydistill.summary import summarise
 
@@ -277,21 +277,28 @@ def evaluations(b, t_match, s_match):
 
 NOTES = ["7 images of 9 are longer than the text encoder reads"]
 
-REASONS = {
-    "pass": "student.excess_risk is 0.021 (95 % interval 0 to 0.043) and keeps the budget of at most 0.05.",
-    "insufficient_evidence": "student.membership_auc has no value (insufficient: 28 patients; 30 are needed); its budget is at most 0.6.",
-    "fail": "selftest.sensitivity is 0.62 (95 % interval 0.55 to 0.69) and breaks the budget of at least 0.8.",
-}
+CHECKS = {
+    "pass": Check(metric="student.excess_risk", value=0.021, interval=(0, 0.043), budget=0.05, kind="max"),
+    "insufficient_evidence": Check(
+        metric="student.membership_auc", value=None, interval=None, budget=0.6, kind="max",
+        note="insufficient: 28 patients; 30 are needed",
+    ),
+    "fail": Check(metric="selftest.sensitivity", value=0.62, interval=(0.55, 0.69), budget=0.8, kind="min"),
+}  # fmt: skip
+REASONS = {verdict: check.reason for verdict, check in CHECKS.items()}
 
 
 def decide(b, verdict):
     """The decision, with the reason that made it and one that didn't."""
     reasons = list(dict.fromkeys([REASONS[verdict], REASONS["pass"]]))
+    checks = [check.model_dump(mode="json") for check in dict.fromkeys([CHECKS[verdict], CHECKS["pass"]])]
     decision = {"verdict": verdict, "reasons": reasons}
     student = {"key": "0123456789abcdef", "touched_real_data": []}
     certificate = {"schema": 1, **decision, "student": student, "limits": "No formal guarantee."}
     b.artifact(
-        "decision", files={"verdict.json": decision, "certificate.json": certificate}, inputs=["student", "verdicts"]
+        "decision",
+        files={"verdict.json": decision | {"checks": checks}, "certificate.json": certificate},
+        inputs=["student", "verdicts"],
     )
 
 

@@ -61,6 +61,17 @@ def test_verdict_and_reasons_stand_on_top(tmp_path, verdict, public):
 
 
 @pytest.mark.parametrize("public", [False, True])
+def test_what_was_held_against_a_budget_is_sorted_by_how_it_ended(tmp_path, public):
+    html = render(*build(tmp_path, verdict="fail"), public=public)
+    broken, kept = html.index("1 of 2 break their budget"), html.index("1 of 2 keep their budget")
+    between = Page(html[broken:kept] + "</section>").text()
+    assert "selftestSensitivity" in between
+    assert "at least 80 %" in between
+    assert html[:broken].endswith("<details open><summary>")
+    assert "Excess risk" in html[kept : html.index("The same in sentences")]
+
+
+@pytest.mark.parametrize("public", [False, True])
 def test_every_metric_of_every_group_is_shown_with_value_interval_and_n(finished, editions, public):
     page, metrics = Page(editions[public]), finished[1]["metrics"]
     assert set(metrics) == {"teacher", "filtered", "student", "real", "filter", "selftest"}
