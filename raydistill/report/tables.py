@@ -13,6 +13,8 @@ from raydistill.report.words import FIDELITY, FILTER, OTHER, OUTCOMES, PRIVACY, 
 Metrics = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 GROUPS = ("teacher", "filtered", "student", "real")
+JUDGES = {"selftest": "filter"}
+"""Whom a group of metrics speaks of, where that isn't its name."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ class Judged:
     sentence: str
     group: str
     title: str
+    meaning: str
     result: Mapping[str, Any]
     budget: float
     side: str
@@ -116,7 +119,7 @@ def checks(evidence: Evidence, metrics: Metrics) -> dict[str, list[Judged]]:
         check, (group, _, name) = Check(**one), one["metric"].partition(".")
         result = metrics.get(group, {}).get(name)
         if result is not None:
-            words = (check.reason, group, title(name).name)
+            words = (check.reason, JUDGES.get(group, group), title(name).name, title(name).meaning)
             found[check.outcome].append(Judged(*words, result, check.budget, SIDES[check.kind]))
     return {name: rows for name, rows in found.items() if rows}
 

@@ -25,7 +25,7 @@ BANNERS = {
     "fail": Banner(
         "Fail",
         "✕",
-        "The first reason below decided: neither this student nor its images should leave the house.",
+        "What stands first below decided: neither this student nor its images should leave the house.",
     ),
     "insufficient_evidence": Banner(
         "Insufficient evidence",
