@@ -18,7 +18,6 @@ SHOWN = 3
 
 def assign_roles(
     patient_ids: Sequence[str],
-    study_index: Sequence[int],
     image_ids: Sequence[str],
     given_roles: Sequence[str | None],
     config: IngestConfig,
@@ -28,13 +27,12 @@ def assign_roles(
 
     Patients are dealt by shares, and so that the roles are alike in how many images a patient has: somebody who comes
     often is often sicker, and roles must differ in nothing but whom a model saw. A `probe_share` of the train patients
-    with several images gives its last one as a probe; at least one such patient keeps all, where there are two or more,
-    and a single one keeps two.
+    with several images gives one of them, drawn by chance, as a probe; at least one such patient keeps all, where there
+    are two or more, and a single one keeps two.
 
     Args:
         patient_ids: patient of every image.
-        study_index: order of a patient's studies.
-        image_ids: unique names; they break ties of the study index.
+        image_ids: unique names.
         given_roles: the source's own roles: for all images, or for none.
         config: the shares.
         seed: with the patient ids it decides who is where; the order of the images doesn't matter.
@@ -49,7 +47,7 @@ def assign_roles(
     _check_cohort(images)
     given = [role for role in given_roles if role is not None]
     if not given:
-        return _deal(patient_ids, study_index, image_ids, images, config, seed)
+        return _deal(patient_ids, image_ids, images, config, seed)
     if len(given) < len(given_roles):
         raise InputError(
             f"{len(given)} of {len(given_roles)} images have a role; give a role to all of them or drop the column"
@@ -72,20 +70,20 @@ def _check_cohort(images: Mapping[str, int]) -> None:
 
 def _deal(
     patient_ids: Sequence[str],
-    study_index: Sequence[int],
     image_ids: Sequence[str],
     images: Mapping[str, int],
     config: IngestConfig,
     seed: int,
 ) -> list[str]:
     by_patient = _deal_patients(images, config, seed)
-    last: dict[str, tuple[int, str]] = {}
-    for patient, study, image in zip(patient_ids, study_index, image_ids, strict=True):
-        last[patient] = max((study, image), last.get(patient, (study, image)))
+    drawn: dict[str, tuple[int, str]] = {}
+    for patient, image in zip(patient_ids, image_ids, strict=True):
+        one = derive_seed(seed, "probe image", image), image
+        drawn[patient] = min(one, drawn.get(patient, one))
     several = {
         patient: images[patient] for patient, role in by_patient.items() if role == "train" and images[patient] > 1
     }
-    probes = {last[patient][1] for patient in _probe_patients(several, config.probe_share, seed)}
+    probes = {drawn[patient][1] for patient in _probe_patients(several, config.probe_share, seed)}
     rows = zip(patient_ids, image_ids, strict=True)
     return ["probe" if image in probes else by_patient[patient] for patient, image in rows]
 

@@ -104,7 +104,6 @@ def _roles(cleaned: Cleaned, config: IngestConfig, seed: int) -> list[str]:
         raise InputError(_nothing_usable(cleaned))
     return assign_roles(
         [record.patient_id for record in records],
-        [record.study_index for record in records],
         [record.image_id for record in records],
         [record.role for record in records],
         config,

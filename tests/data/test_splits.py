@@ -21,8 +21,8 @@ SHARES = st.tuples(st.floats(0.01, 0.4), st.floats(0.01, 0.4), st.floats(0, 1)).
 
 
 def assign(rows, config=CONFIG, seed=0, given=None):
-    patients, studies, images = zip(*rows, strict=True)
-    return assign_roles(patients, studies, images, given or [None] * len(rows), config, seed)
+    patients, _, images = zip(*rows, strict=True)
+    return assign_roles(patients, images, given or [None] * len(rows), config, seed)
 
 
 def by_role(rows, roles):
@@ -65,13 +65,13 @@ def test_the_order_of_rows_does_not_matter(rows, seed, random):
     assert dict(zip(shuffled, assign(shuffled, seed=seed), strict=True)) == expected
 
 
-@settings(max_examples=100)
-@given(COHORTS, st.integers(0, 5))
-def test_a_probe_is_the_last_study_of_its_patient(rows, seed):
-    roles = assign(rows, seed=seed)
-    last = {patient: max(s for p, s, _ in rows if p == patient) for patient, _, _ in rows}
-    for (patient, study, _), role in zip(rows, roles, strict=True):
-        assert role != "probe" or study == last[patient] > 0
+def test_a_probe_is_any_image_of_its_patient():
+    """First, middle and last visits alike stay in train, as they stay in evaluation."""
+    rows = cohort(several=40, single=0)
+    drawn = [
+        study for seed in range(40) for (_, study, _), role in zip(rows, assign(rows, seed=seed)) if role == "probe"
+    ]
+    assert max(abs(drawn.count(study) / len(drawn) - 1 / 3) for study in range(3)) < 0.06
 
 
 def test_another_seed_is_another_split_of_the_same_sizes():
@@ -110,10 +110,10 @@ def test_the_only_patient_with_several_images_is_in_train():
     for seed in range(20):
         rows = cohort(several=1, single=20)
         roles = assign(rows, seed=seed)
-        assert [role for (patient, _, _), role in zip(rows, roles, strict=True) if patient == "p0"] == [
-            "train",
-            "train",
+        assert sorted(role for (patient, _, _), role in zip(rows, roles, strict=True) if patient == "p0") == [
             "probe",
+            "train",
+            "train",
         ]
 
 
