@@ -32,7 +32,8 @@ EVIDENCE = (
     "reid_auditor", "strangers", "selftest", "student_matches", "student_attack", "attack_matches", "shadow",
     "real_evaluation", "teacher_evaluation", "filtered_evaluation", "student_evaluation", "decision",
 )  # fmt: skip
-"""Nodes that measure; filter, search, training and sampling would be there without them."""
+"""Nodes that measure; filter, search, training and sampling would be there without them. The auditor's part of
+matching the teacher's samples isn't counted."""
 
 Grey, Floats = NDArray[np.uint8], NDArray[np.float32]
 

@@ -5,7 +5,7 @@
 Generators that copy, that copy a little, that show the same people anew, that are honest, that repeat themselves, and a
 cohort too small to tell: each over SEEDS cohorts of phantoms, judged by the product's own audit and gate. Two ways to
 cheat are tried. The self-test of each RUN, a finished run folder, is shown with baselines beside the filter; without
-one a small run is made for it, in runs/selftest. Prints tables, and as the last line
+one a small run is made for it, in runs/selftest. SIZE=full takes larger cohorts. Prints tables, and as the last line
 one JSON object; its figures of the self-test are those of the last RUN.
 """
 
@@ -35,7 +35,8 @@ from raydistill.core.store import Store
 from raydistill.data.distortions import distort
 
 SEEDS = int(os.environ.get("SEEDS", 20))
-PATIENTS, SAMPLES = 1000, 1200
+FULL = os.environ.get("SIZE") == "full"
+PATIENTS, SAMPLES = (2400, 3000) if FULL else (1000, 1200)
 PROCESSES = 2
 
 
@@ -79,9 +80,11 @@ def cheats() -> list[tuple[str, bool, str]]:
         Config.model_validate(same)
         tried = [("graded by its own filter's backbone", False, "accepted")]
     except ValidationError as error:
-        tried = [("graded by its own filter's backbone", True, error.errors()[0]["msg"])]
-    with tempfile.TemporaryDirectory() as folder:
-        tried.append(_graded_by_itself(folder))
+        said = error.errors()[0]["msg"]
+        tried = [("graded by its own filter's backbone", "graded by its own filter" in said, said)]
+    for pair in (("resnet", "regnet"), ("regnet", "resnet")):
+        with tempfile.TemporaryDirectory() as folder:
+            tried.append(_graded_by_itself(folder, *pair))
     with tempfile.TemporaryDirectory() as folder:
         world = World(folder, 0, 200, left_out=True)
         try:
@@ -92,18 +95,17 @@ def cheats() -> list[tuple[str, bool, str]]:
     return tried
 
 
-def _graded_by_itself(folder: str) -> tuple[str, bool, str]:
+def _graded_by_itself(folder: str, its_filter: str, auditor: str) -> tuple[str, bool, str]:
     """Filter new, cropped pictures of train patients by one network; ask it what leaks of the rest, and ask another."""
-    own, other = (World(f"{folder}/{kind}", 0, 400, kind) for kind in ("regnet", "resnet"))
+    own, other = (World(f"{folder}/{kind}", 0, 400, kind) for kind in (its_filter, auditor))
     images = distort(same_people(own, 600, generator(2, "cheat")), "crop", list(range(600)))
     own.audited(images, "all")
     flagged = (own.store / "all_audit").read_table("tables/audit.parquet")["flagged"].to_numpy()
     kept = images[~flagged]
     graded, audited = (world.audited(kept, "kept")["excess_risk"] for world in (own, other))
     found = graded.value is not None and graded.value <= 0.0 < min(audited.interval or (0.0,))
-    own_words = f"{len(kept)} of 600 kept, excess risk {graded.value:.3f} by the filter's own network"
-    how = f"{own_words}, {audited.value:.3f} by another"
-    return "graded by its own filter's network", found, how
+    said = f"{len(kept)} of 600 kept, excess risk {graded.value:.3f} by itself, {audited.value:.3f} by the auditor"
+    return f"graded by its own filter's network ({its_filter}; auditor {auditor})", found, said
 
 
 def every() -> Iterator[dict[str, Any]]:
@@ -146,10 +148,15 @@ def main() -> None:
     print()
     for name, failed, how in cheats():
         print(f"cheat: {name}: {'found out' if failed else 'NOT FOUND OUT'}: {how}")
+    # An interval that ends at 1 can't miss a leak of 1.
+    can_miss = [row["covers"] for row in rows if TRUTHS[row["name"]].leak < 1]
     figures: dict[str, Any] = {
         "verdicts_right": len(rows) - len(wrong),
         "verdicts_tried": len(rows),
-        "interval_coverage": round(sum(row["covers"] for row in rows) / len(rows), 4),
+        "leaks_passed": sum(row["verdict"] == "pass" and TRUTHS[row["name"]].leak > 0 for row in rows),
+        "honest_failed": sum(row["verdict"] == "fail" and row["name"].startswith("honest") for row in rows),
+        "interval_coverage": round(sum(can_miss) / len(can_miss), 4),
+        "intervals": len(can_miss),
     }
     for run in sys.argv[1:] or [made()]:
         figures |= table_of(Store.open(run))

@@ -188,13 +188,23 @@ def same_people(world: World, number: int, rng: np.random.Generator) -> Grey:
     return render(who, visits, seed=world.seed, resolution=PUBLIC_SIDE).images
 
 
+def some_people(world: World, number: int, rng: np.random.Generator, share: float) -> Grey:
+    """Return phantoms of no cohort, and a share of new visits of train patients."""
+    images, count = strangers(world, number, rng), round(share * number)
+    images[rng.permutation(number)[:count]] = same_people(world, count, rng)
+    return images
+
+
 TRUTHS = {
     "exact copier": Truth(copies, 1.0, ("fail",)),
     "copier with perturbations": Truth(perturbed, 1.0, ("fail",)),
     "1 % copier": Truth(partial(some_copies, share=0.01), 0.01, ("fail",)),
     "identity leaker": Truth(same_people, 1.0, ("fail",)),
+    "30 % identity leaker": Truth(partial(some_people, share=0.3), 0.3, ("fail",)),
+    "10 % identity leaker": Truth(partial(some_people, share=0.1), 0.1, ("fail", "insufficient_evidence")),
     # A claim that nobody is shown takes more people than the proof that somebody is.
     "honest": Truth(strangers, 0.0, ("pass",), patients=2000, samples=2000),
+    "honest, fewer people": Truth(strangers, 0.0, ("pass", "insufficient_evidence")),
     "mode-collapsed": Truth(partial(strangers, people=3), 0.0, ("insufficient_evidence", "fail")),
     "too small to tell": Truth(strangers, 0.0, ("insufficient_evidence",), patients=60),
 }

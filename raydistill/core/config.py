@@ -125,7 +125,9 @@ class EvaluateConfig(Section):
         description="Steps, for each of the teacher's, of a shadow model trained on calibration images: it tells the "
         "membership attack how difficult each image is. 0 trains none.",
     )
-    membership_images: PositiveInt = Field(256, description="Members and non-members, at most.")
+    membership_images: PositiveInt = Field(
+        1000, description="Members and non-members, at most; a TPR at 0.1 % FPR takes a thousand."
+    )
     max_images: PositiveInt = Field(
         10_000,
         description="Images of a set that utility, fidelity and membership look at, drawn at random from more; the "
@@ -142,6 +144,9 @@ class Budgets(Section):
     """What a release may cost. The verdict is `pass` only if every bound of every interval lies inside."""
 
     max_excess_risk: Share = Field(0.05, description="Upper bound of the student's excess risk.")
+    max_leak_rate: Share = Field(
+        0.05, description="Upper bound of the same, corrected for what the auditor overlooks and imagines."
+    )
     max_near_copy_excess: Share = Field(0.02, description="Upper bound of the student's near-copies beyond chance.")
     max_copied_excess: Share = Field(
         0.01, description="Upper bound of the student's certain copies; if any are proven, however few, that fails."
@@ -149,7 +154,9 @@ class Budgets(Section):
     max_closer_to_train_share: Share = Field(0.6, description="Upper bound; 0.5 when nothing is memorised.")
     max_membership_auc: Share = Field(0.6, description="Upper bound for the student.")
     min_sensitivity: Share = Field(
-        0.9, description="Lower bound of the filter's self-test, over all planted copies and over the model's own."
+        0.9,
+        description="Lower bound of the filter's self-test, over all planted copies and over the model's own; 0 "
+        "reports and does not judge.",
     )
     max_false_flag_rate: Share = Field(0.1, description="Upper bound of the filter's self-test.")
     min_consistency_jaccard: Share = Field(

@@ -1,5 +1,6 @@
 """The configuration of everything that is trained: engine, re-identification networks, diffusion models."""
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -80,7 +81,8 @@ class BackboneConfig(Section):
     @property
     def family(self) -> str:
         """What it is, whatever its size or where it is read from: the kind, or the name of pretrained weights."""
-        return hub_revision(self.pretrained)[0].rstrip("/") if self.pretrained else self.kind
+        name = hub_revision(self.pretrained)[0] if self.pretrained else self.kind
+        return str(Path(name).resolve()) if Path(name).exists() else name.rstrip("/").lower()
 
     @property
     def built_width(self) -> int:
@@ -113,6 +115,14 @@ class ReidConfig(Section):
         return self.rehearsal if self.backbone.is_packaged else 0.0
 
 
+SHARED = {
+    ("auditor", "filter"): "a student would be graded by its own filter",
+    ("judge", "filter"): "the filter's settings would be graded by itself",
+    ("auditor", "judge"): "a student would be graded by what chose its filter's settings",
+}
+"""What is wrong with two eyes of one kind."""
+
+
 class Eyes(Section):
     """Three pairs of eyes, never shared: the filter's, the tuning judge's and the final auditor's."""
 
@@ -125,9 +135,11 @@ class Eyes(Section):
 
     @model_validator(mode="after")
     def _distinct(self) -> "Eyes":
-        auditor, its_filter = (eye.embedder or eye.backbone.family for eye in (self.auditor, self.filter))
-        if auditor == its_filter:
-            raise ValueError("auditor and filter have the same backbone: a student would be graded by its own filter")
+        eyes = {"filter": self.filter, "judge": self.judge, "auditor": self.auditor}
+        kinds = {name: eye.embedder or eye.backbone.family for name, eye in eyes.items()}
+        for (one, other), fault in SHARED.items():
+            if kinds[one] == kinds[other]:
+                raise ValueError(f"{one} and {other} have the same backbone: {fault}")
         own = [eye.embedder.factory for eye in (self.filter, self.judge, self.auditor) if eye.embedder]
         if len(set(own)) < len(own):
             raise ValueError("two eyes are the same embedder: what one can't see the other can't find")

@@ -46,7 +46,7 @@ class OperatingPoint(BaseModel):
 def calibrate(
     calibration_scores: Scores, calibration_patients: Any, target_fpir: float, confidence: float
 ) -> OperatingPoint:
-    """Set the smallest threshold at which at most the target share of calibration images is flagged.
+    """Set the smallest threshold that at most the target share of further strangers' images passes.
 
     A threshold just above the largest of n exchangeable scores is passed by the next one with probability 1 / (n + 1)
     at most, and no threshold that these scores can justify does better. Images of one person aren't exchangeable
@@ -86,11 +86,13 @@ def calibrate(
 
 
 def quantile_threshold(scores: Scores, target: float) -> float:
-    """Return the smallest single-precision number that at most a share `target` of the scores (N,) reaches."""
+    """Return the smallest single-precision number that one more score reaches with a probability of `target` at most.
+
+    Above the k-th largest of n exchangeable scores (N,) lies the next one with probability k / (n + 1) at most. So the
+    scores themselves reach it a little less often than the target; the largest of them is never left out.
+    """
     descending = np.sort(scores.astype(np.float32))[::-1]
-    allowed = int(np.floor(target * len(descending) + 1e-9))
-    if allowed >= len(descending):
-        return float(descending[-1])
+    allowed = max(0, int(np.floor(target * (len(descending) + 1) + 1e-9)) - 1)
     return float(np.nextafter(descending[allowed], np.float32(np.inf)))
 
 

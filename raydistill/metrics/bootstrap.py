@@ -67,7 +67,7 @@ class Resamples:
             return None
         error = float(np.nanstd(self.values, ddof=1))
         if value in (0.0, 1.0) or error == 0.0:
-            return fractional_interval(value, units, confidence)
+            return fractional_interval(value, units, confidence, exact=True)
         reach = stats.t.ppf(0.5 + confidence / 2, units - 1) * error / (value * (1 - value))
         low, high = expit(logit(value) + np.array([-reach, reach]))
         return float(low), float(high)

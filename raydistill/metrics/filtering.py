@@ -91,10 +91,18 @@ def filter_metrics(
             reference="Vovk et al. 2005, prop. 2.4",
         ),
         "fpir": clustered_rate(
-            strangers, calibration["query_patient_id"].to_numpy(), confidence, unit="share of calibration images"
+            strangers,
+            calibration["query_patient_id"].to_numpy(),
+            confidence,
+            unit="share of calibration images",
+            exact=True,
         ),
         "tpir": clustered_rate(
-            known & right, patients, confidence, unit="share of probe images flagged, the right patient on top"
+            known & right,
+            patients,
+            confidence,
+            unit="share of probe images flagged, the right patient on top",
+            exact=True,
         ),
     }
 
@@ -112,7 +120,8 @@ def selftest_metrics(
 
     Returns:
         `sensitivity`, `false_flag_rate`, by treatment too, and as `.generator` over all copies that the model made
-        itself. By treatment every picture counts as a copy; `still_copies` is the share that are.
+        itself. By treatment, and as `.generator_all`, every picture counts as a copy; `still_copies` is the share
+        that are.
         `consistency_jaccard` and `consistency_kappa` among planted pictures, as `.identity` by the networks without the
         structural measure that all share, and as `.samples` among the teacher's. Where nothing is memorised the latter
         compare false alarms, and few of those are shared.
@@ -127,6 +136,7 @@ def selftest_metrics(
         mine = roles == role
         counted = mine & shows if role == "train" else mine
         parts = {"": counted, ".generator": counted & made}
+        parts |= {".generator_all": mine & made} if role == "train" else {}
         parts |= {f".{name}": mine & (treatments == name) for name in sorted(set(treatments[mine]))}
         for name, rows in parts.items():
             results[f"{metric}{name}"] = clustered_rate(flagged[rows], patients[rows], confidence, unit=unit)

@@ -32,6 +32,7 @@ class Rate:
         n_eff: number of independent records that would be as informative, in [1, n].
         num_clusters: number of independent clusters.
         confidence: two-sided confidence, in (0, 1).
+        bounds: of which kind they are.
     """
 
     value: float
@@ -41,6 +42,7 @@ class Rate:
     n_eff: float
     num_clusters: int
     confidence: float
+    bounds: str = "exact"
 
     @property
     def zero_note(self) -> str | None:
@@ -69,8 +71,8 @@ def exact_rate(hits: int, n: int, confidence: float = 0.95) -> Rate:
     return Rate(hits / n, float(interval.low), float(interval.high), n, float(n), n, confidence)
 
 
-def korn_graubard(hits: Any, clusters: Any, confidence: float = 0.95) -> Rate:
-    """Return a rate of clustered records with a mid-P interval at the effective sample size.
+def korn_graubard(hits: Any, clusters: Any, confidence: float = 0.95, *, exact: bool = False) -> Rate:
+    """Return a rate of clustered records with a mid-P interval, or an exact one, at the effective sample size.
 
     The design effect is estimated with two pseudo-clusters added, one all hit and one not hit at all, as large as
     the average record's cluster. Without them it can't be estimated when few clusters are hit (with none it is 0/0),
@@ -81,6 +83,7 @@ def korn_graubard(hits: Any, clusters: Any, confidence: float = 0.95) -> Rate:
         hits: (N,) bool, or float in [0, 1] where a tie counts a half.
         clusters: (N,) which cluster each record belongs to, any hashable values.
         confidence: two-sided confidence, in (0, 1).
+        exact: take Clopper-Pearson bounds, as at operating points.
 
     Raises:
         ValueError: when the arrays are empty, differ in length, or leave [0, 1].
@@ -92,8 +95,9 @@ def korn_graubard(hits: Any, clusters: Any, confidence: float = 0.95) -> Rate:
     if values.min() < 0.0 or values.max() > 1.0:
         raise ValueError("a rate is a mean of values in [0, 1]")
     n_eff, count = effective_size(values, codes, confidence), int(codes.max()) + 1
-    low, high = fractional_interval(float(values.mean()), n_eff, confidence) if count > 1 else (0.0, 1.0)
-    return Rate(float(values.mean()), low, high, len(values), n_eff, count, confidence)
+    low, high = fractional_interval(float(values.mean()), n_eff, confidence, exact=exact) if count > 1 else (0.0, 1.0)
+    kind = "exact" if exact else "mid-P"
+    return Rate(float(values.mean()), low, high, len(values), n_eff, count, confidence, kind)
 
 
 def rate_result(rate: Rate, *, unit: str, **extra: Any) -> MetricResult:
@@ -109,7 +113,7 @@ def rate_result(rate: Rate, *, unit: str, **extra: Any) -> MetricResult:
         extra["note"] = "; ".join(filter(None, [extra.get("note"), single]))
     notes = filter(None, [extra.pop("note", None), rate.zero_note])
     clustered = (
-        f"mean over records; patient-clustered Korn-Graubard interval (mid-P) at {100 * rate.confidence:g} % "
+        f"mean over records; patient-clustered Korn-Graubard interval ({rate.bounds}) at {100 * rate.confidence:g} % "
         f"({rate.num_clusters} clusters, worth {rate.n_eff:.0f} independent records)"
     )
     return MetricResult(
@@ -124,7 +128,13 @@ def rate_result(rate: Rate, *, unit: str, **extra: Any) -> MetricResult:
 
 
 def clustered_rate(
-    hits: Any, clusters: Any, confidence: float = 0.95, *, unit: str = "share of records", **extra: Any
+    hits: Any,
+    clusters: Any,
+    confidence: float = 0.95,
+    *,
+    unit: str = "share of records",
+    exact: bool = False,
+    **extra: Any,
 ) -> MetricResult:
     """Return the rate of clustered records as a result; insufficient when there is no record.
 
@@ -133,11 +143,12 @@ def clustered_rate(
         clusters: (N,) which cluster (patient) each record belongs to.
         confidence: two-sided confidence, in (0, 1).
         unit: what the rate is a share of.
+        exact: as for `korn_graubard`.
         extra: further fields of `MetricResult`, such as `control` or `note`.
     """
     if not len(hits):
         return insufficient("there is no record", n=0, unit=unit, confidence=confidence)
-    return rate_result(korn_graubard(hits, clusters, confidence), unit=unit, **extra)
+    return rate_result(korn_graubard(hits, clusters, confidence, exact=exact), unit=unit, **extra)
 
 
 def effective_size(values: Floats, codes: NDArray[np.int64], confidence: float) -> float:
@@ -249,29 +260,36 @@ def excess_risk(rate: Rate, control: Rate) -> tuple[float, float, float] | None:
     return 1 - top / base, float(1 - largest), float(1 - smallest)
 
 
-def fractional_interval(value: float, n: float, confidence: float) -> tuple[float, float]:
-    """Return the mid-P bounds of a rate over trials that needn't be whole.
+def fractional_interval(value: float, n: float, confidence: float, *, exact: bool = False) -> tuple[float, float]:
+    """Return the mid-P bounds of a rate over trials that needn't be whole, or the exact ones.
 
     A bound is where what was seen, counted half, and all beyond it are as improbable as the tail. Without a hit the
-    upper one is the rule of three. Exact bounds count what was seen in full, and near 0 and 1 hold the truth much
-    oftener than they say.
+    upper one is the rule of three: no lower bound is needed there, and the whole error lies above. Exact bounds count
+    what was seen in full, and near 0 and 1 hold the truth much oftener than they say.
 
     Args:
         value: the rate, in [0, 1].
         n: trials, as many as the records are worth.
         confidence: two-sided confidence, in (0, 1).
+        exact: count what was seen in full, as Clopper and Pearson 1934.
 
     Source: Lancaster 1961, JASA 56:223; Berry and Armitage 1995, The Statistician 44:417.
     """
     hits, tail = value * n, (1 - confidence) / 2
     none, all_hit = hits < NO_TRIAL, n - hits < NO_TRIAL
 
-    def beyond(p: float) -> float:
-        and_seen = 1.0 if none else special.betainc(hits, n - hits + 1, p)
-        return float(and_seen + (0.0 if all_hit else special.betainc(hits + 1, n - hits, p))) / 2
+    def at_least(p: float) -> float:
+        return 1.0 if none else float(special.betainc(hits, n - hits + 1, p))
 
-    low = 0.0 if none else optimize.brentq(lambda p: beyond(p) - tail, 0.0, 1.0, xtol=1e-12)
-    high = 1.0 if all_hit else optimize.brentq(lambda p: beyond(p) - (1 - tail), 0.0, 1.0, xtol=1e-12)
+    def more(p: float) -> float:
+        return 0.0 if all_hit else float(special.betainc(hits + 1, n - hits, p))
+
+    def middle(p: float) -> float:
+        return (at_least(p) + more(p)) / 2
+
+    below, above = (at_least, more) if exact else (middle, middle)
+    low = 0.0 if none else optimize.brentq(lambda p: below(p) - tail, 0.0, 1.0, xtol=1e-12)
+    high = 1.0 if all_hit else optimize.brentq(lambda p: above(p) - (1 - tail), 0.0, 1.0, xtol=1e-12)
     return float(low), float(high)
 
 

@@ -40,9 +40,10 @@ def copied_rates(
 ) -> dict[str, MetricResult]:
     """Return the share of samples twice as near to a gallery image as any stranger's is, and what chance explains.
 
-    Chance hardly gets there (`calibration.certain_threshold`). Should a model's pictures be so much alike that it
-    does, an unseen gallery shows it too: its hits, scaled to the size of this one, are what chance explains. Samples
-    are independent draws of one model, so no sample is clustered with another here: the claim is about this model.
+    Chance doesn't get there (`calibration.certain_threshold`), and where no sample is as near to an unseen gallery, a
+    single copy is certain. Should a model's pictures be so much alike that some are, those hits, scaled to the size of
+    this gallery, are what chance explains. Samples are independent draws of one model, so no sample is clustered with
+    another here: the claim is about this model.
 
     Args:
         structure_scores: (N,) maximum of the near-copy measure over the gallery, in [-1, 1].
@@ -52,9 +53,9 @@ def copied_rates(
         confidence: two-sided confidence, in (0, 1).
 
     Returns:
-        `copied_rate`, exact, by the rule of three where it is zero; `copied_excess`.
+        `copied_rate`, exact; `copied_excess`, exact too unless the unseen gallery is hit.
 
-    Source: Clopper and Pearson 1934; Hanley and Lippman-Hand 1983; the difference as in `paired_difference`.
+    Source: Clopper and Pearson 1934; the difference as in `paired_difference`.
     """
     names, n = ("copied_rate", "copied_excess"), len(structure_scores)
     if not n or not all(sizes):
@@ -62,9 +63,12 @@ def copied_rates(
     ours, theirs = (np.asarray(scores) >= threshold for scores in (structure_scores, unseen_scores))
     scale, rate = sizes[0] / sizes[1], exact_rate(int(ours.sum()), n, confidence)
     chance = scale * float(theirs.mean())
-    value, low, high = paired_difference(ours, theirs, np.arange(n), confidence, scale)
     where = f"threshold {threshold:.4g}"
     exact = f"exact interval at {100 * confidence:g} %, samples independent"
+    value, low, high, how = rate.value, rate.low, rate.high, f"{exact}; no sample is as near to an unseen gallery"
+    if theirs.any():
+        value, low, high = paired_difference(ours, theirs, np.arange(n), confidence, scale)
+        how = f"paired difference to an unseen gallery, scaled by {scale:.3g}; MOVER on mid-P limits"
     return {
         "copied_rate": rate_result(
             rate, unit=SAMPLES, control=chance, estimator=exact, reference="Clopper and Pearson 1934", note=where
@@ -75,10 +79,10 @@ def copied_rates(
             confidence=confidence,
             n=n,
             unit="share of samples beyond chance",
-            estimator=f"paired difference to an unseen gallery, scaled by {scale:.3g}; MOVER on exact limits",
+            estimator=how,
             control=chance,
             baseline=0.0,
-            reference="Newcombe 1998; Zou and Donner 2008",
+            reference="Clopper and Pearson 1934; Newcombe 1998",
             note=f"{where}; {int(ours.sum())} samples reach it for the gallery, {int(theirs.sum())} for the unseen one",
         ),
     }

@@ -186,14 +186,19 @@ METRICS = {
     "sensitivity": Title("Sensitivity", "Share of planted near-copies that the filter flags.", FILTER),
     "still_copies": Title(
         "Still copies",
-        "Share of train images that, noised and denoised by the teacher, are certainly copies or are re-identified by "
-        "a network other than the filter's: these count for the sensitivity.",
+        "Share of train images that, noised and denoised by the teacher, are still re-identified by a network other "
+        "than the filter's: these count for the sensitivity.",
         FILTER,
     ),
     "sensitivity.generator": Title(
         "Sensitivity to the teacher's own copies",
         "The same for copies on the generator's own manifold: train images that the teacher noised and denoised, "
-        "at all strengths.",
+        "at all strengths, as long as another network still recognises the patient.",
+        FILTER,
+    ),
+    "sensitivity.generator_all": Title(
+        "Sensitivity to whatever the teacher made of train images",
+        "The same, whether another network recognises the patient or not.",
         FILTER,
     ),
     "false_flag_rate": Title("False flag rate", "Share of equally treated strangers that it flags.", FILTER),
@@ -252,7 +257,7 @@ def title(metric: str) -> Title:
 def is_one_treatment(metric: str) -> bool:
     """Whether a metric is the part of one treatment in another; a figure shows those side by side."""
     family, _, part = metric.partition(".")
-    return family in ("sensitivity", "false_flag_rate") and part not in ("", "generator")
+    return family in ("sensitivity", "false_flag_rate") and part not in ("", "generator", "generator_all")
 
 
 def treatment(name: str) -> str:
@@ -262,8 +267,8 @@ def treatment(name: str) -> str:
         >>> treatment("noise"), treatment("noise_0.35"), treatment("generator")
         ('noise', 'through the teacher, 0.35', 'through the teacher, all')
     """
-    if name == "generator":
-        return "through the teacher, all"
+    if name.startswith("generator"):
+        return "through the teacher, all" if name == "generator" else "through the teacher, recognisable or not"
     return f"through the teacher, {name.removeprefix(GENERATED)}" if name.startswith(GENERATED) else plain(name)
 
 

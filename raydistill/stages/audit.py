@@ -33,6 +33,9 @@ Metrics = dict[str, MetricResult]
 
 Scores = NDArray[np.floating[Any]]
 
+IMAGE_COUNTS = {10: "10 or more", 5: "5 to 9", 2: "2 to 4", 1: "1"}
+"""Groups of patients by their images, by the fewest."""
+
 
 @dataclass(frozen=True)
 class Auditor:
@@ -136,7 +139,8 @@ def audit(context: Context, how: EvaluateConfig) -> Metrics:
     metrics["auditor_tpir"] = _found(auditor.probe, auditor.identity.threshold, how.confidence)
     flagged = _write(context, "tables/audit.parquet", samples, auditor)
     clusters = _numpy(samples, "nearest_patient_id")
-    by_group = identification.subgroup_rates(flagged, clusters, _groups(asked), how.confidence)
+    groups = _groups(asked) | {"images_of_patient": _image_counts(clusters, auditor.people[0])}
+    by_group = identification.subgroup_rates(flagged, clusters, groups, how.confidence)
     context.out.write_table("tables/subgroups.parquet", by_group)
     if "gallery" in context.inputs:
         metrics["pairwise_threshold_fpir"] = pairwise_threshold_fpir(
@@ -214,7 +218,7 @@ def _found(probe: pa.Table, threshold: float, confidence: float) -> MetricResult
     patients = _numpy(probe, "query_patient_id")
     hits = (_numpy(probe, "score") >= threshold) & (_numpy(probe, "nearest_patient_id") == patients)
     unit = "share of probe images found, the right patient on top"
-    return clustered_rate(hits, patients, confidence, unit=unit, reference="ISO/IEC 19795-1")
+    return clustered_rate(hits, patients, confidence, unit=unit, exact=True, reference="ISO/IEC 19795-1")
 
 
 def _train_or_unseen(samples: pa.Table, strangers: pa.Table, threshold: float, confidence: float) -> Metrics:
@@ -247,6 +251,12 @@ def _groups(asked: pa.Table) -> dict[str, list[str | None]]:
     labels = asked["labels"].to_pylist()
     findings = [names if names is None else "+".join(names) or "no finding" for names in labels]
     return {name: asked[name].to_pylist() for name in ("view", "sex", "age_band")} | {"findings": findings}
+
+
+def _image_counts(nearest: NDArray[Any], people: pa.ChunkedArray) -> list[str | None]:
+    """Name how many gallery images the patient has whom each sample resembles most: who has many is at most risk."""
+    counts = {entry["values"]: entry["counts"] for entry in people.value_counts().to_pylist()}
+    return [next(name for least, name in IMAGE_COUNTS.items() if counts[who] >= least) for who in nearest.tolist()]
 
 
 def _point(strangers: pa.Table, column: str, target: float, confidence: float) -> OperatingPoint:

@@ -42,7 +42,7 @@ class Evaluate(Stage):
     `predictions/`, `tables/`, `operating_point.json`.
     """
 
-    version: ClassVar[int] = 12
+    version: ClassVar[int] = 13
     config: EvaluateConfig
 
     def check(self, config: Config) -> None:

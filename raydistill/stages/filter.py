@@ -36,7 +36,7 @@ class Filter(Stage):
     planted picture; `metrics.json`.
     """
 
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     needs_ray: ClassVar[bool] = False
     config: FilterNodeConfig
 

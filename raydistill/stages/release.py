@@ -22,7 +22,7 @@ class Release(Stage):
     `certificate.json`. Whether RUN/release is filled follows from the verdict.
     """
 
-    version: ClassVar[int] = 9
+    version: ClassVar[int] = 10
     needs_ray: ClassVar[bool] = False
     accepts_skipped: ClassVar[bool] = True
     config: ReleaseConfig

@@ -2,8 +2,8 @@
 
 The filter's scores are threshold-free, like match: they are judged at whatever operating point the policy ends with.
 What the teacher made of an image is a near-copy as long as it shows the patient: where a network that isn't the
-filter's re-identifies it, or where it is certainly a copy. From far within the noise of a teacher that learned nothing
-by heart an image comes back as nobody's.
+filter's re-identifies it. From far within the noise of a teacher that learned nothing by heart an image comes back as
+nobody's.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ from raydistill.data.images import encode_png
 from raydistill.diffusion.sampling import Sampler
 from raydistill.distributed.data import map_shards
 from raydistill.distributed.shards import Piece, Shard
-from raydistill.matching.calibration import calibrate, certain_threshold
+from raydistill.matching.calibration import calibrate
 from raydistill.metrics.filtering import GENERATED, agreement
 from raydistill.reid.embedder import load_embedder
 from raydistill.stages.base import Context, Outcome, Stage
@@ -73,7 +73,7 @@ class SelfTest(Stage):
     Output: `planted/part-*.parquet`, `agreement/agreement.json`.
     """
 
-    version: ClassVar[int] = 9
+    version: ClassVar[int] = 10
     resumable: ClassVar[bool] = True
     config: SelfTestNodeConfig
 
@@ -154,6 +154,23 @@ def thresholds_of(matches: Store, config: SelfTestNodeConfig) -> tuple[float, fl
     return identity, structure
 
 
+def re_identified(
+    patients: pa.ChunkedArray,
+    found: Mapping[str, tuple[pa.ChunkedArray, NDArray[Any]]],
+    thresholds: Mapping[str, float],
+) -> NDArray[np.bool_]:
+    """Say which pictures any of several networks still re-identifies: the patient on top, at its threshold or above.
+
+    Args:
+        patients: (N,) whom each picture was made of.
+        found: by network, (N,) the nearest patient and (N,) the score.
+        thresholds: by network.
+    """
+    whose = patients.to_numpy()
+    hits = [(who.to_numpy() == whose) & (scores >= thresholds[eye]) for eye, (who, scores) in found.items()]
+    return np.asarray(np.any(hits, axis=0))
+
+
 def _samples(matches: Store) -> pa.Table:
     columns = ["query_id", "score", "structure_score", "nearest_patient_id"]
     return (matches / SAMPLES).read_table(columns=columns).sort_by("query_id")
@@ -174,8 +191,6 @@ class PlantShard:
         self.image_ids, self.patient_ids = galleries.image_ids(), galleries.patient_ids()
         self.inputs, self.config, self.seed = inputs, config, seed
         self.identity = {eye: thresholds_of(inputs[f"matches_{eye}"], config)[0] for eye in OTHERS}
-        strangers = (inputs["matches_filter"] / "calibration").read_table(columns=["structure_score"])
-        self.certain = certain_threshold(strangers["structure_score"].to_numpy())
 
     def __call__(self, piece: Piece) -> tuple[pa.Table]:
         """Choose images, treat them, score the results against the gallery."""
@@ -206,11 +221,8 @@ class PlantShard:
             for name, eye in self.eyes.items()
         }
         found, copied = seen["filter"], self.reference.copied(STRUCTURE, treated)
-        patients = records["patient_id"].to_numpy()
-        shows = copied.cosines[:, 0] >= self.certain
-        for eye, threshold in self.identity.items():
-            own = self.patient_ids.take(seen[eye].indices[:, 0]).to_numpy() == patients
-            shows |= own & (seen[eye].cosines[:, 0] >= threshold)
+        others = {eye: (self.patient_ids.take(seen[eye].indices[:, 0]), seen[eye].cosines[:, 0]) for eye in OTHERS}
+        shows = re_identified(records["patient_id"], others, self.identity)
         columns = {
             "query_id": [f"{role}/{treatment}/{image_id}" for image_id in records["image_id"].to_pylist()],
             "source_role": [role] * len(treated),

@@ -35,6 +35,8 @@ def test_overrides_have_types_and_win(tmp_path):
         ("source.kind=dicom", "source: .*'parquet'"),
         ("source.patients=5", r"source.phantom.patients: unknown key"),
         ("eyes.auditor.backbone.kind=resnet", "graded by its own filter"),
+        ("eyes.judge.backbone.kind=resnet", "settings would be graded by itself"),
+        ("eyes.judge.backbone.kind=regnet", "by what chose its filter's settings"),
         ("name=a/b", "name: .*pattern"),
     ],
 )

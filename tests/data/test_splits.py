@@ -69,7 +69,10 @@ def test_a_probe_is_any_image_of_its_patient():
     """First, middle and last visits alike stay in train, as they stay in evaluation."""
     rows = cohort(several=40, single=0)
     drawn = [
-        study for seed in range(40) for (_, study, _), role in zip(rows, assign(rows, seed=seed)) if role == "probe"
+        study
+        for seed in range(40)
+        for (_, study, _), role in zip(rows, assign(rows, seed=seed), strict=True)
+        if role == "probe"
     ]
     assert max(abs(drawn.count(study) / len(drawn) - 1 / 3) for study in range(3)) < 0.06
 

@@ -68,8 +68,8 @@ def test_policy_at_flags_the_target_share_of_strangers():
     policy = policy_at(table, 0.1, 0.02, 0.95)
     verdicts = ThresholdPolicy(policy).judge(table)
     reasons = np.array(verdicts["reason"].to_pylist())
-    assert np.isin(reasons, ["identity", "identity+near_copy"]).sum() == 20
-    assert np.isin(reasons, ["near_copy", "identity+near_copy"]).sum() == 4
+    assert np.isin(reasons, ["identity", "identity+near_copy"]).sum() == 19  # and the next one: 20 of 201
+    assert np.isin(reasons, ["near_copy", "identity+near_copy"]).sum() == 3
     assert Policy(**policy.model_dump()) == policy
     assert "support" in policy_at(table, 0.001, 0.02, 0.95).note
 

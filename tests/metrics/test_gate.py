@@ -3,7 +3,7 @@
 import pytest
 
 from raydistill.core.config import Budgets
-from raydistill.metrics.gate import risk_checks, selftest_checks, short_of_evidence
+from raydistill.metrics.gate import model_checks, risk_checks, selftest_checks, short_of_evidence
 from raydistill.metrics.result import MetricResult, insufficient, judge
 
 BUDGETS = Budgets()
@@ -16,6 +16,7 @@ def result(value, low, high):
 def student(**changed):
     good = {
         "excess_risk": (0.0, -0.01, 0.02),
+        "leak_rate": (0.0, -0.02, 0.03),
         "near_copy_excess": (0.0, -0.01, 0.01),
         "copied_excess": (0.0, -0.001, 0.003),
         "closer_to_train_share": (0.5, 0.46, 0.54),
@@ -56,3 +57,19 @@ def test_a_self_test_that_was_not_made_is_no_pass():
     names = ("sensitivity", "sensitivity.generator", "consistency_jaccard", "false_flag_rate")
     nothing = dict.fromkeys(names, insufficient("nothing was planted", n=0, unit="share"))
     assert judge(selftest_checks(nothing, BUDGETS))[0] == "insufficient_evidence"
+
+
+def test_what_a_weak_auditor_overlooks_is_counted_too():
+    """A tenth leaks; an auditor that sees a quarter of it finds an excess within its budget."""
+    weak = student(excess_risk=(0.023, 0.003, 0.042), leak_rate=(0.1, 0.015, 0.183))
+    verdict, reasons = judge(risk_checks(weak, BUDGETS))
+    assert verdict == "insufficient_evidence"
+    assert "student.leak_rate" in reasons[0]
+
+
+def test_without_a_shadow_model_nothing_is_certified():
+    plain = {"membership_auc": result(0.5, 0.45, 0.55), "utility_loss": result(0.0, -0.02, 0.02)}
+    verdict, reasons = judge(model_checks(plain, BUDGETS))
+    assert verdict == "insufficient_evidence"
+    assert "evaluate.shadow_share is 0" in reasons[0]
+    assert judge(model_checks(plain | {"membership_calibrated_auc": result(0.5, 0.45, 0.55)}, BUDGETS))[0] == "pass"

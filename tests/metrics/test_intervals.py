@@ -27,10 +27,11 @@ def draw(rng, p, correlation, num_clusters, mean_size):
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 30), (3, 30), (15, 30), (30, 30), (1, 2000)])
-def test_exact_interval_is_scipys(hits, n):
+def test_exact_interval_is_scipys_and_the_fractional_one_agrees(hits, n):
     rate = exact_rate(hits, n)
     reference = stats.binomtest(hits, n).proportion_ci(0.95, "exact")
     assert (rate.low, rate.high) == pytest.approx((reference.low, reference.high))
+    assert fractional_interval(hits / n, n, 0.95, exact=True) == pytest.approx((rate.low, rate.high))
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 30), (3, 30), (15, 30), (30, 30), (1, 2000)])
@@ -54,6 +55,8 @@ def test_single_record_clusters_are_independent_trials():
     rate = korn_graubard(np.arange(50) < 7, np.arange(50))
     assert rate.n_eff == pytest.approx(50)
     assert (rate.low, rate.high) == fractional_interval(7 / 50, 50, 0.95)
+    certain = korn_graubard(np.arange(50) < 7, np.arange(50), exact=True)
+    assert (certain.low, certain.high) == pytest.approx((exact_rate(7, 50).low, exact_rate(7, 50).high))
 
 
 def test_effective_size_falls_from_records_to_clusters_as_clusters_agree():
@@ -114,7 +117,9 @@ def test_order_does_not_matter(order):
     assert korn_graubard(hits[order], clusters[order]).high == pytest.approx(korn_graubard(hits, clusters).high)
 
 
-@pytest.mark.parametrize(("p", "n"), [(0.5, 100), (0.02, 200), (0.02, 1000), (0.005, 1000), (0.98, 400), (0.995, 2000)])
+@pytest.mark.parametrize(
+    ("p", "n"), [(0.5, 100), (0.02, 200), (0.02, 1000), (0.005, 1000), (0.003, 1000), (0.98, 400), (0.995, 2000)]
+)
 def test_rate_intervals_of_independent_records_cover_as_often_as_they_say(p, n):
     """Without sampling, over rates about p: counts are whole numbers, so at a single rate no interval can hit 95 %."""
     outcomes, near = np.arange(n + 1), np.linspace(0.8, 1.25, 41)
@@ -123,7 +128,7 @@ def test_rate_intervals_of_independent_records_cover_as_often_as_they_say(p, n):
     low, high = np.array([fractional_interval(hits / n, n, 0.95) for hits in likely]).T
     held = [stats.binom.pmf(likely, n, rate)[(low <= rate) & (rate <= high)].sum() for rate in rates]
     assert 0.93 <= np.mean(held) <= 0.97
-    assert min(held) > 0.92
+    assert min(held) > 0.915
 
 
 @pytest.mark.parametrize(

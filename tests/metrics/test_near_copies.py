@@ -28,7 +28,9 @@ def test_copies_by_hand():
     assert found["copied_excess"].value == pytest.approx(0.75 - 2 * 0.25)
     none = copied_rates(np.zeros(1000), np.zeros(1000), 0.5, (200, 100))
     assert "rule of three, rate below 0.003" in none["copied_rate"].note
-    assert none["copied_excess"].interval[1] == pytest.approx(1 - 0.05 ** (1 / 1000), rel=1e-6)
+    assert none["copied_excess"].interval[1] == pytest.approx(1 - 0.025 ** (1 / 1000), rel=1e-6)
+    single = copied_rates(np.arange(1000) == 0, np.zeros(1000), 0.5, (200, 100))
+    assert single["copied_excess"].interval[0] > 0
     assert copied_rates([], [], 0.5, (1, 1))["copied_rate"].value is None
     assert copied_rates([0.1], [0.1], 0.5, (1, 0))["copied_excess"].value is None
 
@@ -70,6 +72,7 @@ def test_chance_proves_no_copies_however_uneven_galleries_are_and_a_hundredth_is
         copied = made.copy()
         copied[: samples // 100] = train[rng.integers(len(train), size=samples // 100)]
         low, high = excess(copied)
-        missed.append(samples >= 1000 and (low <= 0 or not low <= 0.01 <= high))
-    assert np.mean(wrong) <= 0.025
+        missed.append(low <= 0 or not low <= 0.01 <= high)
+    # With so few degrees of freedom, and ten times as many samples as a small run has.
+    assert np.mean(wrong) <= 0.05
     assert np.mean(missed) <= 0.05

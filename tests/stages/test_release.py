@@ -14,10 +14,12 @@ from raydistill.stages.release import Release
 
 STUDENT = {
     "excess_risk": (0.0, -0.02, 0.03),
+    "leak_rate": (0.0, -0.03, 0.04),
     "near_copy_excess": (0.0, -0.01, 0.01),
     "copied_excess": (0.0, -0.001, 0.005),
     "closer_to_train_share": (0.5, 0.45, 0.55),
     "attacked_excess_risk": (0.0, -0.02, 0.03),
+    "attacked_leak_rate": (0.0, -0.03, 0.04),
     "attacked_near_copy_excess": (0.0, -0.01, 0.01),
     "attacked_copied_excess": (0.0, -0.001, 0.005),
     "attacked_closer_to_train_share": (0.5, 0.45, 0.55),
@@ -221,5 +223,6 @@ def test_a_blind_auditor_can_t_certify_and_doesn_t_accuse(tmp_path, sees):
 
 def test_without_a_student_there_is_a_verdict_all_the_same(tmp_path):
     verdict, certificate = decide(tmp_path, skipped="the filter kept no sample")
-    assert verdict == {"verdict": "fail", "reasons": ["There is no student to release: the filter kept no sample."]}
+    reasons = ["There is no student to release: the filter kept no sample."]
+    assert verdict == {"verdict": "fail", "reasons": reasons, "checks": []}
     assert certificate["verdict"] == "fail"
