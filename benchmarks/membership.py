@@ -1,22 +1,24 @@
-"""Does the calibrated membership attack find only what is there? A finished run's models beside one that saw nobody.
+"""Does the calibrated membership attack find only what is there? A finished run's models beside one that saw a half.
 
     python benchmarks/membership.py RUN
 
-Trains one more shadow for RUN, with another seed and on calibration images like the first: it saw neither train nor
-evaluation images, so beside the first it must have nothing to tell. Attacks it, the teacher and the student, each
-beside the first shadow: train images against evaluation images, and probes (withheld images of train patients) against
-evaluation images. Prints a Markdown table and, as the last line, one JSON object.
+Trains one more model for RUN, as its shadow was trained, on the images of half of the train patients. The other half
+are people like them whom it never saw: between those and evaluation images there must be nothing to find, or the
+attack finds the difference of the two sides. Its own half shows what it can find. Then the same of teacher and student, and of
+probes, which are withheld images of train patients. Every image is judged beside the run's shadow. Prints a Markdown
+table and, as the last line, one JSON object.
 """
 
 import json
 import os
 import sys
-from typing import Any
+from typing import Any, ClassVar
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from raydistill.core.loading import parse, validate
@@ -27,80 +29,110 @@ from raydistill.distributed.session import prepare_libraries, session
 from raydistill.metrics.membership import membership_attack
 from raydistill.pipeline import wire
 from raydistill.runner import Runner
+from raydistill.stages.base import Context, Outcome, Stage
+from raydistill.stages.encode import Encode
 from raydistill.stages.images import pixels
 from raydistill.stages.membership import BATCH, DRAWS
 from raydistill.stages.train_diffusion import TrainDiffusion
 
-MODELS = {"teacher": "teacher", "student": "student", "saw nobody": "other_shadow"}
-PAIRS = (("train", "evaluation"), ("probe", "evaluation"))
+ATTACKED = (
+    ("saw one half", "the other half"),
+    ("saw one half", "its own half"),
+    ("teacher", "train"),
+    ("teacher", "probe"),
+    ("student", "train"),
+    ("student", "probe"),
+)
+"""Whom is asked about whom, against evaluation images each time."""
+
+NODES = {"saw one half": "half_model", "teacher": "teacher", "student": "student", "shadow": "shadow"}
+
+
+class Half(Stage):
+    """Input: `train`. Output: `own/` and `other/`, the records of one half of the patients and of the other."""
+
+    version: ClassVar[int] = 1
+
+    def run(self, context: Context) -> Outcome:
+        """Deal the patients by chance."""
+        records = context.inputs["train"].read_table()
+        people = sorted(set(records["patient_id"].to_pylist()))
+        chosen = np.random.default_rng(context.seed).permutation(len(people))[: len(people) // 2]
+        mine = pc.is_in(records["patient_id"], pa.array([people[number] for number in chosen]))
+        for name, rows in (("own", mine), ("other", pc.invert(mine))):
+            context.out.write_table(f"{name}/part-00000.parquet", records.filter(rows))
+        return Outcome(counts={"patients": len(people)})
 
 
 def main() -> None:
     """Train, attack, print."""
     prepare_libraries()
     runner = opened(Store.open(sys.argv[1]))
-    other = next(stage for stage in runner.stages if stage.node == "other_shadow")
-    if not runner.is_cached(other):
-        with session(runner.config.cluster):
-            runner.execute(other)
+    extra = [stage for stage in runner.stages if stage.node.startswith("half")]
+    with session(runner.config.cluster):
+        for stage in extra:
+            runner.execute(stage)
     how, asked = runner.config.evaluate, sides(runner)
-    losses = {name: measured(runner, node, asked) for name, node in {**MODELS, "shadow": "shadow"}.items()}
-    heads = [f"{member} against {stranger}" for member, stranger in PAIRS]
-    print(f"| model | {' | '.join(heads)} |\n|---|{'---|' * len(heads)}")
+    losses = {name: measured(runner, node, asked) for name, node in NODES.items()}
+    print("| model | members, said to be | area beside the shadow |\n|---|---|---|")
     figures: dict[str, Any] = {}
-    for name in MODELS:
-        cells = []
-        for head, (member, stranger) in zip(heads, PAIRS, strict=True):
-            result = membership_attack(
-                *(losses[name][role] for role in (member, stranger)),
-                *(asked[role]["patient_id"].to_numpy() for role in (member, stranger)),
-                member_reference=losses["shadow"][member],
-                nonmember_reference=losses["shadow"][stranger],
-                confidence=how.confidence,
-                bootstrap=how.bootstrap,
-            )["membership_auc"]
-            low, high = result.interval or (0.0, 1.0)
-            cells.append(f"{result.value:.3f} ({low:.3f} to {high:.3f})")
-            figures[f"{name}, {head}"] = [round(value, 4) for value in (result.value or 0.5, low, high)]
-        print(f"| {name} | {' | '.join(cells)} |")
+    for name, member in ATTACKED:
+        result = membership_attack(
+            *(losses[name][role] for role in (member, "evaluation")),
+            *(asked[role]["patient_id"].to_numpy() for role in (member, "evaluation")),
+            member_reference=losses["shadow"][member],
+            nonmember_reference=losses["shadow"]["evaluation"],
+            confidence=how.confidence,
+            bootstrap=how.bootstrap,
+        )["membership_auc"]
+        low, high = result.interval or (0.0, 1.0)
+        print(f"| {name} | {member} | {result.value:.3f} ({low:.3f} to {high:.3f}) |")
+        figures[f"{name}, {member}"] = [round(value, 4) for value in (result.value or 0.5, low, high)]
     print(json.dumps(figures))
 
 
 def opened(run: Store) -> Runner:
-    """Open a finished run, with one more shadow model."""
+    """Open a finished run, with a model more that saw half of the train patients."""
     config = validate(parse(run.read_bytes("config.yaml"), "config.yaml"))
     known = {node: about["key"] for node, about in run.read_json("summary.json")["nodes"].items()}
     stages = wire(config)
-    shadow = next(stage for stage in stages if stage.node == "shadow")
-    other = TrainDiffusion("other_shadow", config.shadow, shadow.inputs, config.seed + 1)
-    runner = Runner(run, config, [*stages, other], known)
+    ingest, shadow = (next(stage for stage in stages if stage.node == node) for node in ("ingest", "shadow"))
+    half = Half("half", config.source, {"train": ingest["train"]}, config.seed)
+    latents = Encode("half_latents", config.teacher, {"images": half["own"]}, config.seed)
+    rows = {"rows": latents["train"], "initial": shadow.inputs["initial"]}
+    runner = Runner(
+        run, config, [*stages, half, latents, TrainDiffusion("half_model", config.shadow, rows, config.seed)], known
+    )
     runner.plan()
     return runner
 
 
 def sides(runner: Runner) -> dict[str, pa.Table]:
-    """Read as many images of each role as the run's own attack does."""
-    asked, ingest = {}, runner.artifact("ingest", runner.manifests["ingest"].key)
-    for role in dict.fromkeys(role for pair in PAIRS for role in pair):
-        table = (ingest / role).read_table(columns=["patient_id", "image", "prompt"])
+    """Read images of each kind, as many as the run's own attack reads at most."""
+    ingest, half = (runner.artifact(node, runner.manifests[node].key) for node in ("ingest", "half"))
+    folders = {role: ingest / role for role in ("train", "probe", "evaluation")}
+    folders |= {"its own half": half / "own", "the other half": half / "other"}
+    asked = {}
+    for name, folder in folders.items():
+        table = folder.read_table(columns=["patient_id", "image", "prompt"])
         rows = np.random.default_rng(0).permutation(table.num_rows)[: runner.config.evaluate.membership_images]
-        asked[role] = table.take(np.sort(rows))
+        asked[name] = table.take(np.sort(rows))
     return asked
 
 
 def measured(runner: Runner, node: str, asked: dict[str, pa.Table]) -> dict[str, NDArray[np.float64]]:
-    """Return the denoising losses of a node's model, by role."""
+    """Return the denoising losses of a node's model, by kind of images."""
     model = runner.artifact(node, runner.manifests[node].key) / "model"
     sampler = Sampler(model.keep_local(), runner.config.evaluate.compute.device)
     return {
-        role: sampler.denoising_losses(
+        name: sampler.denoising_losses(
             pixels(table),
             table["prompt"].to_pylist(),
             fractions=runner.config.evaluate.membership_timesteps,
             seeds=[derive_seed(0, "membership", draw) for draw in range(DRAWS)],
             batch_size=BATCH,
         )
-        for role, table in asked.items()
+        for name, table in asked.items()
     }
 
 
