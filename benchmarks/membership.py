@@ -3,8 +3,8 @@
     python benchmarks/membership.py RUN
 
 Trains one more model for RUN, as its shadow was trained, on the images of half of the train patients. The other half
-are people like them whom it never saw: between those and evaluation images there must be nothing to find, or the
-attack finds the difference of the two sides. Its own half shows what it can find. Then the same of teacher and student, and of
+are people like them whom it never saw: between those and evaluation images there must be nothing to find, or the attack
+finds the difference of the two sides. Its own half shows what it can find. Then the same of teacher and student, and of
 probes, which are withheld images of train patients. Every image is judged beside the run's shadow. Prints a Markdown
 table and, as the last line, one JSON object.
 """
