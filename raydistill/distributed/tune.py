@@ -80,8 +80,9 @@ def search(
 def _new_search(trainable: Any, space: Search, work: Store) -> Any:
     import optuna
     from ray import tune
-    from ray.tune.search import ConcurrencyLimiter
     from ray.tune.search.optuna import OptunaSearch
+
+    from raydistill.distributed.suggest import InBatches
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     searcher = OptunaSearch(sampler=optuna.samplers.TPESampler(seed=space.seed % 2**32))
@@ -92,8 +93,7 @@ def _new_search(trainable: Any, space: Search, work: Store) -> Any:
             metric="objective",
             mode="max",
             num_samples=space.num_trials,
-            # In whole batches: what is tried next must not depend on which trial happened to end first.
-            search_alg=ConcurrencyLimiter(searcher, max_concurrent=space.max_concurrent, batch=True),
+            search_alg=InBatches(searcher, space.max_concurrent),
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(

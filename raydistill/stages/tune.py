@@ -74,7 +74,7 @@ class Tune(Stage):
     Output: `policy/policy.json`, `trials/part-00000.parquet`.
     """
 
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     config: TuneNodeConfig
 
     def key_config(self) -> dict[str, Any]:

@@ -43,11 +43,11 @@ def settings(found):
 
 def test_the_same_search_tries_the_same_settings_whichever_trial_ends_first(local_ray, tmp_path):
     told = []
-    first = searched(tmp_path / "a", trials=STARTUP + 2, progress=lambda *news: told.append(news))
-    again = searched(tmp_path / "b", trials=STARTUP + 2)
+    first = searched(tmp_path / "a", trials=STARTUP + 6, progress=lambda *news: told.append(news))
+    again = searched(tmp_path / "b", trials=STARTUP + 6, uneven=3.0)
     assert settings(first) == settings(again)
-    assert len(set(settings(first))) == STARTUP + 2
-    assert told[-1] == (STARTUP + 2, STARTUP + 2, "trials")
+    assert len(set(settings(first))) == STARTUP + 6
+    assert told[-1] == (STARTUP + 6, STARTUP + 6, "trials")
 
 
 def test_a_killed_search_goes_on_with_the_trials_it_has(local_ray, tmp_path):

@@ -147,9 +147,9 @@ class Part:
         return os.getpid()
 
 
-def bowl(setting, shared, seconds=0.0, log=None):
-    """Highest at `shared`; takes its time, and writes a line into a log when it has the result."""
-    time.sleep(seconds)
+def bowl(setting, shared, seconds=0.0, uneven=0.0, log=None):
+    """Highest at `shared`; takes its time, some settings longer, and writes a line when it has the result."""
+    time.sleep(seconds + uneven * setting["x"])
     if log:
         with open(log, "a") as lines:
             lines.write(f"{setting['x']:.6f}\n")
