@@ -131,6 +131,7 @@ def wire(c: Config) -> list[Stage]:
     f_eval = evaluate("filtered", **kept, **f_audit, **reference)
     s_audit = {"matches": s_matches["auditor"], "attack_matches": a_matches["auditor"], **reference}
     s_audit |= {"gallery": gallery["auditor"], "strangers": strangers["auditor"]}
+    s_audit |= {"teacher_predictions": t_eval["predictions"]}
     s_eval = evaluate("student", images=s_samples["samples"], model=student["model"], **s_audit, **shadow)
 
     release = Release(

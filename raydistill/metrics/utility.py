@@ -42,8 +42,8 @@ def macro_auroc(
     1706.02633).
     """
     truth, values = np.asarray(labels, dtype=bool), np.asarray(scores, dtype=float)
-    used = _supported(truth)
-    unit, note = "mean area under the ROC curve over findings", _left_out(used)
+    used = supported(truth)
+    unit, note = "mean area under the ROC curve over findings", described(used)
     if not used.any():
         return insufficient(note or "no findings", n=len(truth), unit=unit, confidence=confidence, reference=REFERENCE)
     areas = _mean_area(truth[:, used], values[:, used])
@@ -51,7 +51,7 @@ def macro_auroc(
     spread = resample(areas, patients, repetitions=bootstrap, seed=seed)
     return MetricResult(
         value=value,
-        interval=spread.logit(value, _units(truth[:, used], patients), confidence),
+        interval=spread.logit(value, fewer_patients(truth[:, used], patients), confidence),
         confidence=confidence,
         n=len(truth),
         unit=unit,
@@ -94,7 +94,7 @@ def by_finding(
         name: macro_auroc(truth[:, [at]], values[:, [at]], patients, confidence, bootstrap, seed)
         for at, name in enumerate(findings)
     }
-    sizes = [int(_units(truth[:, [at]], patients)) for at in range(len(findings))]
+    sizes = [int(fewer_patients(truth[:, [at]], patients)) for at in range(len(findings))]
     return results_table(results).append_column("group_size", pa.array(sizes, pa.int64()))
 
 
@@ -149,8 +149,8 @@ def paired_difference(
     Source: paired bootstrap, Efron and Tibshirani 1993, chapter 13.
     """
     truth, unit = np.asarray(labels, dtype=bool), "difference of mean areas under the ROC curve"
-    used = _supported(truth)
-    note = _left_out(used)
+    used = supported(truth)
+    note = described(used)
     if not used.any():
         return insufficient(note or "no findings", n=len(truth), unit=unit, confidence=confidence, reference=REFERENCE)
     a, b = (_mean_area(truth[:, used], np.asarray(scores, dtype=float)[:, used]) for scores in (scores_a, scores_b))
@@ -172,11 +172,13 @@ def paired_difference(
     )
 
 
-def _supported(truth: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def supported(truth: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Say which findings (N, F) have enough positives and negatives to be measured."""
     return np.asarray(np.minimum(truth.sum(axis=0), (~truth).sum(axis=0)) >= LEAST_CASES)
 
 
-def _left_out(used: NDArray[np.bool_]) -> str | None:
+def described(used: NDArray[np.bool_]) -> str | None:
+    """Say how many findings aren't measured; not which."""
     rare = f"fewer than {LEAST_CASES} positives or negatives"
     return None if used.all() else f"{rare} in {int((~used).sum())} of {len(used)} findings"
 
@@ -193,7 +195,7 @@ def _mean_area(truth: NDArray[np.bool_], scores: Floats) -> WeightedStatistic:
     return mean
 
 
-def _units(truth: NDArray[np.bool_], patients: Any) -> float:
+def fewer_patients(truth: NDArray[np.bool_], patients: Any) -> float:
     """Return the fewer of positive and negative patients, the median over findings."""
     people = np.asarray(patients)
     return float(np.median([min(len(np.unique(people[side])) for side in (hit, ~hit)) for hit in truth.T]))

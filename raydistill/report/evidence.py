@@ -48,6 +48,8 @@ TABLES = {
     "control_rate": "auditor/evaluation",
     "utility_auroc": "predictions",
     "utility_loss": "predictions",
+    "utility_over_teacher": "predictions",
+    "calibration_error": "predictions",
     "kept": "verdicts",
     "dropped": "verdicts",
     "fpir": "filter/calibration",

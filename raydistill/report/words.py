@@ -166,6 +166,15 @@ METRICS = {
     ),
     "utility_auroc": Title("Findings AUROC", "A classifier trained on these images, tested on real ones.", UTILITY),
     "utility_loss": Title("Utility loss", "AUROC of real training images minus AUROC of these.", UTILITY),
+    "utility_over_teacher": Title(
+        "Utility over the teacher", "AUROC of these images minus AUROC of the teacher's samples.", UTILITY
+    ),
+    "calibration_error": Title(
+        "Calibration error",
+        "How far the classifier's probabilities are from the shares that have a finding; the control is what exact ones "
+        "would show.",
+        UTILITY,
+    ),
     "frechet_distance": Title(
         "Fréchet distance", "Distance of the feature distributions; lower is closer to real.", FIDELITY
     ),

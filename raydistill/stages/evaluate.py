@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from raydistill.core.config import Config, EvaluateConfig
 from raydistill.core.errors import NothingToDo
 from raydistill.core.progress import Progress, silent
+from raydistill.core.store import Store
 from raydistill.diffusion.features import public_digest, public_features
 from raydistill.distributed.task import run_on_worker
 from raydistill.metrics import classifier, fidelity, utility
 from raydistill.metrics.custom import build_metrics, measure
+from raydistill.metrics.reliability import calibration_error
 from raydistill.metrics.result import MetricResult
 from raydistill.stages.audit import audit
 from raydistill.stages.base import Context, Outcome, Stage
@@ -38,8 +40,8 @@ class Evaluate(Stage):
     `verdicts` (judge the kept samples only), `matches` of the auditor, both perhaps with more samples (`more_images`,
     `more_matches`), `attack_matches` (samples that were asked for harder), `gallery` and
     `strangers` (the auditor's embeddings), `model` (attack it), `shadow` (a model that
-    saw none of it), `reference` (predictions of the classifier trained on real images). Output: `metrics.json`,
-    `predictions/`, `tables/`, `operating_point.json`.
+    saw none of it), `reference` (predictions of the classifier trained on real images), `teacher_predictions` (of that
+    trained on the teacher's samples). Output: `metrics.json`, `predictions/`, `tables/`, `operating_point.json`.
     """
 
     version: ClassVar[int] = 13
@@ -113,17 +115,28 @@ class Evaluate(Stage):
         predictions = {"image_id": real["image_id"]} | dict(zip(findings, scores.T, strict=True))
         context.out.write_table("predictions/part-00000.parquet", pa.table(predictions))
         options = (how.confidence, how.bootstrap, context.seed)
-        metrics = {"utility_auroc": utility.macro_auroc(truth, scores, patients, *options)}
+        metrics = {
+            "utility_auroc": utility.macro_auroc(truth, scores, patients, *options),
+            "calibration_error": calibration_error(truth, scores, patients, *options),
+        }
         by_finding = utility.by_finding(truth, scores, patients, findings, *options)
         context.out.write_table("tables/by_finding.parquet", by_finding)
         for name in ("sex", "view"):
             by_group = utility.by_group(truth, scores, patients, real[name].to_pylist(), *options)
             context.out.write_table(f"tables/utility_by_{name}.parquet", by_group)
         if "reference" in context.inputs:
-            reference = context.inputs["reference"].read_table()
-            best = np.stack([reference[finding].to_numpy() for finding in findings], axis=1)
+            best = _predicted(context.inputs["reference"], findings)
             metrics["utility_loss"] = utility.paired_difference(truth, best, scores, patients, *options)
+        if "teacher_predictions" in context.inputs and context.inputs["teacher_predictions"].shards():
+            teacher = _predicted(context.inputs["teacher_predictions"], findings)
+            metrics["utility_over_teacher"] = utility.paired_difference(truth, scores, teacher, patients, *options)
         return metrics
+
+
+def _predicted(store: Store, findings: list[str]) -> NDArray[np.float64]:
+    """Read (N, F) probabilities of another evaluation, of the same images in the same order."""
+    table = store.read_table()
+    return np.stack([table[finding].to_numpy() for finding in findings], axis=1)
 
 
 def _fidelity(images: Grey, real_images: Grey, train_images: Grey, **how: Any) -> Metrics:
