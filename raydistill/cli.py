@@ -14,7 +14,7 @@ from raydistill import __version__
 from raydistill.core.config import Config
 from raydistill.core.errors import InputError, RaydistillError
 from raydistill.core.interrupt import end_as_by_interrupt
-from raydistill.core.loading import load_config, parse, validate
+from raydistill.core.loading import load_config, overridden, parse, validate
 from raydistill.core.store import Store
 
 EXIT_BY_VERDICT = {"pass": 0, "fail": 3, "insufficient_evidence": 4}
@@ -30,6 +30,7 @@ ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="YAML 
 RunDirOption = Annotated[str | None, typer.Option("--run-dir", help="Path or URI; runs/<name> by default.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override one value: section.key=value.")]
 RunArgument = Annotated[str, typer.Argument(help="A run folder: path or URI.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
 
@@ -73,7 +74,7 @@ def run(
     run_dir: RunDirOption = None,
     overrides: SetOption = None,
     require_pass: Annotated[bool, typer.Option(help="Exit 3 on fail, 4 on insufficient evidence.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Run the pipeline, or what of it isn't done yet."""
     end_as_by_interrupt()
@@ -88,6 +89,34 @@ def run(
     typer.echo(f"report: {result.run_uri}/report.html")
     if require_pass:
         raise typer.Exit(EXIT_BY_VERDICT[result.verdict])
+
+
+@app.command()
+@in_one_line
+def tune(
+    run_dir: Annotated[str, typer.Option("--run-dir", help="The run folder whose filter is searched: path or URI.")],
+    overrides: SetOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Search the settings of an existing run's filter, by the run's own configuration and what is set here."""
+    end_as_by_interrupt()
+    store = Store.open(run_dir)
+    where = f"{store.uri}/config.yaml"
+    resolved = overridden(parse(_read(store, "config.yaml"), where), overrides or [], f"{where}: ")
+    from raydistill.display import Display
+    from raydistill.run import run as run_pipeline
+
+    run_pipeline(resolved, run_dir, Display(quiet), until="tune")
+    runner = _runner(resolved, run_dir)
+    runner.plan()
+    manifest = runner.manifests["tune"]
+    if manifest.skipped:
+        raise InputError(f"there is nothing to search: {manifest.skipped}")
+    facts = manifest.facts
+    typer.echo(", ".join(f"{name} {value:.4g}" for name, value in facts["chosen"].items()))
+    if not facts["chosen_is_feasible"]:
+        typer.echo("no setting kept the bounds; this one is the nearest")
+    typer.echo(f"go on: raydistill run --config {where} --run-dir {run_dir}")
 
 
 @app.command()

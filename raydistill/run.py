@@ -10,6 +10,7 @@ from raydistill.core.errors import ConfigError
 from raydistill.core.store import Store
 from raydistill.display import Display
 
+UNDECIDED = "not yet"
 TEMPORARY = "/runtime_resources/working_dir_files/"
 """Part of the path at which Ray unpacks what `ray job submit --working-dir` uploaded."""
 
@@ -63,16 +64,19 @@ def _refuse_short(stages: Sequence[Any], has: Mapping[str, float]) -> None:
         )
 
 
-def run(config: Config, run_dir: str | None = None, display: Display | None = None) -> RunResult:
+def run(
+    config: Config, run_dir: str | None = None, display: Display | None = None, until: str | None = None
+) -> RunResult:
     """Bring every node up to date, then write summary, report and, if the verdict allows it, the release.
 
     Args:
         config: the resolved configuration.
         run_dir: a path or URI; `runs/<name>` by default. The same folder again resumes.
         display: what the person at the terminal sees; nothing by default.
+        until: the last node to bring up to date; all of them without one. What follows it is pending then.
 
     Returns:
-        The verdict and where to look.
+        The verdict, `not yet` where it wasn't reached, and where to look.
 
     Raises:
         RaydistillError: with a message for that person.
@@ -88,10 +92,14 @@ def run(config: Config, run_dir: str | None = None, display: Display | None = No
     if store.is_local and TEMPORARY in store.path:
         display.line(f"the run folder {store.path} is the job's temporary folder and goes with it: pass --run-dir")
     runner = Runner(store, config, wire(config))
+    wanted = _until(runner.stages, until)
     check_before_ray(config, store, runner.stages)
-    planned = runner.plan()
     states = {stage.node: "pending" for stage in runner.stages}
-    if all(line.state == "cached" for line in planned):
+    cached = {line.node for line in runner.plan() if line.state == "cached"}
+    if until and cached >= {stage.node for stage in wanted}:
+        display.line(f"everything up to {until} in {store.uri} is up to date; nothing to run")
+        return RunResult(UNDECIDED, [], store.uri, {})
+    if len(cached) == len(states):
         runner.open()
         display.line(f"everything in {store.uri} is up to date; nothing to run")
         states = {node: "skipped" if runner.manifests[node].skipped else "cached" for node in states}
@@ -103,15 +111,23 @@ def run(config: Config, run_dir: str | None = None, display: Display | None = No
     withdraw(store)
     store.delete(PAGE)
     runner.open()
-    _run_stages(runner, states, display)
+    _run_stages(runner, wanted, states, display)
     return finish(runner, states)
 
 
-def _run_stages(runner: Any, states: dict[str, str], display: Display) -> None:
+def _until(stages: Sequence[Any], until: str | None) -> Sequence[Any]:
+    """Return the stages up to a node."""
+    nodes = [stage.node for stage in stages]
+    if until and until not in nodes:
+        raise ConfigError(f"there is no node {until}; there are {', '.join(nodes)}")
+    return stages[: nodes.index(until) + 1] if until else stages
+
+
+def _run_stages(runner: Any, stages: Sequence[Any], states: dict[str, str], display: Display) -> None:
     """Run the nodes in order; Ray starts, or is joined, before the first that needs it and isn't cached."""
     with ExitStack() as stack:
         is_connected = False
-        for number, stage in enumerate(runner.stages, start=1):
+        for number, stage in enumerate(stages, start=1):
             if stage.needs_ray and not is_connected and not runner.is_cached(stage):
                 _connect(stack, runner, display)
                 is_connected = True
@@ -147,7 +163,7 @@ def _run_stage(runner: Any, stage: Any, number: int, states: dict[str, str], dis
 
 
 def finish(runner: Any, states: dict[str, str]) -> RunResult:
-    """Write the summary, render the report, fill or empty RUN/release; clear what killed runs left of their work."""
+    """Write the summary, render the report, fill or empty RUN/release; at the end clear what killed runs left."""
     from raydistill.report.bundle import publish
     from raydistill.report.html import write_report
     from raydistill.runner import WORK
@@ -155,8 +171,9 @@ def finish(runner: Any, states: dict[str, str]) -> RunResult:
     summary = _write_summary(runner, states)
     write_report(runner, summary)
     publish(runner, summary)
-    runner.run.delete(WORK)
-    return RunResult(summary["verdict"], summary["reasons"], runner.run.uri, summary)
+    if summary["verdict"]:
+        runner.run.delete(WORK)
+    return RunResult(summary["verdict"] or UNDECIDED, summary["reasons"], runner.run.uri, summary)
 
 
 def _write_summary(runner: Any, states: dict[str, str]) -> dict[str, Any]:

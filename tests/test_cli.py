@@ -20,6 +20,12 @@ def test_a_folder_that_is_no_run(command, tmp_path):
     assert "is it a run folder?" in result.output
 
 
+def test_a_search_needs_a_run(tmp_path):
+    result = said("tune", "--run-dir", str(tmp_path))
+    assert result.exit_code == 2
+    assert "is it a run folder?" in result.output
+
+
 def test_a_damaged_configuration_in_a_run_folder(tmp_path):
     (tmp_path / "config.yaml").write_text("schema: 1\ntune: {num_trails: 3}\n")
     result = said("verify", str(tmp_path))

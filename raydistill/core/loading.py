@@ -40,10 +40,15 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
     if path:
         values = parse(_content(Path(path)), str(path))
         values.setdefault("name", Path(path).stem)
+    return overridden(values, overrides, f"{path}: " if path else "")
+
+
+def overridden(values: Mapping[str, Any], overrides: Sequence[str], where: str = "") -> Config:
+    """Apply overrides to the values of a configuration; arguments as those of `load_config` and `validate`."""
     chosen: dict[str, Any] = {}
     for override in overrides:
         _apply(chosen, override)
-    return validate(_expand(_merge(values, chosen)), f"{path}: " if path else "")
+    return validate(_expand(_merge(values, chosen)), where)
 
 
 def validate(values: Mapping[str, Any], where: str = "") -> Config:

@@ -15,7 +15,7 @@ from raydistill.core.store import Store
 from raydistill.metrics.result import MetricResult
 from raydistill.pipeline import wire
 from raydistill.runner import Runner
-from tests.golden.conftest import MICRO, artifact, run_to_end
+from tests.golden.conftest import ENVIRONMENT, MICRO, artifact, finished, run_to_end
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -116,6 +116,17 @@ def test_the_same_command_again_does_nothing_but_say_so(golden):
     assert not golden["store"].exists(left)
     assert "nothing to run" in again.stderr
     assert "verdict: " in again.stdout
+
+
+def test_the_search_alone_goes_on_from_the_run_s_own_configuration(golden):
+    before = golden["store"].read_bytes("summary.json")
+    line = [sys.executable, "jobs/tune.py", "--run-dir", golden["uri"]]
+    said = finished(line, **ENVIRONMENT)
+    assert said.returncode == 0, said.stderr[-3000:]
+    assert "everything up to tune" in said.stderr
+    assert "target_fpir" in said.stdout
+    assert f"--run-dir {golden['uri']}" in said.stdout
+    assert golden["store"].read_bytes("summary.json") == before
 
 
 def test_a_changed_threshold_reruns_only_what_follows(golden):
