@@ -155,9 +155,7 @@ def thresholds_of(matches: Store, config: SelfTestNodeConfig) -> tuple[float, fl
 
 
 def re_identified(
-    patients: pa.ChunkedArray,
-    found: Mapping[str, tuple[pa.ChunkedArray, NDArray[Any]]],
-    thresholds: Mapping[str, float],
+    patients: NDArray[Any], found: Mapping[str, tuple[NDArray[Any], NDArray[Any]]], thresholds: Mapping[str, float]
 ) -> NDArray[np.bool_]:
     """Say which pictures any of several networks still re-identifies: the patient on top, at its threshold or above.
 
@@ -166,8 +164,7 @@ def re_identified(
         found: by network, (N,) the nearest patient and (N,) the score.
         thresholds: by network.
     """
-    whose = patients.to_numpy()
-    hits = [(who.to_numpy() == whose) & (scores >= thresholds[eye]) for eye, (who, scores) in found.items()]
+    hits = [(who == patients) & (scores >= thresholds[eye]) for eye, (who, scores) in found.items()]
     return np.asarray(np.any(hits, axis=0))
 
 
@@ -221,8 +218,9 @@ class PlantShard:
             for name, eye in self.eyes.items()
         }
         found, copied = seen["filter"], self.reference.copied(STRUCTURE, treated)
-        others = {eye: (self.patient_ids.take(seen[eye].indices[:, 0]), seen[eye].cosines[:, 0]) for eye in OTHERS}
-        shows = re_identified(records["patient_id"], others, self.identity)
+        nearest = {eye: np.asarray(self.patient_ids.take(seen[eye].indices[:, 0])) for eye in OTHERS}
+        others = {eye: (nearest[eye], seen[eye].cosines[:, 0]) for eye in OTHERS}
+        shows = re_identified(np.asarray(records["patient_id"]), others, self.identity)
         columns = {
             "query_id": [f"{role}/{treatment}/{image_id}" for image_id in records["image_id"].to_pylist()],
             "source_role": [role] * len(treated),
