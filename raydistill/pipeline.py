@@ -10,6 +10,7 @@ from raydistill.stages.filter import Filter, FilterNodeConfig
 from raydistill.stages.ingest import Ingest, IngestNodeConfig
 from raydistill.stages.match import Match
 from raydistill.stages.release import Release
+from raydistill.stages.rules import Rules, RulesNodeConfig
 from raydistill.stages.sample import Sample
 from raydistill.stages.selftest import SelfTest, SelfTestNodeConfig
 from raydistill.stages.top_up import TopUp, TopUpConfig
@@ -134,6 +135,11 @@ def wire(c: Config) -> list[Stage]:
     s_audit |= {"teacher_predictions": t_eval["predictions"]}
     s_eval = evaluate("student", images=s_samples["samples"], model=student["model"], **s_audit, **shadow)
 
+    # Was the search worth it? Nothing is chosen by this.
+    how_compared = RulesNodeConfig(evaluate=c.evaluate, seeds=c.tune.rule_seeds)
+    compared = {**judged, "verdicts": verdicts["verdicts"], "auditor": t_matches["auditor"]}
+    rules = Rules("simple_rules", how_compared, {**compared, "evaluation": evaluation, "findings": data["findings"]}, s)
+
     release = Release(
         "decision",
         c.release,
@@ -147,5 +153,5 @@ def wire(c: Config) -> list[Stage]:
         *(data, reid, judge, auditor, t_latents, teacher, t_samples),
         *(gallery, strangers, t_matches, selftest, policy, *more, verdicts),
         *(s_latents, student, s_samples, s_matches, s_verdicts, attack, a_matches),
-        *(*shadows, r_eval, t_eval, f_eval, s_eval, release),
+        *(*shadows, r_eval, t_eval, f_eval, s_eval, rules, release),
     ]

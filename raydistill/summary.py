@@ -14,6 +14,10 @@ EVALUATIONS = {
 }
 
 
+SEARCH = "search"
+"""Group of what the search's setting and simple rules come to."""
+
+
 def summarise(runner: Runner, states: Mapping[str, str]) -> dict[str, Any]:
     """Collect what is known so far.
 
@@ -29,7 +33,8 @@ def summarise(runner: Runner, states: Mapping[str, str]) -> dict[str, Any]:
         "reasons": ["The run isn't finished."],
     }
     groups = _read(runner, "verdicts", "metrics.json") or {}
-    metrics = {group: _read(runner, node, "metrics.json") or {} for group, node in EVALUATIONS.items()}
+    nodes = {**EVALUATIONS, SEARCH: "simple_rules"}
+    metrics = {group: _read(runner, node, "metrics.json") or {} for group, node in nodes.items()}
     return {
         "schema": SCHEMA_VERSION,
         "name": runner.config.name,
@@ -45,7 +50,16 @@ def metric_tables(summary: Mapping[str, Any]) -> str:
     metrics = summary["metrics"]
     images = {group: metrics[group] for group in EVALUATIONS}
     filters = {"filter": {**metrics["filter"], **metrics["selftest"]}}
-    return "\n\n".join(_markdown(groups) for groups in (images, filters))
+    rules = {rule: _of_rule(metrics.get(SEARCH, {}), rule) for rule in _rules(metrics.get(SEARCH, {}))}
+    return "\n\n".join(_markdown(groups) for groups in (images, filters, rules) if groups)
+
+
+def _rules(metrics: Mapping[str, Any]) -> list[str]:
+    return list(dict.fromkeys(name.partition(".")[2] for name in metrics))
+
+
+def _of_rule(metrics: Mapping[str, Any], rule: str) -> dict[str, Any]:
+    return {name.partition(".")[0]: result for name, result in metrics.items() if name.partition(".")[2] == rule}
 
 
 def _markdown(groups: Mapping[str, Mapping[str, Any]]) -> str:

@@ -102,6 +102,10 @@ class TuneConfig(Section):
     min_kept_share: Share = Field(0.1, description="A setting that keeps less can't train a student.")
     max_concurrent_trials: PositiveInt = 2
     max_samples: PositiveInt = Field(10_000, description="Samples the search looks at, drawn at random from more.")
+    rule_seeds: PositiveInt = Field(
+        2,
+        description="Classifiers trained afterwards for the search's setting and each simple rule beside it.",
+    )
 
 
 class FilterConfig(Section):

@@ -21,6 +21,7 @@ METRIC_NODES = {
     "real": "real_evaluation",
     "filter": "verdicts",
     "selftest": "verdicts",
+    "search": "simple_rules",
 }
 """Which node's metrics.json a group of the summary's metrics comes from."""
 

@@ -14,6 +14,7 @@ from raydistill.report.evidence import MATCH_NODES, METRIC_NODES, Artifacts, Evi
 from raydistill.report.figures import Figure
 from raydistill.report.outside import WITHHELD, policy_outside, summary_outside
 from raydistill.report.patients import patient_key
+from raydistill.report.rules import conclusion, rules
 from raydistill.report.words import ANYWAY, BANNERS, LIMITS, NO_STUDENT, OUTCOMES, plain
 
 PAGE = "report.html"
@@ -69,6 +70,8 @@ def render(runner: Artifacts, summary: Mapping[str, Any], *, public: bool) -> st
         metric_tables=tables.metric_tables(evidence, metrics),
         groups=tables.GROUPS,
         filter_rows=tables.filter_rows(evidence, metrics),
+        rules=rules(metrics),
+        rules_say=conclusion(metrics),
         setting=policy_outside(runner, setting) if public else setting,
         agreement=tables.agreement(evidence),
         sources=_sources(evidence),
@@ -183,6 +186,7 @@ def _sources(evidence: Evidence) -> dict[str, str | None]:
         "agreement": ("selftest", "agreement/agreement.json"),
         "planted": ("selftest", "planted"),
         "cohort": ("ingest", "cohort/cohort.json"),
+        "rules": ("simple_rules", "metrics.json"),
     }
     return {name: evidence.path(*place) for name, place in (places | audits | pairs).items()}
 

@@ -1,7 +1,7 @@
 """Reading the images of a view, with the verdicts that keep some of them."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -47,6 +47,22 @@ def read_sampled(inputs: Mapping[str, Store], columns: list[str], most: int, see
     sizes = {name: read_kept(inputs, [column], name).num_rows for name in image_shards(inputs)}
     chosen = np.sort(np.random.default_rng(seed).permutation(sum(sizes.values()))[:most])
     return _rows(inputs, columns, sizes, chosen)
+
+
+def rows_of(store: Store, ids: pa.ChunkedArray, columns: Sequence[str], key: str) -> pa.Table:
+    """Read the rows of some samples, in the order of their ids; one shard at a time.
+
+    Args:
+        store: a table in shards.
+        ids: of the samples.
+        columns: to read, the key among them.
+        key: the column that names a sample.
+    """
+    wanted, parts = ids.combine_chunks(), []
+    for shard in store.shards():
+        table = store.read_table(shard, columns=list(columns))
+        parts.append(table.filter(pc.is_in(table[key], value_set=wanted)))
+    return pa.concat_tables(parts).sort_by(key)
 
 
 def read_people(records: Store, columns: list[str], most: int, seed: int) -> pa.Table:

@@ -10,14 +10,12 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from raydistill.core.columns import JUDGED
 from raydistill.core.config import FilterConfig, TuneConfig
 from raydistill.core.errors import NothingToDo
 from raydistill.core.section import Section
-from raydistill.core.store import Store
 from raydistill.diffusion.features import public_digest, public_features
 from raydistill.distributed.tune import Search, search
 from raydistill.matching.calibration import calibrate
@@ -26,7 +24,7 @@ from raydistill.metrics.classifier import FindingsProbe, label_matrix
 from raydistill.metrics.identification import rates
 from raydistill.metrics.utility import macro_auroc
 from raydistill.stages.base import Context, Outcome, Stage
-from raydistill.stages.images import pixels, read_sampled
+from raydistill.stages.images import pixels, read_sampled, rows_of
 
 INFEASIBLE = -1.0
 """Score of a setting that breaks a bound, less by how much it breaks it: below every feasible AUROC."""
@@ -197,7 +195,9 @@ def read_evidence(context: Context, config: TuneConfig) -> Evidence:
     real = read_sampled({"images": inputs["calibration"]}, columns, most, context.seed)
     real = real.filter(real["labels"].is_valid())
     findings = inputs["findings"].read_json("findings.json")["findings"]
-    matches, judge = (_of(inputs[eye] / "samples", samples["sample_id"]) for eye in ("matches", "judge"))
+    matches, judge = (
+        rows_of(inputs[eye] / "samples", samples["sample_id"], JUDGED, "query_id") for eye in ("matches", "judge")
+    )
     strangers = (inputs["matches"] / "calibration").read_table()
     judge_strangers = (inputs["judge"] / "calibration").read_table()
     return Evidence(
@@ -214,12 +214,3 @@ def read_evidence(context: Context, config: TuneConfig) -> Evidence:
         test_labels=label_matrix(real["labels"].to_pylist(), findings),
         test_patients=real["patient_id"].to_numpy(),
     )
-
-
-def _of(matches: Store, sample_ids: pa.ChunkedArray) -> pa.Table:
-    """Read the matches of these samples, in the order of their ids."""
-    wanted, parts = sample_ids.combine_chunks(), []
-    for shard in matches.shards():
-        table = matches.read_table(shard, columns=list(JUDGED))
-        parts.append(table.filter(pc.is_in(table["query_id"], value_set=wanted)))
-    return pa.concat_tables(parts).sort_by("query_id")

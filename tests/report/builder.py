@@ -27,7 +27,7 @@ ROLES = {"train": 60, "probe": 22, "calibration": 30, "evaluation": 40}
 NODES = (
     "ingest", "reid_filter", "reid_judge", "reid_auditor", "teacher", "teacher_samples", "teacher_matches", "selftest",
     "tune", "verdicts", "student", "student_samples", "student_matches", "student_verdicts", "real_evaluation",
-    "teacher_evaluation", "filtered_evaluation", "student_evaluation", "decision",
+    "teacher_evaluation", "filtered_evaluation", "student_evaluation", "simple_rules", "decision",
 )  # fmt: skip
 
 
@@ -178,6 +178,7 @@ def build(folder, config=None, verdict="pass", samples=48, teacher_scores=(0.3, 
     b.artifact("student_matches", s_match)
     filtering(b, teacher, student, t_match, s_match)
     evaluations(b, t_match, s_match)
+    compare(b)
     decide(b, verdict)
     return b.runner, summarise(b.runner, dict.fromkeys(NODES, "done"))
 
@@ -286,6 +287,26 @@ CHECKS = {
     "fail": Check(metric="selftest.sensitivity", value=0.62, interval=(0.55, 0.69), budget=0.8, kind="min"),
 }  # fmt: skip
 REASONS = {verdict: check.reason for verdict, check in CHECKS.items()}
+
+
+def compare(b):
+    """What the search's setting and simple rules come to; the last can't be told from it."""
+    metrics = {}
+    for rule, kept, regret in (
+        ("chosen", 0.8, None),
+        ("fixed_fpir", 0.95, (-0.05, -0.08, -0.02)),
+        ("no_filter", 1.0, (0.0, -0.04, 0.04)),
+    ):
+        metrics[f"rule_kept.{rule}"] = MetricResult(value=kept, n=48, unit="share of samples", estimator="count")
+        metrics[f"rule_utility.{rule}"] = metrics[f"rule_excess_risk.{rule}"] = MetricResult(
+            value=0.31, interval=(0.23, 0.44), n=47, unit="area", estimator="bootstrap"
+        )
+        if regret:
+            value, *interval = regret
+            metrics[f"rule_regret.{rule}"] = MetricResult(
+                value=value, interval=interval, n=47, unit="difference", estimator="bootstrap"
+            )
+    b.artifact("simple_rules", files={"metrics.json": dump(metrics)}, inputs=["verdicts"])
 
 
 def decide(b, verdict):

@@ -18,11 +18,11 @@ def whole(tmp_path_factory):
 
 
 @pytest.mark.parametrize("public", [False, True])
-@pytest.mark.parametrize("count", [0, 1, 4, 6, 7, 9, 11, 15, 18])
+@pytest.mark.parametrize("count", [0, 1, 4, 6, 7, 9, 11, 15, 19])
 def test_a_run_in_progress_renders(whole, count, public):
     page = Page(render(*unfinished(whole, count), public=public))
     assert page.text("summary").startswith("…Not decided")
-    assert f"{count} of 19 nodes are finished." in page.text("summary")
+    assert f"{count} of 20 nodes are finished." in page.text("summary")
     assert all(node in page.text("run") for node in NODES)
     assert ("running" in page.text("run")) is not public
 
@@ -31,7 +31,7 @@ def test_a_failed_node_is_named(whole):
     runner, summary = unfinished(whole, 4)
     summary["nodes"]["teacher"]["state"] = "failed"
     page = Page(render(runner, summary, public=False))
-    assert "4 of 19 nodes are finished; failed: teacher." in page.text("summary")
+    assert "4 of 20 nodes are finished; failed: teacher." in page.text("summary")
 
 
 def test_an_unfinished_run_is_not_said_to_be_released_anyway(whole):
@@ -75,7 +75,7 @@ def test_a_skipped_node_took_no_time_worth_drawing(tmp_path):
 def test_a_run_without_any_teacher_sample_renders(tmp_path):
     runner, summary = build(tmp_path)
     nothing = {"files": [], "counts": {}, "facts": {"skipped": "no sample could be made"}}
-    for node in NODES[5:18]:
+    for node in NODES[5:19]:
         runner.artifact(node, runner.manifests[node].key).delete()
         runner.manifests[node] = runner.manifests[node].model_copy(update=nothing)
     summary |= {"verdict": "fail", "metrics": {group: {} for group in summary["metrics"]}}
@@ -96,6 +96,6 @@ def test_nothing_or_everything_flagged_renders(tmp_path, scores, flagged):
 
 
 def test_what_a_node_noted_stands_beside_it_inside(whole):
-    inside, outside = (render(*unfinished(whole, 19), public=public) for public in (False, True))
+    inside, outside = (render(*unfinished(whole, 20), public=public) for public in (False, True))
     assert NOTES[0] in inside
     assert NOTES[0] not in outside

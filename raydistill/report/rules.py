@@ -1,0 +1,51 @@
+"""The search's setting beside simple rules: was it worth searching?"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+RULES = {
+    "chosen": "the search's setting",
+    "chosen_again": "the same, classifiers of other seeds",
+    "fixed_fpir": "both thresholds at an FPIR of 1 %",
+    "percentile_95": "near-copies alone, at the 95th percentile of strangers",
+    "random_drop": "as many samples, drawn by chance",
+    "no_filter": "no filter",
+}
+"""Every rule in words, in the order in which they are shown."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One way to choose samples: its name in words and its metrics, each where there is one."""
+
+    name: str
+    kept: Mapping[str, Any] | None
+    utility: Mapping[str, Any] | None
+    regret: Mapping[str, Any] | None
+    risk: Mapping[str, Any] | None
+
+
+def rules(metrics: Mapping[str, Mapping[str, Any]]) -> list[Rule]:
+    """List the rules that were compared."""
+    found = metrics.get("search", {})
+    kinds = ("kept", "utility", "regret", "excess_risk")
+    return [
+        Rule(words, *(found.get(f"rule_{kind}.{rule}") for kind in kinds))
+        for rule, words in RULES.items()
+        if f"rule_kept.{rule}" in found
+    ]
+
+
+def conclusion(metrics: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Say which rules the search's setting certainly beats, which certainly beat it, which can't be told from it."""
+    outcomes: dict[str, list[str]] = {"beats": [], "is beaten by": [], "can't be told from": []}
+    for rule, words in RULES.items():
+        regret = metrics.get("search", {}).get(f"rule_regret.{rule}")
+        if rule == "chosen_again" or not regret or not regret["interval"]:
+            continue
+        low, high = regret["interval"]
+        how = "beats" if high < 0 else "is beaten by" if low > 0 else "can't be told from"
+        outcomes[how].append(words)
+    said = [f"{how} {'; '.join(names)}" for how, names in outcomes.items() if names]
+    return f"In utility the search's setting {', and '.join(said)}." if said else None
