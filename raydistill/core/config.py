@@ -64,6 +64,11 @@ class IngestConfig(Section):
     calibration_share: OpenShare = Field(0.2, description="Share of patients for thresholds and tuning.")
     evaluation_share: OpenShare = Field(0.25, description="Share of patients nothing is trained or tuned on.")
     probe_share: Share = Field(0.5, description="Share of train patients with several images who give one as probe.")
+    max_train_images_per_patient: int | None = Field(
+        10,
+        ge=2,
+        description="More of a train patient become probes: a model knows best whom it saw most. null: no bound",
+    )
     max_bad_rows: int = Field(100, ge=0, description="More bad rows than this stop the run; duplicates aren't bad.")
     near_duplicate_similarity: OpenShare | None = Field(
         0.997,

@@ -27,13 +27,14 @@ def assign_roles(
 
     Patients are dealt by shares, and so that the roles are alike in how many images a patient has: somebody who comes
     often is often sicker, and roles must differ in nothing but whom a model saw. A `probe_share` of the train patients
-    with several images gives one of them, drawn by chance, as a probe; at least one such patient keeps all, where there
-    are two or more, and a single one keeps two.
+    with several images gives one of them, drawn by chance, as a probe; at least one gives none, where there are two or
+    more, and a single one keeps two. Whoever has more than `max_train_images_per_patient` left gives the
+    others, too: what a model sees of one person is bounded.
 
     Args:
         patient_ids: patient of every image.
         image_ids: unique names.
-        given_roles: the source's own roles: for all images, or for none.
+        given_roles: the source's own roles: for all images, or for none; they are taken as they are.
         config: the shares.
         seed: with the patient ids it decides who is where; the order of the images doesn't matter.
 
@@ -76,16 +77,19 @@ def _deal(
     seed: int,
 ) -> list[str]:
     by_patient = _deal_patients(images, config, seed)
-    drawn: dict[str, tuple[int, str]] = {}
+    own: dict[str, list[str]] = defaultdict(list)
     for patient, image in zip(patient_ids, image_ids, strict=True):
-        one = derive_seed(seed, "probe image", image), image
-        drawn[patient] = min(one, drawn.get(patient, one))
-    several = {
-        patient: images[patient] for patient, role in by_patient.items() if role == "train" and images[patient] > 1
-    }
-    probes = {drawn[patient][1] for patient in _probe_patients(several, config.probe_share, seed)}
+        own[patient].append(image)
+    train = {patient: len(own[patient]) for patient, role in by_patient.items() if role == "train"}
+    several = {patient: count for patient, count in train.items() if count > 1}
+    giving, withheld = set(_probe_patients(several, config.probe_share, seed)), set()
+    for patient in several:
+        drawn = sorted(own[patient], key=lambda image: (derive_seed(seed, "probe image", image), image))
+        first = int(patient in giving)
+        most = config.max_train_images_per_patient or len(drawn)
+        withheld |= {*drawn[:first], *drawn[first + most :]}
     rows = zip(patient_ids, image_ids, strict=True)
-    return ["probe" if image in probes else by_patient[patient] for patient, image in rows]
+    return ["probe" if image in withheld else by_patient[patient] for patient, image in rows]
 
 
 def _deal_patients(images: Mapping[str, int], config: IngestConfig, seed: int) -> dict[str, str]:

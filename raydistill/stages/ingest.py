@@ -40,7 +40,7 @@ class IngestNodeConfig(Section):
 class Ingest(Stage):
     """No inputs. Output: one folder a role, `quarantine/`, `prompts/`, `findings/`, `cohort/cohort.json`."""
 
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     needs_ray: ClassVar[bool] = False
     config: IngestNodeConfig
 

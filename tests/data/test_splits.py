@@ -1,4 +1,4 @@
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import pytest
 from hypothesis import given, settings
@@ -107,6 +107,21 @@ def test_roles_are_alike_in_how_many_images_a_patient_has():
             means.append(sum(counts[int(patient[1:])] for patient in held) / len(held))
         assert abs(sum(means) / len(means) - expected) < 0.15
         assert max(means) < 1.5 * expected
+
+
+@pytest.mark.parametrize("most", [2, 10, None])
+def test_what_a_model_sees_of_one_person_is_bounded_and_nothing_is_lost(most):
+    rows = [(f"p{p}", s, f"i{p}-{s}") for p in range(40) for s in range(30 if p < 4 else 3)]
+    for seed in range(10):
+        roles = assign(rows, IngestConfig(max_train_images_per_patient=most), seed=seed)
+        assert len(roles) == len(rows)
+        shown = Counter(patient for (patient, _, _), role in zip(rows, roles, strict=True) if role == "train")
+        withheld = Counter(patient for (patient, _, _), role in zip(rows, roles, strict=True) if role == "probe")
+        assert max(shown.values()) <= (most or 30)
+        for patient, count in shown.items():
+            assert count + withheld[patient] == (30 if int(patient[1:]) < 4 else 3)
+            assert count >= min(2, most or 2)
+            assert most is None or withheld[patient] <= 1 or count == most
 
 
 def test_the_only_patient_with_several_images_is_in_train():
