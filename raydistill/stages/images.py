@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -77,13 +78,31 @@ def read_people(records: Store, columns: list[str], most: int, seed: int) -> pa.
     sizes = {name: sum(records.row_groups(name)) for name in records.shards()}
     people = records.read_table(columns=["patient_id"])["patient_id"].to_numpy()
     order = np.random.default_rng(seed).permutation(len(people))
-    turns: Counter[str] = Counter()
-    turn = np.empty(len(people), np.int64)
-    for row in order:
-        turn[row] = turns[people[row]]
-        turns[people[row]] += 1
-    chosen = order[np.argsort(turn[order], kind="stable")][:most]
+    chosen = order[np.argsort(_turns(people[order]), kind="stable")][:most]
     return _rows({"images": records}, columns, sizes, np.sort(chosen))
+
+
+def at_most(table: pa.Table, most: int, seed: int) -> pa.Table:
+    """Return no more than so many rows of each patient, drawn at random, in their order.
+
+    Args:
+        table: with `patient_id`.
+        most: rows of a patient.
+        seed: of the draw.
+    """
+    order = np.random.default_rng(seed).permutation(table.num_rows)
+    people = table["patient_id"].to_numpy()[order]
+    return table.take(np.sort(order[_turns(people) < most]))
+
+
+def _turns(people: NDArray[Any]) -> NDArray[np.int64]:
+    """Return for every row how many of its patient's come before it."""
+    seen: Counter[Any] = Counter()
+    turns = np.empty(len(people), np.int64)
+    for row, patient in enumerate(people.tolist()):
+        turns[row] = seen[patient]
+        seen[patient] += 1
+    return turns
 
 
 def _rows(

@@ -1,5 +1,6 @@
 """The membership attack's part of an evaluation: ask the model itself whom it was trained on."""
 
+from collections import Counter
 from functools import partial
 
 import numpy as np
@@ -13,7 +14,7 @@ from raydistill.diffusion.sampling import Sampler
 from raydistill.metrics.membership import membership_attack
 from raydistill.metrics.result import MetricResult
 from raydistill.stages.base import Context
-from raydistill.stages.images import pixels, read_sampled
+from raydistill.stages.images import at_most, pixels, read_sampled
 
 BATCH, DRAWS = 32, 4
 """Images at a time, and noise draws a loss is averaged over; draws times noise levels is the attacker's budget."""
@@ -35,6 +36,9 @@ def attacked(context: Context, how: EvaluateConfig) -> dict[str, MetricResult]:
     """
     seed, asked = context.seed, []
     sides = [read_sampled({"images": context.inputs[role]}, COLUMNS, how.max_images, seed) for role in SIDES]
+    # Alike in how many images a patient has: train patients are bounded, and members must differ in nothing else.
+    most = max(Counter(sides[0]["patient_id"].to_pylist()).values(), default=0)
+    sides = [at_most(table, most, derive_seed(seed, "patients")) for table in sides]
     size = min(*(table.num_rows for table in sides), how.membership_images)
     for name, table in zip(("members", "strangers"), sides, strict=True):
         rows = np.random.default_rng(derive_seed(seed, name)).permutation(table.num_rows)[:size]

@@ -1,10 +1,11 @@
 """What is read of images, and how much of it at once."""
 
+import pyarrow as pa
 import pytest
 
 from raydistill.core.columns import RECORDS, SAMPLES, VERDICTS
 from raydistill.core.store import Store
-from raydistill.stages.images import read_kept, read_people, read_sampled
+from raydistill.stages.images import at_most, read_kept, read_people, read_sampled
 from tests.stages.test_filter import rows
 
 
@@ -61,3 +62,11 @@ def test_of_each_patient_one_image_before_anybodys_second(tmp_path):
     every = read_people(store, ["image_id"], 99, 0)["image_id"].to_pylist()
     assert every == sorted(f"{shard}{row}" for shard, own in enumerate(people) for row in range(len(own)))
     assert len({tuple(read_people(store, ["image_id"], 4, seed)["image_id"].to_pylist()) for seed in range(20)}) > 5
+
+
+def test_no_more_than_so_many_of_a_patient_are_drawn_and_all_alike():
+    table = pa.table({"patient_id": ["a"] * 6 + ["b"] * 2 + ["c"], "row": range(9)})
+    drawn = [at_most(table, 2, seed)["row"].to_pylist() for seed in range(300)]
+    assert all(len(rows) == 5 and rows == sorted(rows) and rows[2:] == [6, 7, 8] for rows in drawn)
+    counts = [sum(row in rows for rows in drawn) for row in range(6)]
+    assert max(abs(count - 100) for count in counts) < 30
