@@ -12,7 +12,7 @@ table and, as the last line, one JSON object.
 import json
 import os
 import sys
-from typing import Any, ClassVar
+from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
@@ -22,17 +22,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from raydistill.core.loading import parse, validate
-from raydistill.core.seeds import derive_seed
 from raydistill.core.store import Store
-from raydistill.diffusion.sampling import Sampler
 from raydistill.distributed.session import prepare_libraries, session
 from raydistill.metrics.membership import membership_attack
 from raydistill.pipeline import wire
 from raydistill.runner import Runner
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.encode import Encode
-from raydistill.stages.images import pixels
-from raydistill.stages.membership import BATCH, DRAWS
+from raydistill.stages.membership import losses_of
 from raydistill.stages.train_diffusion import TrainDiffusion
 
 ATTACKED = (
@@ -50,8 +47,6 @@ NODES = {"saw one half": "half_model", "teacher": "teacher", "student": "student
 
 class Half(Stage):
     """Input: `train`. Output: `own/` and `other/`, the records of one half of the patients and of the other."""
-
-    version: ClassVar[int] = 1
 
     def run(self, context: Context) -> Outcome:
         """Deal the patients by chance."""
@@ -121,19 +116,9 @@ def sides(runner: Runner) -> dict[str, pa.Table]:
 
 
 def measured(runner: Runner, node: str, asked: dict[str, pa.Table]) -> dict[str, NDArray[np.float64]]:
-    """Return the denoising losses of a node's model, by kind of images."""
+    """Return the denoising losses of a node's model, by kind of images, as the run's own attack measures them."""
     model = runner.artifact(node, runner.manifests[node].key) / "model"
-    sampler = Sampler(model.keep_local(), runner.config.evaluate.compute.device)
-    return {
-        name: sampler.denoising_losses(
-            pixels(table),
-            table["prompt"].to_pylist(),
-            fractions=runner.config.evaluate.membership_timesteps,
-            seeds=[derive_seed(0, "membership", draw) for draw in range(DRAWS)],
-            batch_size=BATCH,
-        )
-        for name, table in asked.items()
-    }
+    return dict(zip(asked, losses_of(model, list(asked.values()), runner.config.evaluate, 0), strict=True))
 
 
 if __name__ == "__main__":

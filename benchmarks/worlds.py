@@ -173,13 +173,6 @@ def perturbed(world: World, number: int, rng: np.random.Generator) -> Grey:
     return images
 
 
-def some_copies(world: World, number: int, rng: np.random.Generator, share: float) -> Grey:
-    """Return phantoms of no cohort, and a share of copies."""
-    images, count = strangers(world, number, rng), round(share * number)
-    images[rng.permutation(number)[:count]] = copies(world, count, rng)
-    return images
-
-
 def same_people(world: World, number: int, rng: np.random.Generator) -> Grey:
     """Return new visits of train patients: another pose, breath and exposure of the same anatomy."""
     ids = sorted(set(world.records("train")["patient_id"].to_pylist()))
@@ -188,20 +181,22 @@ def same_people(world: World, number: int, rng: np.random.Generator) -> Grey:
     return render(who, visits, seed=world.seed, resolution=PUBLIC_SIDE).images
 
 
-def some_people(world: World, number: int, rng: np.random.Generator, share: float) -> Grey:
-    """Return phantoms of no cohort, and a share of new visits of train patients."""
+def partly(world: World, number: int, rng: np.random.Generator, leaked: Make, share: float) -> Grey:
+    """Return phantoms of no cohort, and a share of what leaks."""
     images, count = strangers(world, number, rng), round(share * number)
-    images[rng.permutation(number)[:count]] = same_people(world, count, rng)
+    images[rng.permutation(number)[:count]] = leaked(world, count, rng)
     return images
 
 
 TRUTHS = {
     "exact copier": Truth(copies, 1.0, ("fail",)),
     "copier with perturbations": Truth(perturbed, 1.0, ("fail",)),
-    "1 % copier": Truth(partial(some_copies, share=0.01), 0.01, ("fail",)),
+    "1 % copier": Truth(partial(partly, leaked=copies, share=0.01), 0.01, ("fail",)),
     "identity leaker": Truth(same_people, 1.0, ("fail",)),
-    "30 % identity leaker": Truth(partial(some_people, share=0.3), 0.3, ("fail",)),
-    "10 % identity leaker": Truth(partial(some_people, share=0.1), 0.1, ("fail", "insufficient_evidence")),
+    "30 % identity leaker": Truth(partial(partly, leaked=same_people, share=0.3), 0.3, ("fail",)),
+    "10 % identity leaker": Truth(
+        partial(partly, leaked=same_people, share=0.1), 0.1, ("fail", "insufficient_evidence")
+    ),
     # A claim that nobody is shown takes more people than the proof that somebody is.
     "honest": Truth(strangers, 0.0, ("pass",), patients=2000, samples=2000),
     "honest, fewer people": Truth(strangers, 0.0, ("pass", "insufficient_evidence")),

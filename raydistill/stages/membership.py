@@ -44,21 +44,21 @@ def attacked(context: Context, how: EvaluateConfig) -> dict[str, MetricResult]:
         rows = np.random.default_rng(derive_seed(seed, name)).permutation(table.num_rows)[:size]
         asked.append(table.take(np.sort(rows)))
     patients = [part["patient_id"].to_numpy() for part in asked]
-    losses = _losses(context.inputs["model"], asked, how, seed)
+    losses = losses_of(context.inputs["model"], asked, how, seed)
     attack = partial(
         membership_attack, confidence=how.confidence, bootstrap=how.bootstrap, seed=derive_seed(seed, "bootstrap")
     )
     metrics = attack(*losses, *patients)
     if "shadow" not in context.inputs:
         return metrics
-    members, strangers = _losses(context.inputs["shadow"], asked, how, seed)
+    members, strangers = losses_of(context.inputs["shadow"], asked, how, seed)
     calibrated = attack(*losses, *patients, member_reference=members, nonmember_reference=strangers)
     metrics |= {name.replace("membership_", "membership_calibrated_"): m for name, m in calibrated.items()}
     return metrics | {"membership_shadow_auc": attack(members, strangers, *patients)["membership_auc"]}
 
 
-def _losses(model: Store, asked: list[pa.Table], how: EvaluateConfig, seed: int) -> list[NDArray[np.float64]]:
-    """Return a model's denoising losses (images, noise levels) of each part.
+def losses_of(model: Store, asked: list[pa.Table], how: EvaluateConfig, seed: int) -> list[NDArray[np.float64]]:
+    """Return a model's denoising losses (images, noise levels) of each part, records with `image` and `prompt`.
 
     The same draws for everybody: members and strangers must meet the same noise to be comparable.
     """
