@@ -29,6 +29,10 @@ class FilterNodeConfig(Section):
     confidence: float
 
 
+FOLDS = 10
+"""Parts of the calibration patients, each judged by thresholds that the other parts set."""
+
+
 class Filter(Stage):
     """Inputs: `samples`, `matches` (the filter's eye), both perhaps with more (`more_…`), `policy`, maybe `selftest`.
 
@@ -36,7 +40,7 @@ class Filter(Stage):
     planted picture; `metrics.json`.
     """
 
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 8
     needs_ray: ClassVar[bool] = False
     config: FilterNodeConfig
 
@@ -77,9 +81,10 @@ class Filter(Stage):
 
 
 class CrossFit:
-    """The policy, for people whom its thresholds were set on: set anew on the half of them that isn't theirs.
+    """The policy, for people whom its thresholds were set on: in tenths of them, set anew on the other nine.
 
-    Whom a threshold was set on is flagged as often as was asked for; what it does to others is what counts.
+    Whom a threshold was set on is flagged as often as was asked for; what it does to others is what counts. Fewer
+    folds would leave so few people that the rates asked for can't be supported, and flag more than the policy does.
 
     Args:
         config: what judges.
@@ -87,14 +92,14 @@ class CrossFit:
         calibration: columns.MATCHES of the people thresholds are set on.
         confidence: of the calibration.
 
-    Source: cross-fitting, Chernozhukov et al. 2018, The Econometrics Journal 21:C1.
+    Source: cross-fitting, Chernozhukov et al. 2018, The Econometrics Journal 21:C1; ten folds, Kohavi, IJCAI 1995.
     """
 
     def __init__(self, config: FilterConfig, thresholds: Policy, calibration: pa.Table, confidence: float) -> None:
         people = sorted(set(calibration["query_patient_id"].to_pylist()))
-        self.halves = [people[0::2], people[1::2]]
+        self.folds = [people[fold::FOLDS] for fold in range(min(FOLDS, len(people)))]
         self.policies = []
-        for mine in self.halves:
+        for mine in self.folds:
             others = calibration.filter(
                 pc.invert(pc.is_in(calibration["query_patient_id"], pa.array(mine, pa.string())))
             )
@@ -115,7 +120,7 @@ class CrossFit:
             columns.VERDICTS, one row a row, in the same order.
         """
         places, tables = [], []
-        for mine, policy in zip(self.halves, self.policies, strict=True):
+        for mine, policy in zip(self.folds, self.policies, strict=True):
             rows = pc.is_in(matches[column], pa.array(mine, pa.string()))
             places.append(np.flatnonzero(rows.to_numpy()))
             tables.append(judged(policy, matches.filter(rows)))
