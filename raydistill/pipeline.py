@@ -16,7 +16,8 @@ from raydistill.stages.selftest import SelfTest, SelfTestNodeConfig
 from raydistill.stages.top_up import TopUp, TopUpConfig
 from raydistill.stages.train_diffusion import TrainDiffusion
 from raydistill.stages.train_reid import TrainReid
-from raydistill.stages.tune import Tune, TuneNodeConfig
+from raydistill.stages.trial import TuneNodeConfig
+from raydistill.stages.tune import Tune
 
 
 def wire(c: Config) -> list[Stage]:
@@ -74,7 +75,7 @@ def wire(c: Config) -> list[Stage]:
         TuneNodeConfig(
             tune=c.tune, filter=c.filter, audit_fpir=c.evaluate.audit_fpir, confidence=c.evaluate.confidence
         ),
-        {"samples": t_samples["samples"], "calibration": calibration}
+        {"samples": t_samples["samples"], **prompts, "calibration": calibration}
         | {"findings": data["findings"], "matches": t_matches["filter"], "judge": t_matches["judge"]},
         s,
     )
@@ -93,7 +94,8 @@ def wire(c: Config) -> list[Stage]:
         judged |= {"more_samples": more[0]["samples"], "more_matches": more[0]["filter"]}
         kept, f_audit = kept | {"more_images": more[0]["samples"]}, f_audit | {"more_matches": more[0]["auditor"]}
     filtering = FilterNodeConfig(filter=c.filter, confidence=c.evaluate.confidence)
-    verdicts = Filter("verdicts", filtering, {**judged, **chosen, "selftest": selftest[""]}, s)
+    selecting = filtering.model_copy(update={"selects": True})
+    verdicts = Filter("verdicts", selecting, {**judged, **chosen, **prompts, "selftest": selftest[""]}, s)
 
     kept |= {"verdicts": verdicts["verdicts"]}
     s_latents = Encode("student_latents", c.student, kept, s)

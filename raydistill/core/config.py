@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from raydistill.core.generation import AttackConfig, MatchConfig, SampleConfig
-from raydistill.core.section import Compute, Import, OpenShare, Range, Section, Share
+from raydistill.core.section import Compute, CountRange, Import, OpenShare, Range, Section, Share, ShareRange
 from raydistill.core.training import DiffusionConfig, Eyes, TrackingConfig
 
 
@@ -97,15 +97,38 @@ class SelfTestConfig(Section):
     compute: Compute = Compute()
 
 
+class SearchSpace(Section):
+    """What the search may set. A range is searched; a single number is what it is."""
+
+    target_fpir: Range = Field((0.01, 0.05), description="Of the identity threshold; log-uniform.")
+    near_copy_fpir: Range = Field((0.005, 0.03), description="Of the near-copy threshold; log-uniform.")
+    patient_quota: CountRange | None = Field(
+        None, description="Kept samples that may share a nearest patient, the least similar first; null: any number."
+    )
+    balance: ShareRange = Field(
+        (0.0, 0.0), description="How far groups of the same findings come down to the median group: 1 all the way."
+    )
+    prompt_patients: CountRange | None = Field(
+        None, description="Train patients who must share a sample's prompt; ingest.prompts.k do anyway."
+    )
+
+
 class TuneConfig(Section):
     """The search over filter settings."""
 
     num_trials: PositiveInt = 12
-    target_fpir: Range = Field((0.01, 0.05), description="Range searched, log-uniform.")
-    near_copy_fpir: Range = Field((0.005, 0.03), description="Range searched, log-uniform.")
+    algorithm: Literal["tpe", "nsga2", "random", "grid"] = Field(
+        "tpe", description="tpe and nsga2 learn from what was tried, and of which bounds it broke."
+    )
+    goal: Literal["utility", "pareto"] = Field(
+        "utility", description="pareto: also less risk and more samples; the most useful feasible setting is taken."
+    )
+    space: SearchSpace = SearchSpace()
     max_excess_risk: Share = Field(0.1, description="Bound on the judge's upper excess risk of what is kept.")
     min_kept_share: Share = Field(0.1, description="A setting that keeps less can't train a student.")
-    max_concurrent_trials: PositiveInt = 2
+    trials_per_batch: PositiveInt = Field(
+        8, description="Trials suggested together, on what is known then; the cluster runs as many as it has room for."
+    )
     max_samples: PositiveInt = Field(10_000, description="Samples the search looks at, drawn at random from more.")
     rule_seeds: PositiveInt = Field(
         2,

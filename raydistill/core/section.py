@@ -2,7 +2,16 @@
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 NOT_IN_KEY = frozenset(
     {
@@ -18,13 +27,20 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 OpenShare = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
+def _twice(value: Any) -> Any:
+    return (value, value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
 def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
-    if bounds[0] >= bounds[1]:
+    if bounds[0] > bounds[1]:
         raise ValueError("a range goes from a smaller to a larger number")
     return bounds
 
 
-Range = Annotated[tuple[OpenShare, OpenShare], AfterValidator(_ascending)]
+Range = Annotated[tuple[OpenShare, OpenShare], BeforeValidator(_twice), AfterValidator(_ascending)]
+ShareRange = Annotated[tuple[Share, Share], BeforeValidator(_twice), AfterValidator(_ascending)]
+CountRange = Annotated[tuple[PositiveInt, PositiveInt], BeforeValidator(_twice), AfterValidator(_ascending)]
+"""What a search may try: from the first to the second; of a single number, that alone."""
 
 
 class Section(BaseModel):

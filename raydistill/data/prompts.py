@@ -19,9 +19,15 @@ from raydistill.data.vocabulary import BASE_PROMPT, SEXES, VIEWS, Fields, age_ba
 __all__ = ["FREQUENCIES", "Description", "PromptTable", "describe", "template_texts"]
 
 FREQUENCIES = pa.schema(
-    [*(f for f in REQUESTS if f.name not in ("sample_id", "seed")), pa.field("count", pa.int64(), nullable=False)]
+    [
+        *(f for f in REQUESTS if f.name not in ("sample_id", "seed")),
+        pa.field("count", pa.int64(), nullable=False),
+        pa.field("patients", pa.int64()),
+    ]
 )
-"""The joint frequencies from which requests are drawn: one row a prompt, `count` train images.
+"""The joint frequencies from which requests are drawn: one row a prompt, of `count` train images of `patients`.
+
+`patients` is null where nobody counted them.
 
 The fields are what the prompt says, no more: empty `labels` are "no finding", null ones are "not said"."""
 
@@ -115,7 +121,7 @@ class PromptTable:
         for prompt, count in sorted(self.counts.items()):
             said = self.said[prompt]
             fields = {"labels": said.labels, "view": said.view, "sex": said.sex, "age_band": said.age_band}
-            rows.append({"prompt": prompt, **fields, "count": count})
+            rows.append({"prompt": prompt, **fields, "count": count, "patients": self.patients[prompt]})
         return pa.Table.from_pylist(rows, schema=FREQUENCIES)
 
     def reached_k(self) -> int | None:

@@ -1,8 +1,66 @@
-"""A search that tries the same whatever ends first: what is tried next follows from whole batches of results."""
+"""What is tried next. It follows from whole batches of results, so a search tries the same whatever ends first."""
 
 from typing import Any
 
+import numpy as np
+import optuna
+from ray import tune
 from ray.tune.search import Searcher
+from ray.tune.search.optuna import OptunaSearch
+
+from raydistill.distributed.tune import Bounds, Search
+
+CONSTRAINTS = "constraints"
+
+
+def domains(space: Search) -> dict[str, Any]:
+    """Return what Ray Tune is given of each setting's range: points of a grid, or where to draw from."""
+    if space.algorithm != "grid":
+        return {name: _domain(bounds) for name, bounds in space.bounds.items()}
+    each = max(1, int(space.num_trials ** (1 / max(1, len(space.bounds))) + 1e-9))
+    return {name: tune.grid_search(points(bounds, each)) for name, bounds in space.bounds.items()}
+
+
+def points(bounds: Bounds, count: int) -> list[float]:
+    """Return so many values of a range, evenly spread, ends included; of whole numbers each only once."""
+    spread = np.geomspace if bounds.is_log else np.linspace
+    values = spread(bounds.low, bounds.high, count) if count > 1 else spread(bounds.low, bounds.high, 3)[1:2]
+    return sorted({round(v) for v in values.tolist()}) if bounds.is_whole else values.tolist()
+
+
+def suggester(space: Search) -> "InBatches":
+    """Return Optuna's sampler of a search, told in batches.
+
+    Source: TPE, Bergstra et al. 2011 (NeurIPS), with constraints as in Watanabe and Hutter 2023 (c-TPE); NSGA-II, Deb
+    et al. 2002.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    seed = space.seed % 2**32
+    samplers = {
+        "tpe": lambda: optuna.samplers.TPESampler(seed=seed),
+        "nsga2": lambda: optuna.samplers.NSGAIISampler(seed=seed, population_size=max(2, space.batch)),
+        "random": lambda: optuna.samplers.RandomSampler(seed=seed),
+    }
+    names, modes = list(space.goals), list(space.goals.values())
+    goals = (names, modes) if len(names) > 1 else (names[0], modes[0])
+    return InBatches(Bounded(metric=goals[0], mode=goals[1], sampler=samplers[space.algorithm]()), space.batch)
+
+
+class Bounded(OptunaSearch):  # type: ignore[misc]
+    """Ray's search with Optuna, told of the constraints that a result reports."""
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Keep how far a setting broke its bounds, then tell what it reached."""
+        for name, excess in ((result or {}).get(CONSTRAINTS) or {}).items():
+            self._ot_trials[trial_id].set_constraint(name, float(excess))
+        super().on_trial_complete(trial_id, result=result, error=error)
+
+
+def _domain(bounds: Bounds) -> Any:
+    if bounds.is_whole:
+        low, high = round(bounds.low), round(bounds.high) + 1
+        return tune.lograndint(low, high) if bounds.is_log else tune.randint(low, high)
+    return (tune.loguniform if bounds.is_log else tune.uniform)(bounds.low, bounds.high)
 
 
 class InBatches(Searcher):  # type: ignore[misc]

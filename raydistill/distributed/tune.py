@@ -16,20 +16,41 @@ PICKLE_END = b"."
 
 
 @dataclass(frozen=True)
-class Search:
-    """What is searched and how long.
+class Bounds:
+    """Where a setting may lie.
 
     Args:
-        bounds: range of each setting, searched log-uniformly.
-        num_trials: settings tried.
-        max_concurrent: trials at a time.
-        seed: of the sampler.
+        low: smallest value.
+        high: largest value.
+        is_log: whether it is the logarithm that is spread evenly.
+        is_whole: whether values are whole numbers.
     """
 
-    bounds: dict[str, tuple[float, float]]
+    low: float
+    high: float
+    is_log: bool = True
+    is_whole: bool = False
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is searched, how, and how long.
+
+    Args:
+        bounds: range of each setting. With none, the one setting there is is measured.
+        goals: what to make large ("max") or small ("min"), by name in what is measured.
+        num_trials: settings tried.
+        batch: trials that are suggested together; as many run at a time as the cluster has room for.
+        seed: of the sampler.
+        algorithm: "tpe", "nsga2", "random", or "grid", which tries no more than `num_trials`, evenly spread.
+    """
+
+    bounds: dict[str, Bounds]
+    goals: dict[str, str]
     num_trials: int
-    max_concurrent: int
+    batch: int
     seed: int
+    algorithm: str = "tpe"
 
 
 def search(
@@ -40,10 +61,11 @@ def search(
     work: Store,
     progress: Progress,
 ) -> list[dict[str, Any]]:
-    """Maximise `objective` over a space.
+    """Search a space.
 
     Args:
-        measure: importable; `measure(setting, shared, **arguments)` returns a dict with `objective`.
+        measure: importable; `measure(setting, shared, **arguments)` returns a dict with every goal, and `constraints`:
+            by name, by how much the setting breaks a bound; 0 or less keeps it.
         arguments: small keyword arguments.
         shared: read-only data, put into the object store once.
         space: what to search.
@@ -61,11 +83,13 @@ def search(
 
     work.make()
     found = work / NAME
+    total = space.num_trials if space.bounds else 1
     with board(progress) as news:
-        trials = {"measure": measure, "arguments": arguments, "shared": shared, "news": news, "total": space.num_trials}
+        trials = {"measure": measure, "arguments": arguments, "shared": shared, "news": news, "total": total}
+        trials |= {"goals": tuple(space.goals)}
         trainable = tune.with_resources(tune.with_parameters(_trial, **trials), {"cpu": CPUS_PER_TRIAL})
         if _can_go_on(found):
-            ray.get([news.add.remote(space.num_trials, "trials") for _ in range(_finished(found))])
+            ray.get([news.add.remote(total, "trials") for _ in range(_finished(found))])
             tuner = tune.Tuner.restore(
                 found.path, trainable, storage_filesystem=work.filesystem, resume_unfinished=True, restart_errored=True
             )
@@ -78,22 +102,17 @@ def search(
 
 
 def _new_search(trainable: Any, space: Search, work: Store) -> Any:
-    import optuna
     from ray import tune
-    from ray.tune.search.optuna import OptunaSearch
 
-    from raydistill.distributed.suggest import InBatches
+    from raydistill.distributed.suggest import domains, suggester
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    searcher = OptunaSearch(sampler=optuna.samplers.TPESampler(seed=space.seed % 2**32))
+    by_rule = space.algorithm == "grid" or not space.bounds
     return tune.Tuner(
         trainable,
-        param_space={name: tune.loguniform(low, high) for name, (low, high) in space.bounds.items()},
+        param_space=domains(space),
         tune_config=tune.TuneConfig(
-            metric="objective",
-            mode="max",
-            num_samples=space.num_trials,
-            search_alg=InBatches(searcher, space.max_concurrent),
+            num_samples=1 if by_rule else space.num_trials,
+            search_alg=None if by_rule else suggester(space),
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
@@ -129,9 +148,12 @@ def _trial(
     shared: Any,
     news: Any,
     total: int,
+    goals: tuple[str, ...],
 ) -> None:
     from ray import tune
 
     measured = measure(config, shared, **arguments)
-    tune.report({"objective": measured["objective"], "measured": measured})
+    constraints = measured.pop("constraints")
+    told = {goal: measured[goal] for goal in goals} | {"constraints": constraints}
+    tune.report(told | {"measured": measured})
     news.add.remote(total, "trials")

@@ -13,6 +13,7 @@ from raydistill.core.config import FilterConfig
 from raydistill.core.errors import InputError
 from raydistill.core.imports import build
 from raydistill.matching.calibration import calibrate
+from raydistill.matching.selection import Selection
 
 REASONS = ("kept", "identity", "near_copy", "identity+near_copy", "failed")
 """Every reason of a `ThresholdPolicy`'s verdicts; only `kept` keeps."""
@@ -26,6 +27,7 @@ class Policy(BaseModel):
         near_copy_threshold: on `structure_score`.
         target_fpir: at which FPIR the identity threshold was set; for the record.
         near_copy_fpir: at which share of flagged strangers the near-copy threshold was set; for the record.
+        selection: how many of a kind are kept of what passes the thresholds.
         is_feasible: whether the search found a setting that keeps its bounds; of none, this is the nearest.
         note: what the calibration had to say about either.
     """
@@ -36,6 +38,7 @@ class Policy(BaseModel):
     near_copy_threshold: float
     target_fpir: float
     near_copy_fpir: float
+    selection: Selection = Selection()
     is_feasible: bool = True
     note: str = ""
 

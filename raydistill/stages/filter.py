@@ -14,30 +14,29 @@ from raydistill.core.config import Config, FilterConfig
 from raydistill.core.errors import InputError
 from raydistill.core.section import Section
 from raydistill.core.store import Store
-from raydistill.matching.policy import Policy, judged, make_policy, policy_at
+from raydistill.matching.cross_fit import CrossFit
+from raydistill.matching.policy import MatchPolicy, Policy, judged, make_policy
 from raydistill.metrics.filtering import filter_metrics, selftest_metrics
 from raydistill.stages.base import Context, Outcome, Stage
+from raydistill.stages.selecting import not_selected, with_reasons
 
 ANY_THRESHOLDS = Policy(identity_threshold=0.0, near_copy_threshold=0.0, target_fpir=0.05, near_copy_fpir=0.05)
 """Stand in while nothing is calibrated yet, to see whether a policy can be made."""
 
 
 class FilterNodeConfig(Section):
-    """What judges, and the confidence of the intervals that say how well."""
+    """What judges, the confidence of the intervals that say how well, and whether the policy's selection is asked."""
 
     filter: FilterConfig
     confidence: float
-
-
-FOLDS = 10
-"""Parts of the calibration patients, each judged by thresholds that the other parts set."""
+    selects: bool = False
 
 
 class Filter(Stage):
     """Inputs: `samples`, `matches` (the filter's eye), both perhaps with more (`more_…`), `policy`, maybe `selftest`.
 
-    Output: `verdicts/part-*.parquet`, one row a sample in shards like theirs; `planted/part-00000.parquet`, one row a
-    planted picture; `metrics.json`.
+    Also `prompts`, where the policy's selection is asked. Output: `verdicts/part-*.parquet`, one row a sample in shards
+    like theirs; `planted/part-00000.parquet`, one row a planted picture; `metrics.json`.
     """
 
     version: ClassVar[int] = 8
@@ -52,10 +51,11 @@ class Filter(Stage):
         """Judge every sample and say how well the operating point holds on probes, strangers and planted copies."""
         thresholds = Policy(**context.inputs["policy"].read_json("policy.json"))
         policy, confidence = make_policy(self.config.filter, thresholds), self.config.confidence
+        left_out = self._left_out(context.inputs, policy, thresholds)
         reasons: Counter[str] = Counter()
         for prefix in ("", "more_"):
             for shard, matches in _matched(context.inputs, prefix):
-                verdicts = judged(policy, matches)
+                verdicts = with_reasons(judged(policy, matches), left_out)
                 context.out.write_table(f"verdicts/{shard}", verdicts)
                 reasons.update(verdicts["reason"].to_pylist())
         probe, calibration = ((context.inputs["matches"] / role).read_table() for role in ("probe", "calibration"))
@@ -79,52 +79,17 @@ class Filter(Stage):
         counts = {"rows": reasons.total(), "kept": reasons["kept"]}
         return Outcome(counts=counts, facts={"policy": thresholds.model_dump()})
 
-
-class CrossFit:
-    """The policy, for people whom its thresholds were set on: in tenths of them, set anew on the other nine.
-
-    Whom a threshold was set on is flagged as often as was asked for; what it does to others is what counts. Fewer
-    folds would leave so few people that the rates asked for can't be supported, and flag more than the policy does.
-
-    Args:
-        config: what judges.
-        thresholds: the policy whose FPIRs are aimed at.
-        calibration: columns.MATCHES of the people thresholds are set on.
-        confidence: of the calibration.
-
-    Source: cross-fitting, Chernozhukov et al. 2018, The Econometrics Journal 21:C1; ten folds, Kohavi, IJCAI 1995.
-    """
-
-    def __init__(self, config: FilterConfig, thresholds: Policy, calibration: pa.Table, confidence: float) -> None:
-        people = sorted(set(calibration["query_patient_id"].to_pylist()))
-        self.folds = [people[fold::FOLDS] for fold in range(min(FOLDS, len(people)))]
-        self.policies = []
-        for mine in self.folds:
-            others = calibration.filter(
-                pc.invert(pc.is_in(calibration["query_patient_id"], pa.array(mine, pa.string())))
-            )
-            # A single person has nobody else.
-            fitted = policy_at(
-                others if len(others) else calibration, thresholds.target_fpir, thresholds.near_copy_fpir, confidence
-            )
-            self.policies.append(make_policy(config, fitted))
-
-    def judged(self, matches: pa.Table, column: str) -> pa.Table:
-        """Judge images, each by the policy that was set on other people.
-
-        Args:
-            matches: columns.JUDGED, among others.
-            column: whose image each is.
-
-        Returns:
-            columns.VERDICTS, one row a row, in the same order.
-        """
-        places, tables = [], []
-        for mine, policy in zip(self.folds, self.policies, strict=True):
-            rows = pc.is_in(matches[column], pa.array(mine, pa.string()))
-            places.append(np.flatnonzero(rows.to_numpy()))
-            tables.append(judged(policy, matches.filter(rows)))
-        return pa.concat_tables(tables).take(pa.array(np.argsort(np.concatenate(places), kind="stable")))
+    def _left_out(self, inputs: Mapping[str, Store], policy: MatchPolicy, thresholds: Policy) -> dict[str, str]:
+        """Ask the selection, of the samples that a student is to be trained on."""
+        if not self.config.selects:
+            return {}
+        stores = [
+            (inputs[f"{prefix}samples"], inputs[f"{prefix}matches"] / "samples")
+            for prefix in ("", "more_")
+            if f"{prefix}samples" in inputs
+        ]
+        sets = [(samples, matches, samples.shards()) for samples, matches in stores]
+        return not_selected(sets, inputs["prompts"], policy, thresholds.selection)
 
 
 def _drops(verdicts: pa.Table) -> NDArray[np.bool_]:

@@ -1,14 +1,13 @@
 """Reading the images of a view, with the verdicts that keep some of them."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from raydistill.core.rows import turns
 from raydistill.core.store import Store
 from raydistill.data.images import decode_batch
 
@@ -78,7 +77,7 @@ def read_people(records: Store, columns: list[str], most: int, seed: int) -> pa.
     sizes = {name: sum(records.row_groups(name)) for name in records.shards()}
     people = records.read_table(columns=["patient_id"])["patient_id"].to_numpy()
     order = np.random.default_rng(seed).permutation(len(people))
-    chosen = order[np.argsort(_turns(people[order]), kind="stable")][:most]
+    chosen = order[np.argsort(turns(people[order]), kind="stable")][:most]
     return _rows({"images": records}, columns, sizes, np.sort(chosen))
 
 
@@ -92,17 +91,7 @@ def at_most(table: pa.Table, most: int, seed: int) -> pa.Table:
     """
     order = np.random.default_rng(seed).permutation(table.num_rows)
     people = table["patient_id"].to_numpy()[order]
-    return table.take(np.sort(order[_turns(people) < most]))
-
-
-def _turns(people: NDArray[Any]) -> NDArray[np.int64]:
-    """Return for every row how many of its patient's come before it."""
-    seen: Counter[Any] = Counter()
-    turns = np.empty(len(people), np.int64)
-    for row, patient in enumerate(people.tolist()):
-        turns[row] = seen[patient]
-        seen[patient] += 1
-    return turns
+    return table.take(np.sort(order[turns(people) < most]))
 
 
 def _rows(

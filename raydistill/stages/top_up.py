@@ -14,6 +14,7 @@ from raydistill.matching.policy import MatchPolicy, Policy, judged, make_policy
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.match import SAMPLES, make_matches, place
 from raydistill.stages.sample import deciding, make_samples, requests_of, rows_per_piece, rows_per_shard, side_of
+from raydistill.stages.selecting import not_selected
 
 MARGIN = 1.1
 """A round asks for this many times what is missing by the share kept so far, to be seldom short by a few."""
@@ -57,8 +58,11 @@ class TopUp(Stage):
         """Make, match and judge round by round. A round's size follows from what was kept before it."""
         config, inputs = self.config.samples, context.inputs
         assert config.target_kept
-        policy = make_policy(self.config.filter, Policy(**inputs["policy"].read_json("policy.json")))
-        asked, kept = _counted(policy, inputs["samples"], inputs["matches"] / SAMPLES)
+        thresholds = Policy(**inputs["policy"].read_json("policy.json"))
+        policy = make_policy(self.config.filter, thresholds)
+        sets = [(inputs["samples"], inputs["matches"] / SAMPLES, inputs["samples"].shards())]
+        asked, passed = _counted(policy, *sets[0])
+        kept = passed - len(not_selected(sets, inputs["prompts"], policy, thresholds.selection))
         first, budget, node = asked, config.budget(asked), self.config.samples_of
         seed, seed_of_matches = (derive_seed(self.root_seed, name) for name in (node, self.config.matches_of))
         requests = requests_of(context, config, seed, node)
@@ -72,9 +76,10 @@ class TopUp(Stage):
             make_samples(context, shards, requests, config)
             with place(context, self.config.match, seed_of_matches) as galleries:
                 make_matches(context, {SAMPLES: context.out / "samples"}, self.config.match, galleries)
-            made = {shard.name for shard in shards}
-            more = _counted(policy, context.out / "samples", context.out / "filter" / SAMPLES, made)
-            asked, kept, number = asked + more[0], kept + more[1], number + 1
+            sets.append((context.out / "samples", context.out / "filter" / SAMPLES, [s.name for s in shards]))
+            more = _counted(policy, *sets[-1])
+            asked, passed, number = asked + more[0], passed + more[1], number + 1
+            kept = passed - len(not_selected(sets, inputs["prompts"], policy, thresholds.selection))
         facts = {"rounds": number, "asked": asked, "kept": kept, "target_kept": config.target_kept}
         notes = []
         if kept < config.target_kept:
@@ -87,12 +92,11 @@ def _named(shards: list[Shard]) -> list[Shard]:
     return [Shard(f"more-{shard.first:08d}.parquet", shard.rows, shard.first) for shard in shards]
 
 
-def _counted(policy: MatchPolicy, samples: Store, matches: Store, shards: set[str] | None = None) -> tuple[int, int]:
-    """Count the samples of some shards, of all by default, and what the policy keeps of them."""
+def _counted(policy: MatchPolicy, samples: Store, matches: Store, shards: list[str]) -> tuple[int, int]:
+    """Count the samples of some shards, and what the policy keeps of them."""
     asked = kept = 0
-    for shard in samples.shards():
-        if shards is None or shard in shards:
-            asked += sum(samples.row_groups(shard))
-            verdicts = judged(policy, matches.read_table(shard, columns=list(JUDGED)))
-            kept += int(verdicts["keep"].to_numpy(zero_copy_only=False).sum())
+    for shard in shards:
+        asked += sum(samples.row_groups(shard))
+        verdicts = judged(policy, matches.read_table(shard, columns=list(JUDGED)))
+        kept += int(verdicts["keep"].to_numpy(zero_copy_only=False).sum())
     return asked, kept

@@ -9,9 +9,10 @@ from raydistill.core.config import FilterConfig
 from raydistill.core.errors import InputError
 from raydistill.core.section import Import
 from raydistill.core.store import Store
+from raydistill.matching.cross_fit import CrossFit
 from raydistill.matching.policy import Policy, policy_at
 from raydistill.stages.base import Context
-from raydistill.stages.filter import CrossFit, Filter, FilterNodeConfig
+from raydistill.stages.filter import Filter, FilterNodeConfig
 from raydistill.stages.selftest import PLANTED
 
 OWN = FilterConfig(policy=Import(factory="tests.matching.test_policy:Margin", options={"margin": 0.35}))

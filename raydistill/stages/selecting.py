@@ -1,0 +1,71 @@
+"""The selection over all shards of samples: who is left out depends on all that the policy keeps."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from raydistill.core.columns import JUDGED
+from raydistill.core.store import Store
+from raydistill.matching.policy import MatchPolicy, judged
+from raydistill.matching.selection import SELECTED, Selection, left_out
+
+
+def candidates(samples: pa.Table, matches: pa.Table, prompts: pa.Table) -> pa.Table:
+    """Bring together what a selection reads.
+
+    Args:
+        samples: `sample_id`, `labels` and `prompt`.
+        matches: columns.JUDGED of the same samples, in the same order.
+        prompts: the frequencies of the train split's prompts, `data.prompts.FREQUENCIES`.
+
+    Returns:
+        `selection.SELECTED`, a row a sample.
+    """
+    shared = dict(zip(prompts["prompt"].to_pylist(), prompts["patients"].to_pylist(), strict=True))
+    counts = [shared.get(prompt) for prompt in samples["prompt"].to_pylist()]
+    columns = [samples["sample_id"], matches["score"], matches["nearest_patient_id"], samples["labels"]]
+    return pa.table([*columns, pa.array(counts, pa.int64())], names=list(SELECTED))
+
+
+def not_selected(
+    sets: Sequence[tuple[Store, Store, Iterable[str]]], prompts: Store, policy: MatchPolicy, selection: Selection
+) -> dict[str, str]:
+    """Say which of the samples that a policy keeps are left out, by id, and why.
+
+    Args:
+        sets: samples, their matches in shards of the same names, and which of the shards.
+        prompts: the train split's table of prompts.
+        policy: who judged them.
+        selection: the bounds.
+    """
+    if selection.is_everything:
+        return {}
+    table, parts = prompts.read_table(), []
+    for samples, matches, shards in sets:
+        for shard in shards:
+            asked = samples.read_table(shard, columns=["sample_id", "labels", "prompt", "failure"])
+            asked = asked.filter(asked["failure"].is_null()).sort_by("sample_id")
+            found = matches.read_table(shard, columns=list(JUDGED)).sort_by("query_id")
+            kept = judged(policy, found)["keep"]
+            parts.append(candidates(asked, found, table).filter(kept))
+    if not parts:
+        return {}
+    everything = pa.concat_tables(parts)
+    reasons = left_out(everything, selection)
+    rows = np.flatnonzero(reasons != "")
+    ids = everything["sample_id"].take(pa.array(rows)).to_pylist()
+    return dict(zip(ids, reasons[rows].tolist(), strict=True))
+
+
+def with_reasons(verdicts: pa.Table, reasons: dict[str, str]) -> pa.Table:
+    """Return verdicts, columns.VERDICTS, in which the samples that a selection left out are dropped for its reason."""
+    if not reasons:
+        return verdicts
+    ids, owned = (verdicts[name].to_pylist() for name in ("sample_id", "reason"))
+    said = [reasons.get(name) or own for name, own in zip(ids, owned, strict=True)]
+    columns = {"keep": [reason == "kept" for reason in said], "reason": said}
+    for name, values in columns.items():
+        at = verdicts.schema.get_field_index(name)
+        verdicts = verdicts.set_column(at, verdicts.schema.field(at), pa.chunked_array([values]))
+    return verdicts

@@ -1,0 +1,198 @@
+"""One trial of the search: what a setting of the filter keeps, what that is good for, and whom it shows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from raydistill.core.columns import JUDGED
+from raydistill.core.config import FilterConfig, SearchSpace, TuneConfig
+from raydistill.core.errors import NothingToDo
+from raydistill.core.section import Section
+from raydistill.diffusion.features import public_features
+from raydistill.distributed.tune import Bounds
+from raydistill.matching.calibration import calibrate
+from raydistill.matching.policy import Policy, judged, make_policy, policy_at
+from raydistill.matching.selection import Selection, left_out
+from raydistill.metrics.classifier import FindingsProbe, label_matrix
+from raydistill.metrics.identification import rates
+from raydistill.metrics.utility import macro_auroc
+from raydistill.stages.base import Context
+from raydistill.stages.images import pixels, read_sampled, rows_of
+from raydistill.stages.selecting import candidates
+
+IS_LOG = {"target_fpir": True, "near_copy_fpir": True, "patient_quota": True, "balance": False, "prompt_patients": True}
+IS_WHOLE = ("patient_quota", "prompt_patients")
+
+
+class TuneNodeConfig(Section):
+    """The search's settings and how its numbers are estimated."""
+
+    tune: TuneConfig
+    filter: FilterConfig
+    audit_fpir: float
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All a trial reads, computed once and shared through the object store.
+
+    Args:
+        matches: the filter's matches of the samples, in the order of every array here.
+        candidates: `selection.SELECTED` of them.
+        strangers: the filter's matches of calibration images.
+        judge_scores: (N,) the judge's scores of the samples, with `judge_patients` (N,) nearest by it.
+        judge_strangers: (M,) the judge's scores of calibration images, with `stranger_patients` (M,).
+        features: (N, D) float32 of the samples; `labels` (N, F) what was asked of them, where `has_labels` (N,).
+        test_features: (M, D) float32 of calibration images; `test_labels` (M, F), `test_patients` (M,).
+    """
+
+    matches: pa.Table
+    candidates: pa.Table
+    strangers: pa.Table
+    judge_scores: NDArray[np.float32]
+    judge_patients: NDArray[Any]
+    judge_strangers: NDArray[np.float32]
+    stranger_patients: NDArray[Any]
+    features: NDArray[np.float32]
+    labels: NDArray[np.float32]
+    has_labels: NDArray[np.bool_]
+    test_features: NDArray[np.float32]
+    test_labels: NDArray[np.float32]
+    test_patients: NDArray[Any]
+
+
+def bounds_of(space: SearchSpace) -> dict[str, Bounds]:
+    """Return the range of every setting that is used."""
+    ranges = {name: getattr(space, name) for name in IS_LOG}
+    return {
+        name: Bounds(ends[0], ends[1], is_log=IS_LOG[name], is_whole=name in IS_WHOLE)
+        for name, ends in ranges.items()
+        if ends is not None
+    }
+
+
+def setting_of(space: SearchSpace, tried: Mapping[str, Any]) -> dict[str, float]:
+    """Return a whole setting: what is tried, and what stays as it is."""
+    whole = {name: tried.get(name, ends.low) for name, ends in bounds_of(space).items()}
+    return {name: int(value) if name in IS_WHOLE else float(value) for name, value in whole.items()}
+
+
+def policy_for(setting: Mapping[str, Any], evidence: Evidence, config: TuneNodeConfig) -> Policy:
+    """Return the policy of a whole setting."""
+    fpirs = (setting["target_fpir"], setting["near_copy_fpir"])
+    selection = Selection(**{name: setting[name] for name in Selection.model_fields if name in setting})
+    return policy_at(evidence.strangers, *fpirs, config.confidence).model_copy(update={"selection": selection})
+
+
+def evaluate_setting(tried: dict[str, float], evidence: Evidence, config: TuneNodeConfig) -> dict[str, Any]:
+    """Measure one setting of the filter.
+
+    Args:
+        tried: what is searched of the settings.
+        evidence: what every trial shares.
+        config: bounds and estimators.
+
+    Returns:
+        The whole setting, `kept_share`, `utility` (macro AUROC; NaN in a cohort without findings), `objective` (the
+        utility, or there the share that is kept), `risk` and `risk_high` (the judge's excess risk of what is kept and
+        its upper bound), `constraints`, `excess` (how far they are broken, together), `feasible`.
+    """
+    limits, setting = config.tune, setting_of(config.tune.space, tried)
+    policy = policy_for(setting, evidence, config)
+    keep = kept_by(policy, evidence, config)
+    kept_share = float(keep.mean())
+    risk, risk_high = _risk(evidence, keep, config)
+    utility = _utility(evidence, keep, config.confidence)
+    constraints = {"risk": risk_high - limits.max_excess_risk, "kept_share": limits.min_kept_share - kept_share}
+    excess = sum(max(0.0, broken) for broken in constraints.values())
+    return {
+        **setting,
+        "kept_share": kept_share,
+        "utility": float("nan") if utility is None else utility,
+        "risk": risk,
+        "risk_high": risk_high,
+        "constraints": constraints,
+        "excess": excess,
+        "feasible": excess == 0.0,
+        "objective": kept_share if utility is None else utility,
+    }
+
+
+def kept_by(policy: Policy, evidence: Evidence, config: TuneNodeConfig) -> NDArray[np.bool_]:
+    """Say which samples (N,) a policy and its selection keep."""
+    keep = judged(make_policy(config.filter, policy), evidence.matches)["keep"].to_numpy(zero_copy_only=False).copy()
+    if not policy.selection.is_everything:
+        keep[keep] = left_out(evidence.candidates.filter(pa.array(keep)), policy.selection) == ""
+    return np.asarray(keep)
+
+
+def _risk(evidence: Evidence, keep: NDArray[np.bool_], how: TuneNodeConfig) -> tuple[float, float]:
+    """Return the judge's excess risk of the kept samples and its upper bound; 1 when nothing is kept."""
+    if not keep.any():
+        return 1.0, 1.0
+    point = calibrate(evidence.judge_strangers, evidence.stranger_patients, how.audit_fpir, how.confidence)
+    result = rates(
+        evidence.judge_scores[keep],
+        evidence.judge_patients[keep],
+        evidence.judge_strangers,
+        evidence.stranger_patients,
+        point.threshold,
+        confidence=how.confidence,
+    )["excess_risk"]
+    if result.value is None or result.interval is None:
+        return 1.0, 1.0
+    return result.value, result.interval[1]
+
+
+def _utility(evidence: Evidence, keep: NDArray[np.bool_], confidence: float) -> float | None:
+    """Return the macro AUROC on calibration patients of a linear probe fitted on the kept samples; None without any."""
+    taught = keep & evidence.has_labels
+    if not taught.any() or not evidence.test_labels.size:
+        return None
+    probe = FindingsProbe().fit(evidence.features[taught], evidence.labels[taught])
+    return macro_auroc(
+        evidence.test_labels,
+        probe.predict(evidence.test_features),
+        evidence.test_patients,
+        confidence=confidence,
+        bootstrap=0,
+        seed=0,
+    ).value
+
+
+def read_evidence(context: Context, config: TuneConfig) -> Evidence:
+    """Read and compute once what all trials share."""
+    inputs = context.inputs
+    columns, most = ["sample_id", "image", "labels", "prompt"], config.max_samples
+    samples = read_sampled({"images": inputs["samples"]}, columns, most, context.seed).sort_by("sample_id")
+    if not samples.num_rows:
+        raise NothingToDo("no sample to filter: the teacher made no image")
+    columns = ["image", "labels", "patient_id"]
+    real = read_sampled({"images": inputs["calibration"]}, columns, most, context.seed)
+    real = real.filter(real["labels"].is_valid())
+    findings = inputs["findings"].read_json("findings.json")["findings"]
+    matches, judge = (
+        rows_of(inputs[eye] / "samples", samples["sample_id"], JUDGED, "query_id") for eye in ("matches", "judge")
+    )
+    strangers = (inputs["matches"] / "calibration").read_table()
+    judge_strangers = (inputs["judge"] / "calibration").read_table()
+    return Evidence(
+        matches=matches,
+        candidates=candidates(samples, matches, inputs["prompts"].read_table()),
+        strangers=strangers,
+        judge_scores=judge["score"].to_numpy(),
+        judge_patients=judge["nearest_patient_id"].to_numpy(),
+        judge_strangers=judge_strangers["score"].to_numpy(),
+        stranger_patients=judge_strangers["query_patient_id"].to_numpy(),
+        features=public_features(pixels(samples)),
+        labels=label_matrix([labels or [] for labels in samples["labels"].to_pylist()], findings),
+        has_labels=samples["labels"].is_valid().to_numpy(),
+        test_features=public_features(pixels(real)) if real.num_rows else np.zeros((0, 0), np.float32),
+        test_labels=label_matrix(real["labels"].to_pylist(), findings),
+        test_patients=real["patient_id"].to_numpy(),
+    )
