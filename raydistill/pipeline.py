@@ -43,7 +43,7 @@ def wire(c: Config) -> list[Stage]:
     # The guard: training stops when calibration images fare worse than train images, if the configuration says so.
     guard = {"calibration": t_latents["calibration"]}
     teacher = TrainDiffusion("teacher", c.teacher, {**learnt, **t_start, **guard}, s)
-    prompts = {"prompts": data["prompts"]}
+    prompts, shared = {"prompts": data["prompts"]}, {"sharing": data["sharing"]}
     t_samples = Sample("teacher_samples", c.teacher_samples, {"model": teacher["model"], **prompts}, s)
 
     eyes = {"eye_filter": reid["network"], "eye_judge": judge["network"], "eye_auditor": auditor["network"]}
@@ -73,9 +73,13 @@ def wire(c: Config) -> list[Stage]:
     policy = Tune(
         "tune",
         TuneNodeConfig(
-            tune=c.tune, filter=c.filter, audit_fpir=c.evaluate.audit_fpir, confidence=c.evaluate.confidence
+            tune=c.tune,
+            filter=c.filter,
+            audit_fpir=c.evaluate.audit_fpir,
+            confidence=c.evaluate.confidence,
+            network_steps=c.evaluate.probe_steps,
         ),
-        {"samples": t_samples["samples"], **prompts, "calibration": calibration}
+        {"samples": t_samples["samples"], **shared, "calibration": calibration}
         | {"findings": data["findings"], "matches": t_matches["filter"], "judge": t_matches["judge"]},
         s,
     )
@@ -88,14 +92,14 @@ def wire(c: Config) -> list[Stage]:
         # By new seeds, until the filter has kept enough.
         of = {"samples_of": t_samples.node, "matches_of": t_matches.node}
         how_more = TopUpConfig(samples=c.teacher_samples, match=c.match, filter=c.filter, **of)
-        asked = {"model": teacher["model"], **prompts, **judged, **chosen}
+        asked = {"model": teacher["model"], **prompts, **judged, **chosen, **shared}
         seen = {"gallery": gallery[""], "unseen": strangers[""], **s_eyes}
         more = [TopUp("more_samples", how_more, {**asked, **seen}, s)]
         judged |= {"more_samples": more[0]["samples"], "more_matches": more[0]["filter"]}
         kept, f_audit = kept | {"more_images": more[0]["samples"]}, f_audit | {"more_matches": more[0]["auditor"]}
     filtering = FilterNodeConfig(filter=c.filter, confidence=c.evaluate.confidence)
     selecting = filtering.model_copy(update={"selects": True})
-    verdicts = Filter("verdicts", selecting, {**judged, **chosen, **prompts, "selftest": selftest[""]}, s)
+    verdicts = Filter("verdicts", selecting, {**judged, **chosen, **shared, "selftest": selftest[""]}, s)
 
     kept |= {"verdicts": verdicts["verdicts"]}
     s_latents = Encode("student_latents", c.student, kept, s)

@@ -33,7 +33,7 @@ def summarise(runner: Runner, states: Mapping[str, str]) -> dict[str, Any]:
         "reasons": ["The run isn't finished."],
     }
     groups = _read(runner, "verdicts", "metrics.json") or {}
-    nodes = {**EVALUATIONS, SEARCH: "simple_rules"}
+    nodes = {**EVALUATIONS, "tune": "tune", SEARCH: "simple_rules"}
     metrics = {group: _read(runner, node, "metrics.json") or {} for group, node in nodes.items()}
     return {
         "schema": SCHEMA_VERSION,
@@ -49,7 +49,7 @@ def metric_tables(summary: Mapping[str, Any]) -> str:
     """Lay a summary's metrics out as Markdown tables, of the images and of the filter: value (interval) / control."""
     metrics = summary["metrics"]
     images = {group: metrics[group] for group in EVALUATIONS}
-    filters = {"filter": {**metrics["filter"], **metrics["selftest"]}}
+    filters = {"filter": {**metrics["filter"], **metrics["selftest"], **metrics.get("tune", {})}}
     rules = {rule: _of_rule(metrics.get(SEARCH, {}), rule) for rule in _rules(metrics.get(SEARCH, {}))}
     return "\n\n".join(_markdown(groups) for groups in (images, filters, rules) if groups)
 

@@ -124,6 +124,12 @@ class TuneConfig(Section):
         "utility", description="pareto: also less risk and more samples; the most useful feasible setting is taken."
     )
     space: SearchSpace = SearchSpace()
+    candidates: int = Field(
+        4,
+        ge=0,
+        description="Of the best settings so many are looked at by networks as well (evaluate.probe_steps each), one "
+        "more for the better half in every rung; 0: the linear probe decides.",
+    )
     max_excess_risk: Share = Field(0.1, description="Bound on the judge's upper excess risk of what is kept.")
     min_kept_share: Share = Field(0.1, description="A setting that keeps less can't train a student.")
     trials_per_batch: PositiveInt = Field(

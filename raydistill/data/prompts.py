@@ -19,17 +19,14 @@ from raydistill.data.vocabulary import BASE_PROMPT, SEXES, VIEWS, Fields, age_ba
 __all__ = ["FREQUENCIES", "Description", "PromptTable", "describe", "template_texts"]
 
 FREQUENCIES = pa.schema(
-    [
-        *(f for f in REQUESTS if f.name not in ("sample_id", "seed")),
-        pa.field("count", pa.int64(), nullable=False),
-        pa.field("patients", pa.int64()),
-    ]
+    [*(f for f in REQUESTS if f.name not in ("sample_id", "seed")), pa.field("count", pa.int64(), nullable=False)]
 )
-"""The joint frequencies from which requests are drawn: one row a prompt, of `count` train images of `patients`.
-
-`patients` is null where nobody counted them.
+"""The joint frequencies from which requests are drawn: one row a prompt, `count` train images.
 
 The fields are what the prompt says, no more: empty `labels` are "no finding", null ones are "not said"."""
+
+SHARING = pa.schema([pa.field("prompt", pa.string(), nullable=False), pa.field("patients", pa.int64(), nullable=False)])
+"""How many train patients share a prompt, one row a prompt. It tells more than a model needs to be asked."""
 
 _SINGLE_FIELDS = ("view", "sex", "age_band")
 
@@ -121,8 +118,12 @@ class PromptTable:
         for prompt, count in sorted(self.counts.items()):
             said = self.said[prompt]
             fields = {"labels": said.labels, "view": said.view, "sex": said.sex, "age_band": said.age_band}
-            rows.append({"prompt": prompt, **fields, "count": count, "patients": self.patients[prompt]})
+            rows.append({"prompt": prompt, **fields, "count": count})
         return pa.Table.from_pylist(rows, schema=FREQUENCIES)
+
+    def sharing(self) -> pa.Table:
+        """Return how many train patients share each prompt, sorted by prompt (schema `SHARING`)."""
+        return pa.Table.from_pylist([{"prompt": p, "patients": n} for p, n in sorted(self.patients.items())], SHARING)
 
     def reached_k(self) -> int | None:
         """Return the fewest patients that share a prompt other than the base prompt; None when there is no other."""

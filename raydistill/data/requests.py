@@ -55,7 +55,7 @@ class Requests:
 
     def rows(self, numbers: range) -> pa.Table:
         """Return the rows of these numbers: schema `columns.REQUESTS`."""
-        rows = self.prompts.drop_columns(["count", "patients"]).take(pa.array(self._chosen(numbers), pa.int64()))
+        rows = self.prompts.drop_columns(["count"]).take(pa.array(self._chosen(numbers), pa.int64()))
         ids = pa.array([f"{self.node}-{i:08d}" for i in numbers], pa.string())
         seeds = pa.array([derive_seed(self.seed, "sample", i) for i in numbers], pa.int64())
         columns = {**{name: rows[name] for name in rows.column_names}, "sample_id": ids, "seed": seeds}
@@ -126,7 +126,7 @@ def read_prompts(path: str) -> pa.Table:
     if not sum(counts):
         raise InputError(f"{path}: every count is 0, so nothing is asked for")
     rows = [
-        {"prompt": row["prompt"], "count": count, "patients": None, **_fields(row, f"{path}, row {number}")}
+        {"prompt": row["prompt"], "count": count, **_fields(row, f"{path}, row {number}")}
         for number, (row, count) in enumerate(zip(table.to_dict("records"), counts, strict=True), start=1)
     ]
     return pa.Table.from_pylist(rows, schema=FREQUENCIES)

@@ -1,5 +1,7 @@
 """What is tried next. It follows from whole batches of results, so a search tries the same whatever ends first."""
 
+from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -10,15 +12,21 @@ from ray.tune.search.optuna import OptunaSearch
 
 from raydistill.distributed.tune import Bounds, Search
 
-CONSTRAINTS = "constraints"
+CONSTRAINTS = "constraints/"
+"""How the names of bounds begin in what Ray Tune tells a searcher, which is flat."""
 
 
 def domains(space: Search) -> dict[str, Any]:
     """Return what Ray Tune is given of each setting's range: points of a grid, or where to draw from."""
     if space.algorithm != "grid":
         return {name: _domain(bounds) for name, bounds in space.bounds.items()}
-    each = max(1, int(space.num_trials ** (1 / max(1, len(space.bounds))) + 1e-9))
-    return {name: tune.grid_search(points(bounds, each)) for name, bounds in space.bounds.items()}
+    ranges = {name: bounds for name, bounds in space.bounds.items() if isinstance(bounds, Bounds)}
+    left = space.num_trials / prod(len(listed) for listed in space.bounds.values() if not isinstance(listed, Bounds))
+    each = max(1, int(left ** (1 / max(1, len(ranges))) + 1e-9))
+    return {
+        name: tune.grid_search(points(values, each) if isinstance(values, Bounds) else list(values))
+        for name, values in space.bounds.items()
+    }
 
 
 def points(bounds: Bounds, count: int) -> list[float]:
@@ -51,12 +59,15 @@ class Bounded(OptunaSearch):  # type: ignore[misc]
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Keep how far a setting broke its bounds, then tell what it reached."""
-        for name, excess in ((result or {}).get(CONSTRAINTS) or {}).items():
-            self._ot_trials[trial_id].set_constraint(name, float(excess))
+        for name, excess in (result or {}).items():
+            if name.startswith(CONSTRAINTS):
+                self._ot_trials[trial_id].set_constraint(name, float(excess))
         super().on_trial_complete(trial_id, result=result, error=error)
 
 
-def _domain(bounds: Bounds) -> Any:
+def _domain(bounds: Bounds | Sequence[Any]) -> Any:
+    if not isinstance(bounds, Bounds):
+        return tune.choice(list(bounds))
     if bounds.is_whole:
         low, high = round(bounds.low), round(bounds.high) + 1
         return tune.lograndint(low, high) if bounds.is_log else tune.randint(low, high)

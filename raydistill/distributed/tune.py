@@ -1,6 +1,6 @@
 """Searches with Ray Tune and Optuna: trials share read-only data, and an interrupted search keeps its trials."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +37,7 @@ class Search:
     """What is searched, how, and how long.
 
     Args:
-        bounds: range of each setting. With none, the one setting there is is measured.
+        bounds: range of each setting, or all that it may be. With none, the one setting there is is measured.
         goals: what to make large ("max") or small ("min"), by name in what is measured.
         num_trials: settings tried.
         batch: trials that are suggested together; as many run at a time as the cluster has room for.
@@ -45,7 +45,7 @@ class Search:
         algorithm: "tpe", "nsga2", "random", or "grid", which tries no more than `num_trials`, evenly spread.
     """
 
-    bounds: dict[str, Bounds]
+    bounds: Mapping[str, Bounds | Sequence[Any]]
     goals: dict[str, str]
     num_trials: int
     batch: int

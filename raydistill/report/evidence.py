@@ -21,6 +21,7 @@ METRIC_NODES = {
     "real": "real_evaluation",
     "filter": "verdicts",
     "selftest": "verdicts",
+    "tune": "tune",
     "search": "simple_rules",
 }
 """Which node's metrics.json a group of the summary's metrics comes from."""
@@ -57,6 +58,7 @@ TABLES = {
     "tpir": "filter/probe",
     "sensitivity": "planted",
     "false_flag_rate": "planted",
+    "rank_agreement": "trials",
     "consistency_jaccard": "agreement/agreement.json",
     "consistency_kappa": "agreement/agreement.json",
 }

@@ -221,6 +221,11 @@ METRICS = {
         "Of planted pictures flagged with either of two eyes, those flagged with both; of the least agreeing pair.",
         FILTER,
     ),
+    "rank_agreement": Title(
+        "Agreement of probe and network (Kendall's tau)",
+        "Whether the linear probe, by which the search goes, ranks settings as networks trained on what they keep do.",
+        FILTER,
+    ),
     "consistency_kappa": Title("Agreement (kappa)", "Agreement of two eyes beyond chance.", FILTER),
     "consistency_jaccard.identity": Title(
         "Agreement of the networks alone (Jaccard)", "The same without the structural measure, which all share.", FILTER

@@ -35,7 +35,7 @@ class FilterNodeConfig(Section):
 class Filter(Stage):
     """Inputs: `samples`, `matches` (the filter's eye), both perhaps with more (`more_…`), `policy`, maybe `selftest`.
 
-    Also `prompts`, where the policy's selection is asked. Output: `verdicts/part-*.parquet`, one row a sample in shards
+    Also `sharing`, where the policy's selection is asked. Output: `verdicts/part-*.parquet`, one row a sample in shards
     like theirs; `planted/part-00000.parquet`, one row a planted picture; `metrics.json`.
     """
 
@@ -89,7 +89,7 @@ class Filter(Stage):
             if f"{prefix}samples" in inputs
         ]
         sets = [(samples, matches, samples.shards()) for samples, matches in stores]
-        return not_selected(sets, inputs["prompts"], policy, thresholds.selection)
+        return not_selected(sets, inputs["sharing"], policy, thresholds.selection)
 
 
 def _drops(verdicts: pa.Table) -> NDArray[np.bool_]:

@@ -38,9 +38,9 @@ class IngestNodeConfig(Section):
 
 
 class Ingest(Stage):
-    """No inputs. Output: one folder a role, `quarantine/`, `prompts/`, `findings/`, `cohort/cohort.json`."""
+    """No inputs. Output: a folder a role, `quarantine/`, `prompts/`, `sharing/`, `findings/`, `cohort/cohort.json`."""
 
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 8
     needs_ray: ClassVar[bool] = False
     config: IngestNodeConfig
 
@@ -80,6 +80,7 @@ class Ingest(Stage):
             _write_records(context.out / role, [cleaned.records[i] for i in rows], [prompts[i] for i in rows])
         context.out.write_table("quarantine/part-00000.parquet", cleaned.quarantine)
         context.out.write_table("prompts/part-00000.parquet", table.frequencies())
+        context.out.write_table("sharing/part-00000.parquet", table.sharing())
         findings = _findings(cleaned, train, config.prompts.k)
         context.out.write_json("findings/findings.json", findings)
         facts = {**_cohort(cleaned, roles), "prompts": _prompt_facts(table, config), "scrubbed": scrubbed}

@@ -11,37 +11,37 @@ from raydistill.matching.policy import MatchPolicy, judged
 from raydistill.matching.selection import SELECTED, Selection, left_out
 
 
-def candidates(samples: pa.Table, matches: pa.Table, prompts: pa.Table) -> pa.Table:
+def candidates(samples: pa.Table, matches: pa.Table, sharing: pa.Table) -> pa.Table:
     """Bring together what a selection reads.
 
     Args:
         samples: `sample_id`, `labels` and `prompt`.
         matches: columns.JUDGED of the same samples, in the same order.
-        prompts: the frequencies of the train split's prompts, `data.prompts.FREQUENCIES`.
+        sharing: how many train patients share each prompt, `data.prompts.SHARING`.
 
     Returns:
         `selection.SELECTED`, a row a sample.
     """
-    shared = dict(zip(prompts["prompt"].to_pylist(), prompts["patients"].to_pylist(), strict=True))
+    shared = dict(zip(sharing["prompt"].to_pylist(), sharing["patients"].to_pylist(), strict=True))
     counts = [shared.get(prompt) for prompt in samples["prompt"].to_pylist()]
     columns = [samples["sample_id"], matches["score"], matches["nearest_patient_id"], samples["labels"]]
     return pa.table([*columns, pa.array(counts, pa.int64())], names=list(SELECTED))
 
 
 def not_selected(
-    sets: Sequence[tuple[Store, Store, Iterable[str]]], prompts: Store, policy: MatchPolicy, selection: Selection
+    sets: Sequence[tuple[Store, Store, Iterable[str]]], sharing: Store, policy: MatchPolicy, selection: Selection
 ) -> dict[str, str]:
     """Say which of the samples that a policy keeps are left out, by id, and why.
 
     Args:
         sets: samples, their matches in shards of the same names, and which of the shards.
-        prompts: the train split's table of prompts.
+        sharing: how many train patients share each prompt, in shards.
         policy: who judged them.
         selection: the bounds.
     """
     if selection.is_everything:
         return {}
-    table, parts = prompts.read_table(), []
+    table, parts = sharing.read_table(), []
     for samples, matches, shards in sets:
         for shard in shards:
             asked = samples.read_table(shard, columns=["sample_id", "labels", "prompt", "failure"])

@@ -36,7 +36,7 @@ class TopUpConfig(Section):
 class TopUp(Stage):
     """Inputs: those of the sampling and matching that it goes on with, `samples`, the filter's `matches`, `policy`.
 
-    Output: `samples/more-*.parquet`, and `<eye>/samples/` like it.
+    Also `sharing`. Output: `samples/more-*.parquet`, and `<eye>/samples/` like it.
     """
 
     version: ClassVar[int] = 2
@@ -62,7 +62,7 @@ class TopUp(Stage):
         policy = make_policy(self.config.filter, thresholds)
         sets = [(inputs["samples"], inputs["matches"] / SAMPLES, inputs["samples"].shards())]
         asked, passed = _counted(policy, *sets[0])
-        kept = passed - len(not_selected(sets, inputs["prompts"], policy, thresholds.selection))
+        kept = passed - len(not_selected(sets, inputs["sharing"], policy, thresholds.selection))
         first, budget, node = asked, config.budget(asked), self.config.samples_of
         seed, seed_of_matches = (derive_seed(self.root_seed, name) for name in (node, self.config.matches_of))
         requests = requests_of(context, config, seed, node)
@@ -79,7 +79,7 @@ class TopUp(Stage):
             sets.append((context.out / "samples", context.out / "filter" / SAMPLES, [s.name for s in shards]))
             more = _counted(policy, *sets[-1])
             asked, passed, number = asked + more[0], passed + more[1], number + 1
-            kept = passed - len(not_selected(sets, inputs["prompts"], policy, thresholds.selection))
+            kept = passed - len(not_selected(sets, inputs["sharing"], policy, thresholds.selection))
         facts = {"rounds": number, "asked": asked, "kept": kept, "target_kept": config.target_kept}
         notes = []
         if kept < config.target_kept:

@@ -35,6 +35,7 @@ class TuneNodeConfig(Section):
     filter: FilterConfig
     audit_fpir: float
     confidence: float
+    network_steps: int
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Evidence:
         strangers: the filter's matches of calibration images.
         judge_scores: (N,) the judge's scores of the samples, with `judge_patients` (N,) nearest by it.
         judge_strangers: (M,) the judge's scores of calibration images, with `stranger_patients` (M,).
+        images: uint8 (N, R, R), the samples; `test_images` (M, R, R), calibration images. No trial reads them.
         features: (N, D) float32 of the samples; `labels` (N, F) what was asked of them, where `has_labels` (N,).
         test_features: (M, D) float32 of calibration images; `test_labels` (M, F), `test_patients` (M,).
     """
@@ -58,6 +60,8 @@ class Evidence:
     judge_patients: NDArray[Any]
     judge_strangers: NDArray[np.float32]
     stranger_patients: NDArray[Any]
+    images: NDArray[np.uint8]
+    test_images: NDArray[np.uint8]
     features: NDArray[np.float32]
     labels: NDArray[np.float32]
     has_labels: NDArray[np.bool_]
@@ -175,6 +179,7 @@ def read_evidence(context: Context, config: TuneConfig) -> Evidence:
     columns = ["image", "labels", "patient_id"]
     real = read_sampled({"images": inputs["calibration"]}, columns, most, context.seed)
     real = real.filter(real["labels"].is_valid())
+    images, tested = pixels(samples), pixels(real) if real.num_rows else np.zeros((0, 1, 1), np.uint8)
     findings = inputs["findings"].read_json("findings.json")["findings"]
     matches, judge = (
         rows_of(inputs[eye] / "samples", samples["sample_id"], JUDGED, "query_id") for eye in ("matches", "judge")
@@ -183,16 +188,18 @@ def read_evidence(context: Context, config: TuneConfig) -> Evidence:
     judge_strangers = (inputs["judge"] / "calibration").read_table()
     return Evidence(
         matches=matches,
-        candidates=candidates(samples, matches, inputs["prompts"].read_table()),
+        candidates=candidates(samples, matches, inputs["sharing"].read_table()),
         strangers=strangers,
         judge_scores=judge["score"].to_numpy(),
         judge_patients=judge["nearest_patient_id"].to_numpy(),
         judge_strangers=judge_strangers["score"].to_numpy(),
         stranger_patients=judge_strangers["query_patient_id"].to_numpy(),
-        features=public_features(pixels(samples)),
+        images=images,
+        test_images=tested,
+        features=public_features(images),
         labels=label_matrix([labels or [] for labels in samples["labels"].to_pylist()], findings),
         has_labels=samples["labels"].is_valid().to_numpy(),
-        test_features=public_features(pixels(real)) if real.num_rows else np.zeros((0, 0), np.float32),
+        test_features=public_features(tested) if real.num_rows else np.zeros((0, 0), np.float32),
         test_labels=label_matrix(real["labels"].to_pylist(), findings),
         test_patients=real["patient_id"].to_numpy(),
     )

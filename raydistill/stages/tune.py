@@ -14,16 +14,26 @@ from numpy.typing import NDArray
 from raydistill.diffusion.features import public_digest
 from raydistill.distributed.tune import Search, search
 from raydistill.stages.base import Context, Outcome, Stage
-from raydistill.stages.trial import TuneNodeConfig, bounds_of, evaluate_setting, policy_for, read_evidence, setting_of
+from raydistill.stages.rungs import Pictures, climb, rank_agreement
+from raydistill.stages.trial import (
+    Evidence,
+    TuneNodeConfig,
+    bounds_of,
+    evaluate_setting,
+    kept_by,
+    policy_for,
+    read_evidence,
+    setting_of,
+)
 
 GOALS = {"objective": "max", "risk_high": "min", "kept_share": "max"}
 """What is searched for: the first alone, or all of them."""
 
 
 class Tune(Stage):
-    """Inputs: `samples`, `prompts`, `calibration`, `findings`, `matches` (the filter's eye), `judge` (the judge's).
+    """Inputs: `samples`, `sharing`, `calibration`, `findings`, `matches` (the filter's eye), `judge` (the judge's).
 
-    Output: `policy/policy.json`, `trials/part-00000.parquet`.
+    Output: `policy/policy.json`, `trials/part-00000.parquet`, `metrics.json`.
     """
 
     version: ClassVar[int] = 7
@@ -47,6 +57,7 @@ class Tune(Stage):
         )
         trials = search(evaluate_setting, {"config": self.config}, evidence, space, context.work, context.progress)
         table = pd.DataFrame(trials).sort_values(list(bounds_of(how.space)), ignore_index=True)
+        table = table.join(self._climb(table, evidence, context))
         table["chosen"] = table.index == choose(table)
         table["pareto"] = undominated(table)
         best = table[table["chosen"]].iloc[0]
@@ -54,21 +65,45 @@ class Tune(Stage):
         policy = policy_for(setting, evidence, self.config).model_copy(update={"is_feasible": bool(best["feasible"])})
         context.out.write_json("policy/policy.json", policy.model_dump(mode="json"))
         context.out.write_table("trials/part-00000.parquet", pa.Table.from_pandas(table, preserve_index=False))
+        agreement = rank_agreement(table, self.config.confidence)
+        context.out.write_json("metrics.json", {"rank_agreement": agreement.model_dump(mode="json")})
         chosen = setting | {name: float(best[name]) for name in ("utility", "risk_high")}
         return Outcome(
             counts={"trials": len(table), "feasible": int(table["feasible"].sum())},
             facts={"chosen": chosen, "chosen_is_feasible": bool(best["feasible"])},
         )
 
+    def _climb(self, table: pd.DataFrame, evidence: Evidence, context: Context) -> pd.DataFrame:
+        """Let networks look at the best settings; at none, where nothing can be taught or tested."""
+        settings = table[list(bounds_of(self.config.tune.space))].to_dict("records")
+        taught = evidence.has_labels
+
+        def kept(row: int) -> NDArray[np.bool_]:
+            setting = setting_of(self.config.tune.space, {str(name): value for name, value in settings[row].items()})
+            return kept_by(policy_for(setting, evidence, self.config), evidence, self.config)[taught]
+
+        pictures = Pictures(
+            images=evidence.images[taught],
+            labels=evidence.labels[taught],
+            tested=evidence.test_images,
+            truth=evidence.test_labels,
+            patients=evidence.test_patients,
+            steps=self.config.network_steps,
+            seed=context.seed,
+        )
+        most = self.config.tune.candidates if table["utility"].notna().any() else 0
+        return climb(table, kept, pictures, most, context.work, context.progress)
+
 
 def choose(table: pd.DataFrame) -> int:
     """Return the row of the best trial: most useful among the feasible, else the one nearest to feasible.
 
-    Equal ones go to the setting with less risk, then to the one that comes first in the table.
+    Whom more networks looked at is better than the others. Equal ones go to the setting with less risk, then to the one
+    that comes first in the table.
     """
-    order = table.sort_values(
-        ["feasible", "excess", "objective", "risk_high"], ascending=[False, True, False, True], kind="stable"
-    )
+    ways = {"feasible": False, "excess": True, "networks": False, "network_utility": False}
+    ways |= {"objective": False, "risk_high": True}
+    order = table.sort_values(list(ways), ascending=list(ways.values()), kind="stable")
     return int(order.index[0])
 
 

@@ -11,13 +11,15 @@ import pytest
 
 from raydistill.core.progress import silent
 from raydistill.core.store import Store
-from raydistill.distributed.tune import Search, search
-from tests.distributed.toys import bowl
+from raydistill.distributed.tune import Bounds, Search, search
+from tests.distributed.toys import bowl, slope
 
 pytestmark = pytest.mark.ray
 
 ROOT = Path(__file__).parents[2]
 TRIALS, LIMIT_S = 5, 120
+OBJECTIVE = {"objective": "max"}
+X = Bounds(0.01, 1.0)
 STARTUP = 10
 """Trials that TPE draws at random; what comes after them depends on how they went."""
 DRIVER = """
@@ -33,8 +35,13 @@ with session(ClusterConfig(num_cpus=2, object_store_mb=100)):
 
 
 def searched(folder, trials=TRIALS, progress=silent, **arguments):
-    space = Search(bounds={"x": (0.01, 1.0)}, num_trials=trials, max_concurrent=2, seed=1)
+    space = Search(bounds={"x": X}, goals=OBJECTIVE, num_trials=trials, batch=2, seed=1)
     return search(bowl, arguments, 0.3, space, Store.open(str(folder)), progress)
+
+
+def climbed(folder, algorithm, trials, goals=OBJECTIVE, **bounds):
+    space = Search(bounds=bounds, goals=goals, num_trials=trials, batch=4, seed=1, algorithm=algorithm)
+    return search(slope, {}, 0.3, space, Store.open(str(folder)), silent)
 
 
 def settings(found):
@@ -75,3 +82,29 @@ def test_what_a_kill_left_of_a_search_that_was_being_set_up_is_thrown_away(local
     store.write_bytes("search/tuner.pkl", left)
     store.write_bytes("search/experiment_state-x.json", b"{}")
     assert len(searched(tmp_path, trials=2)) == 2
+
+
+@pytest.mark.parametrize("algorithm", ["tpe", "nsga2"])
+def test_what_learns_stays_where_it_is_allowed(local_ray, tmp_path, algorithm):
+    """The objective pulls over the bound; of settings drawn at random a quarter keeps it."""
+    x, trials = Bounds(0.0, 1.2, is_log=False), STARTUP + 22
+    # Of a single setting NSGA-II mutates everything.
+    more = {} if algorithm == "tpe" else {"n": Bounds(1, 16, is_whole=True)}
+    goals = OBJECTIVE if algorithm == "tpe" else {"objective": "max", "cost": "min"}
+    learnt, blind = (
+        sum(trial["x"] <= 0.3 for trial in climbed(tmp_path / name, name, trials, goals, x=x, **more))
+        for name in (algorithm, "random")
+    )
+    assert learnt > blind + 4
+
+
+def test_a_grid_is_spread_evenly_and_no_larger_than_asked_for(local_ray, tmp_path):
+    n = Bounds(1, 16, is_whole=True)
+    found = climbed(tmp_path, "grid", 10, x=X, n=n)
+    assert sorted({trial["n"] for trial in found}) == [1, 4, 16]
+    assert sorted({round(trial["x"], 6) for trial in found}) == [0.01, 0.1, 1.0]
+    assert len(found) == 9
+
+
+def test_a_space_of_one_setting_is_measured_once(local_ray, tmp_path):
+    assert [trial["x"] for trial in climbed(tmp_path, "tpe", 10)] == [0.5]

@@ -153,4 +153,10 @@ def bowl(setting, shared, seconds=0.0, uneven=0.0, log=None):
     if log:
         with open(log, "a") as lines:
             lines.write(f"{setting['x']:.6f}\n")
-    return {"x": setting["x"], "objective": -((setting["x"] - shared) ** 2)}
+    return {"x": setting["x"], "objective": -((setting["x"] - shared) ** 2), "constraints": {}}
+
+
+def slope(setting, shared):
+    """Rises with `x`, but only up to `shared` is it allowed; what it costs is `x` itself, and `n` nothing."""
+    x, n = setting.get("x", 0.5), setting.get("n", 1)
+    return {"x": x, "n": n, "objective": x, "cost": x, "constraints": {"x": x - shared}}

@@ -27,13 +27,14 @@ def context(tmp_path):
     prepare_initial(model, resolution=16, seed=0, folder=tmp_path / "model")
     asked = pa.Table.from_pylist([{"prompt": "chest x-ray", "count": 5}], schema=FREQUENCIES)
     store.write_table("prompts/part-0.parquet", asked)
+    store.write_table("sharing/part-0.parquet", pa.table({"prompt": ["chest x-ray"], "patients": [5]}))
     store.write_table("samples/part-0.parquet", rows(SAMPLES, 4, sample_id=IDS))
     found = matches(IDS, ["p"] * 4, [0.1, 0.2, 0.3, 0.9]).set_column(0, "query_id", pa.array(IDS))
     found = found.set_column(found.column_names.index("structure_score"), "structure_score", pa.array([0.0] * 4, "f4"))
     store.write_table("matches/samples/part-0.parquet", found)
     thresholds = Policy(identity_threshold=0.5, near_copy_threshold=0.5, target_fpir=0.1, near_copy_fpir=0.1)
     store.write_json("policy/policy.json", thresholds.model_dump())
-    inputs = {name: store / name for name in ("model", "prompts", "samples", "matches", "policy")}
+    inputs = {name: store / name for name in ("model", "prompts", "sharing", "samples", "matches", "policy")}
     return Context(inputs=inputs, out=store / "out", work=store / "work", seed=0)
 
 
