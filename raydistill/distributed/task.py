@@ -1,6 +1,7 @@
-"""One function on one worker of the cluster."""
+"""A function on a worker of the cluster, or for each of several things on as many as there is room for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from raydistill.core.errors import NothingToDo, RaydistillError
@@ -8,7 +9,7 @@ from raydistill.core.progress import Progress
 from raydistill.core.section import Compute
 from raydistill.distributed.session import board, claims, root_cause
 
-Outcome = TypeVar("Outcome")
+Outcome, Item = TypeVar("Outcome"), TypeVar("Item")
 
 
 def run_on_worker(work: Callable[[Progress], Outcome], compute: Compute, progress: Progress) -> Outcome:
@@ -28,20 +29,73 @@ def run_on_worker(work: Callable[[Progress], Outcome], compute: Compute, progres
     """
     import ray
 
-    with board(progress) as news:
+    with board(progress) as news, _in_a_line():
         task = ray.remote(_run).options(**claims(compute))
-        try:
-            outcome: Outcome = ray.get(task.remote(work, news, compute))
-        except ray.exceptions.RayError as error:
-            cause = getattr(error, "cause", None)
-            if isinstance(cause, (RaydistillError, NothingToDo)):
-                raise cause from error
-            raise RaydistillError(f"a worker failed: {root_cause(error)}") from error
+        outcome: Outcome = ray.get(task.remote(work, news, compute))
     return outcome
 
 
+def run_on_workers(
+    work: Callable[[Any, Item], Outcome],
+    shared: Any,
+    items: Sequence[Item],
+    compute: Compute,
+    progress: Progress,
+    unit: str,
+) -> list[Outcome]:
+    """Run a function for each of several items, on as many workers at a time as the cluster has room for.
+
+    Args:
+        work: picklable, safe to run twice; called with `shared` and an item.
+        shared: read-only, put into the object store once.
+        items: what to run it for.
+        compute: size of a worker.
+        progress: told how many are done.
+        unit: what an item is to a reader.
+
+    Returns:
+        What the function returned, in the order of the items.
+
+    Raises:
+        RaydistillError, NothingToDo: as `run_on_worker`.
+    """
+    import ray
+
+    with board(progress) as news, _in_a_line():
+        task, kept = ray.remote(_run_one).options(**claims(compute)), ray.put(shared)
+        outcomes: list[Outcome] = ray.get([task.remote(work, kept, i, news, compute, len(items), unit) for i in items])
+    return outcomes
+
+
+@contextmanager
+def _in_a_line() -> Iterator[None]:
+    """Turn a worker's failure into what was raised on purpose, or into one line."""
+    import ray
+
+    try:
+        yield
+    except ray.exceptions.RayError as error:
+        cause = getattr(error, "cause", None)
+        if isinstance(cause, (RaydistillError, NothingToDo)):
+            raise cause from error
+        raise RaydistillError(f"a worker failed: {root_cause(error)}") from error
+
+
 def _run(work: Callable[[Progress], Outcome], news: Any, compute: Compute) -> Outcome:
+    _threads(compute)
+    return work(lambda done, total, unit: news.post.remote(done, total, unit))
+
+
+def _run_one(
+    work: Callable[[Any, Item], Outcome], shared: Any, item: Item, news: Any, compute: Compute, total: int, unit: str
+) -> Outcome:
+    _threads(compute)
+    outcome = work(shared, item)
+    news.add.remote(total, unit)
+    return outcome
+
+
+def _threads(compute: Compute) -> None:
     import torch
 
     torch.set_num_threads(max(1, int(compute.num_cpus)))
-    return work(lambda done, total, unit: news.post.remote(done, total, unit))

@@ -3,8 +3,10 @@
 A linear probe on public features is what a trial can afford. What the released data is for is a network trained on it.
 """
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from raydistill.core.progress import Progress
 from raydistill.core.section import Compute
 from raydistill.core.seeds import derive_seed
 from raydistill.core.store import Store
-from raydistill.distributed.tune import Search, search
+from raydistill.distributed.task import run_on_workers
 from raydistill.metrics.classifier import predict
 from raydistill.metrics.result import MetricResult, insufficient
 from raydistill.metrics.utility import macro_auroc
@@ -24,6 +26,9 @@ from raydistill.stages.classifier import train_classifier
 
 FEWEST = 4
 """Settings whose order can be compared at all: three agree by chance in one of six."""
+
+
+ALONE = Compute(num_workers=1)
 
 
 @dataclass(frozen=True)
@@ -79,14 +84,12 @@ def climb(
     reached: dict[int, list[float]] = {row: [] for row in chosen}
     alive, rung = chosen, 0
     while alive and (rung == 0 or len(alive) > 1):
-        space = Search({"row": alive}, {"network_utility": "max"}, len(alive), len(alive), 0, "grid")
-        measured = search(
-            train_one, {"rung": rung}, {"sets": sets, "pictures": pictures}, space, work / f"rung-{rung}", progress
-        )
-        for one in measured:
-            reached[one["row"]].append(one["network_utility"])
-            result.loc[one["row"], "network_utility"] = np.mean(reached[one["row"]])
-            result.loc[one["row"], "networks"] = len(reached[one["row"]])
+        looking = partial(train_one, rung=rung, work=work)
+        areas = run_on_workers(looking, (pictures, sets), alive, ALONE, progress, "networks")
+        for row, area in zip(alive, areas, strict=True):
+            reached[row].append(area)
+            result.loc[row, "network_utility"] = np.mean(reached[row])
+            result.loc[row, "networks"] = len(reached[row])
         best_first = result.loc[alive, "network_utility"].sort_values(ascending=False, kind="stable").index
         alive, rung = sorted(best_first[: len(alive) // 2].tolist()), rung + 1
     return result
@@ -105,14 +108,21 @@ def candidates_of(table: pd.DataFrame, kept: Callable[[int], NDArray[np.bool_]],
     return sorted(rows)
 
 
-def train_one(setting: dict[str, int], shared: dict[str, Any], rung: int) -> dict[str, Any]:
-    """Train one network on what a setting keeps; return its macro AUROC on calibration images."""
-    row, pictures = setting["row"], shared["pictures"]
-    keep, seed = shared["sets"][row], derive_seed(pictures.seed, "rung", rung)
-    compute = Compute(num_workers=1)
-    model = train_classifier(pictures.images[keep], pictures.labels[keep], pictures.steps, seed, compute)
-    area = macro_auroc(pictures.truth, predict(model, pictures.tested), pictures.patients, bootstrap=0)
-    return {"row": row, "network_utility": area.value, "constraints": {}}
+def train_one(shared: tuple[Pictures, Mapping[int, NDArray[np.bool_]]], row: int, rung: int, work: Store) -> float:
+    """Train one network on what a row's setting keeps, unless that was done before a kill.
+
+    Returns:
+        Its macro AUROC on calibration images; NaN where none can be measured.
+    """
+    pictures, sets = shared
+    name = f"rungs/{rung}-{hashlib.sha256(sets[row].tobytes()).hexdigest()[:16]}.json"
+    if not work.exists(name):
+        keep, seed = sets[row], derive_seed(pictures.seed, "rung", rung)
+        model = train_classifier(pictures.images[keep], pictures.labels[keep], pictures.steps, seed, ALONE)
+        area = macro_auroc(pictures.truth, predict(model, pictures.tested), pictures.patients, bootstrap=0)
+        work.write_json(name, {"area": area.value})
+    area_there = work.read_json(name)["area"]
+    return float("nan") if area_there is None else float(area_there)
 
 
 def rank_agreement(table: pd.DataFrame, confidence: float) -> MetricResult:
