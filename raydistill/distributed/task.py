@@ -9,7 +9,8 @@ from raydistill.core.progress import Progress
 from raydistill.core.section import Compute
 from raydistill.distributed.session import board, claims, root_cause
 
-Outcome, Item = TypeVar("Outcome"), TypeVar("Item")
+Outcome = TypeVar("Outcome")
+Item = TypeVar("Item")
 
 
 def run_on_worker(work: Callable[[Progress], Outcome], compute: Compute, progress: Progress) -> Outcome:

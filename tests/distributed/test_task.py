@@ -1,0 +1,31 @@
+"""One function for several things, on as many workers as there is room for."""
+
+import pytest
+
+from raydistill.core.errors import NothingToDo, RaydistillError
+from raydistill.core.section import Compute
+from raydistill.distributed.task import run_on_workers
+
+pytestmark = pytest.mark.ray
+
+COMPUTE = Compute(num_workers=1, num_cpus=1)
+
+
+def times(shared, item):
+    if item == "nothing":
+        raise NothingToDo("there is nothing")
+    return shared * item
+
+
+def test_outcomes_come_in_the_order_of_the_items(local_ray):
+    told = []
+    assert run_on_workers(times, 3, [4, 0, 2], COMPUTE, lambda *news: told.append(news), "items") == [12, 0, 6]
+    assert all(total == 3 and unit == "items" for _, total, unit in told)
+
+
+@pytest.mark.parametrize(
+    ("item", "error", "said"), [("nothing", NothingToDo, "there is nothing"), (None, RaydistillError, "worker failed")]
+)
+def test_a_failure_is_what_was_raised_or_one_line(local_ray, item, error, said):
+    with pytest.raises(error, match=said):
+        run_on_workers(times, 3, [1, item], COMPUTE, lambda *news: None, "items")
