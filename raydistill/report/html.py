@@ -9,7 +9,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from raydistill import __version__
-from raydistill.report import pictures, sections, tables
+from raydistill.report import pictures, sections, tables, trials
 from raydistill.report.evidence import MATCH_NODES, METRIC_NODES, Artifacts, Evidence, may_leave
 from raydistill.report.figures import Figure
 from raydistill.report.outside import WITHHELD, policy_outside, summary_outside
@@ -150,7 +150,9 @@ def _figures(evidence: Evidence, summary: Mapping[str, Any], *, public: bool) ->
         "det_auditor": sections.det(evidence, "auditor", public=public),
         "det_filter": sections.det(evidence, "filter", public=public),
         "selftest": sections.selftest(evidence, metrics),
-        "frontier": sections.search(evidence),
+        "frontier": trials.frontier(evidence, public=public),
+        "parallel": trials.parallel(evidence),
+        "importances": trials.importances(evidence),
         "findings": sections.by_finding(evidence, public=public),
         "subgroups": sections.subgroups(evidence, public=public),
         "memorisation": sections.memorisation(evidence, metrics),
@@ -161,7 +163,7 @@ def _figures(evidence: Evidence, summary: Mapping[str, Any], *, public: bool) ->
 def _pictures(evidence: Evidence, *, public: bool) -> dict[str, Any]:
     if public:
         grids = [pictures.sample_grid(evidence, "student", kept_only=True)]
-        return {"grids": [grid for grid in grids if grid], "pairs": {}, "planted": [], "worst": {}}
+        return {"grids": [grid for grid in grids if grid], "pairs": {}, "planted": [], "worst": {}, "panel": {}}
     key = patient_key(evidence.artifacts.run)
     grids = [pictures.real_grid(evidence), *(pictures.sample_grid(evidence, group) for group in sections.MODELS)]
     pairs = {
@@ -173,6 +175,7 @@ def _pictures(evidence: Evidence, *, public: bool) -> dict[str, Any]:
         "grids": [grid for grid in grids if grid],
         "pairs": {heading: found for heading, found in pairs.items() if found},
         "planted": pictures.planted_pairs(evidence),
+        "panel": pictures.panel(evidence),
         "worst": {group: tables.worst(evidence, group, key) for group in sections.MODELS},
     }
 

@@ -87,6 +87,15 @@ def sample_grid(evidence: Evidence, group: str, *, kept_only: bool = False) -> G
     return Grid(title, pictures, evidence.path(node, "samples"))
 
 
+def panel(evidence: Evidence) -> dict[str, Picture]:
+    """Return the samples of which every trial of the search says whether it keeps them, by id."""
+    table = evidence.table("tune", "panel", ["sample_id"])
+    if table is None:
+        return {}
+    rows = evidence.pick("teacher_samples", "samples", "sample_id", table["sample_id"].to_pylist())
+    return {name: picture(row["image"], f"synthetic image, asked for: {row['prompt']}") for name, row in rows.items()}
+
+
 def closest_pairs(evidence: Evidence, group: str, by: str, key: bytes) -> list[Pair]:
     """Put the samples closest to the gallery beside the real image they are closest to.
 

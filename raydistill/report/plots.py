@@ -13,7 +13,6 @@ from raydistill.report.figures import (
     INK,
     SKY,
     VERMILION,
-    Cell,
     Figure,
     Series,
     faint,
@@ -29,13 +28,6 @@ BINS = 60
 ROW_PX = 34
 ASIDE = 1.03
 DET_STEPS = 40
-LEAST_SPAN = 0.1
-"""Of an axis of utility: settings that hardly differ must not look far apart."""
-
-TRIAL = (
-    "target_fpir", "near_copy_fpir", "kept_share", "utility", "risk", "risk_high", "feasible", "chosen",
-)  # fmt: skip
-"""Columns of the search's table of trials, as shown."""
 
 
 def dots(
@@ -139,38 +131,6 @@ def ridges(
     vertical(plot, lines, "top")
     header = ("set", "n", "median", "95 %", "99 %", "max", "at or above threshold")
     return Figure(name, title, caption, plot, header, rows)
-
-
-def frontier(name: str, title: str, caption: str, trials: Sequence[Mapping[str, Cell]], max_risk: float) -> Figure:
-    """Draw the trials of the Tune search: risk against utility, or the share kept where no utility was measured."""
-    known = [t for t in trials if _finite(t.get("risk_high"))]
-    height = "utility" if any(_finite(t.get("utility")) for t in known) else "kept_share"
-    known = [t for t in known if _finite(t.get(height))]
-    plot = go.Figure()
-    plot.add_scatter(
-        x=[t["risk_high"] for t in known], y=[t[height] for t in known], mode="markers", showlegend=False,
-        customdata=[[t.get(column) for column in TRIAL] for t in known],
-        hovertemplate="trial %{customdata[0]}<br>target FPIR %{customdata[1]:.3g}, near-copy FPIR %{customdata[2]:.3g}"
-        "<br>kept %{customdata[3]:.1%}<br>AUROC %{customdata[4]:.3f}, excess risk at most %{x:.3f}<extra></extra>",
-        marker={
-            "size": 13, "color": [t.get("kept_share") for t in known], "colorscale": "Cividis",
-            "cmin": 0, "cmax": 1, "symbol": ["circle" if t.get("feasible") else "x-thin-open" for t in known],
-            "line": {"width": [1 if t.get("feasible") else 3 for t in known], "color": INK},
-            "colorbar": {"title": {"text": "kept<br> "}, "thickness": 10, "tickformat": ".0%", "outlinewidth": 0},
-        },
-    )  # fmt: skip
-    chosen = [t for t in known if t.get("chosen")]
-    plot.add_scatter(
-        x=[t["risk_high"] for t in chosen], y=[t[height] for t in chosen], mode="markers", name="chosen",
-        marker={"size": 24, "symbol": "circle-open", "color": VERMILION, "line": {"width": 3}}, hoverinfo="skip",
-    )  # fmt: skip
-    layout(plot, 340)
-    plot.update_xaxes(title_text="judge's excess risk, upper bound")
-    axis = {"utility": "findings AUROC", "kept_share": "share kept (no AUROC could be measured)"}[height]
-    plot.update_yaxes(title_text=axis, range=_around([float(str(t[height])) for t in known]))
-    vertical(plot, {"allowed": max_risk})
-    rows = [[_number(t.get(column)) for column in TRIAL] for t in trials]
-    return Figure(name, title, caption, plot, TRIAL, rows)
 
 
 def path(
@@ -288,20 +248,3 @@ def _places(labels: Sequence[str], series: Sequence[Series]) -> tuple[dict[tuple
             {(name, label): line + (i - (len(here) - 1) / 2) * 0.7 / len(here) for i, name in enumerate(here)}
         )
     return places, most
-
-
-def _finite(value: object) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
-
-
-def _number(value: Cell) -> Cell:
-    """Turn a number that isn't one, as Parquet keeps what a trial couldn't measure, into None."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _around(values: Sequence[float]) -> list[float] | None:
-    """Return a range that holds all values with some room, and isn't narrower than `LEAST_SPAN`."""
-    if not values:
-        return None
-    room = max(0.1 * (max(values) - min(values)), (LEAST_SPAN - max(values) + min(values)) / 2)
-    return [min(values) - room, max(values) + room]

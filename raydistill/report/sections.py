@@ -8,7 +8,7 @@ import numpy as np
 from raydistill.report.evidence import METRIC_NODES, Evidence
 from raydistill.report.figures import Figure, Point, Series
 from raydistill.report.outside import SMALLEST_PUBLIC_GROUP, small_roles
-from raydistill.report.plots import TRIAL, bars, dots, frontier, path, ridges
+from raydistill.report.plots import bars, dots, path, ridges
 from raydistill.report.plots import det as det_plot
 from raydistill.report.words import plain, treatment
 
@@ -131,26 +131,6 @@ def selftest(evidence: Evidence, metrics: Metrics) -> Figure | None:
         "denoised. Sensitivity is the share it flags; false flags are the same treatment of strangers.",
         series, unit="share flagged", percent=True,
     ).read_from(evidence.path("selftest", "planted"), evidence.path("verdicts", "metrics.json"))  # fmt: skip
-
-
-def search(evidence: Evidence) -> Figure | None:
-    """The privacy-utility frontier of the Tune search."""
-    table = evidence.table("tune", "trials", TRIAL)
-    if table is None or not table.num_rows:
-        return None
-    limits, trials = evidence.artifacts.config.tune, table.to_pylist()
-    none = (
-        ""
-        if any(trial.get("feasible") for trial in trials)
-        else " No setting kept every bound; this one comes nearest."
-    )
-    return frontier(
-        "frontier", "Privacy against utility",
-        "Every filter setting that was tried: the judge's excess risk of what it keeps (upper bound) against the AUROC on "
-        "calibration patients of a probe trained on it. Crosses break a bound; the ring is the setting that was chosen."
-        + none,
-        trials, limits.max_excess_risk,
-    ).read_from(evidence.path("tune", "trials"))  # fmt: skip
 
 
 def by_finding(evidence: Evidence, *, public: bool) -> Figure | None:

@@ -56,9 +56,9 @@ def filter_rows(evidence: Evidence, metrics: Metrics) -> list[MetricRow]:
     Those with one stand side by side in a figure.
     """
     rows = []
-    for group in ("filter", "selftest"):
+    for group in ("filter", "selftest", "tune"):
         for name, result in metrics.get(group, {}).items():
-            if group == "filter" or not is_one_treatment(name) or result["value"] is None:
+            if group != "selftest" or not is_one_treatment(name) or result["value"] is None:
                 cell = Cell(group, result, evidence.source(group, name, result.get("table")))
                 rows.append(MetricRow(name, title(name).name, title(name).meaning, {"value": cell}))
     return sorted(rows, key=lambda row: row.name != "kept")
@@ -164,7 +164,20 @@ def progress(summary: Mapping[str, Any]) -> str | None:
 
 def setting(evidence: Evidence) -> dict[str, Any]:
     """The filter's setting: its thresholds, the rates they were set at, and what must be known of them."""
-    return evidence.json("tune", "policy/policy.json") or {}
+    policy = evidence.json("tune", "policy/policy.json") or {}
+    return {**policy, "selected": _selected(policy["selection"])} if policy.get("selection") else policy
+
+
+def _selected(selection: Mapping[str, Any]) -> str:
+    """Say how many of a kind are kept; empty where nothing bounds that."""
+    said = []
+    if selection.get("prompt_patients"):
+        said.append(f"samples are left out whose prompt fewer than {selection['prompt_patients']} train patients share")
+    if selection.get("patient_quota"):
+        said.append(f"at most {selection['patient_quota']} may share a nearest patient, the least similar")
+    if selection.get("balance"):
+        said.append(f"groups of the same findings are evened out by {selection['balance']:.2g} of the way")
+    return "; ".join(said)
 
 
 def cohort(evidence: Evidence, *, public: bool) -> list[tuple[str, Any, Any]]:

@@ -12,6 +12,7 @@ from raydistill.core.columns import JUDGED
 from raydistill.core.config import FilterConfig, SearchSpace, TuneConfig
 from raydistill.core.errors import NothingToDo
 from raydistill.core.section import Section
+from raydistill.core.seeds import generator
 from raydistill.diffusion.features import public_features
 from raydistill.distributed.tune import Bounds
 from raydistill.matching.calibration import calibrate
@@ -26,6 +27,10 @@ from raydistill.stages.selecting import candidates
 
 IS_LOG = {"target_fpir": True, "near_copy_fpir": True, "patient_quota": True, "balance": False, "prompt_patients": True}
 IS_WHOLE = ("patient_quota", "prompt_patients")
+
+
+PANEL = 48
+"""Samples that are shown with every trial."""
 
 
 class TuneNodeConfig(Section):
@@ -45,6 +50,7 @@ class Evidence:
     Args:
         matches: the filter's matches of the samples, in the order of every array here.
         candidates: `selection.SELECTED` of them.
+        panel: rows of a few samples, drawn by chance, of which every trial says whether it keeps them.
         strangers: the filter's matches of calibration images.
         judge_scores: (N,) the judge's scores of the samples, with `judge_patients` (N,) nearest by it.
         judge_strangers: (M,) the judge's scores of calibration images, with `stranger_patients` (M,).
@@ -55,6 +61,7 @@ class Evidence:
 
     matches: pa.Table
     candidates: pa.Table
+    panel: NDArray[np.int64]
     strangers: pa.Table
     judge_scores: NDArray[np.float32]
     judge_patients: NDArray[Any]
@@ -68,6 +75,11 @@ class Evidence:
     test_features: NDArray[np.float32]
     test_labels: NDArray[np.float32]
     test_patients: NDArray[Any]
+
+    def panel_ids(self) -> list[str]:
+        """Return the ids of the panel's samples."""
+        ids: list[str] = self.matches["query_id"].take(pa.array(self.panel)).to_pylist()
+        return ids
 
 
 def bounds_of(space: SearchSpace) -> dict[str, Bounds]:
@@ -104,7 +116,8 @@ def evaluate_setting(tried: dict[str, float], evidence: Evidence, config: TuneNo
     Returns:
         The whole setting, `kept_share`, `utility` (macro AUROC; NaN in a cohort without findings), `objective` (the
         utility, or there the share that is kept), `risk` and `risk_high` (the judge's excess risk of what is kept and
-        its upper bound), `constraints`, `excess` (how far they are broken, together), `feasible`.
+        its upper bound), `constraints`, `excess` (how far they are broken, together), `feasible`, and `dropped` (who of
+        the panel).
     """
     limits, setting = config.tune, setting_of(config.tune.space, tried)
     policy = policy_for(setting, evidence, config)
@@ -124,6 +137,7 @@ def evaluate_setting(tried: dict[str, float], evidence: Evidence, config: TuneNo
         "excess": excess,
         "feasible": excess == 0.0,
         "objective": kept_share if utility is None else utility,
+        "dropped": [evidence.matches["query_id"][int(row)].as_py() for row in evidence.panel if not keep[row]],
     }
 
 
@@ -189,6 +203,7 @@ def read_evidence(context: Context, config: TuneConfig) -> Evidence:
     return Evidence(
         matches=matches,
         candidates=candidates(samples, matches, inputs["sharing"].read_table()),
+        panel=np.sort(generator(context.seed, "panel").permutation(samples.num_rows)[:PANEL]),
         strangers=strangers,
         judge_scores=judge["score"].to_numpy(),
         judge_patients=judge["nearest_patient_id"].to_numpy(),

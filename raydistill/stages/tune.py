@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raydistill.diffusion.features import public_digest
-from raydistill.distributed.tune import Search, search
+from raydistill.distributed.tune import Search, importances, search
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.rungs import Pictures, climb, rank_agreement
 from raydistill.stages.trial import (
@@ -33,7 +33,8 @@ GOALS = {"objective": "max", "risk_high": "min", "kept_share": "max"}
 class Tune(Stage):
     """Inputs: `samples`, `sharing`, `calibration`, `findings`, `matches` (the filter's eye), `judge` (the judge's).
 
-    Output: `policy/policy.json`, `trials/part-00000.parquet`, `metrics.json`.
+    Output: `policy/policy.json`, `metrics.json`; as `part-00000.parquet` `trials/`, `panel/`, and
+    `importances/` where there is something to tell apart.
     """
 
     version: ClassVar[int] = 7
@@ -65,6 +66,11 @@ class Tune(Stage):
         policy = policy_for(setting, evidence, self.config).model_copy(update={"is_feasible": bool(best["feasible"])})
         context.out.write_json("policy/policy.json", policy.model_dump(mode="json"))
         context.out.write_table("trials/part-00000.parquet", pa.Table.from_pandas(table, preserve_index=False))
+        context.out.write_table("panel/part-00000.parquet", pa.table({"sample_id": evidence.panel_ids()}))
+        shares = importances(table[list(space.bounds)], table["objective"], context.seed)
+        if shares:
+            columns = {"setting": list(shares), "importance": list(shares.values())}
+            context.out.write_table("importances/part-00000.parquet", pa.table(columns))
         agreement = rank_agreement(table, self.config.confidence)
         context.out.write_json("metrics.json", {"rank_agreement": agreement.model_dump(mode="json")})
         chosen = setting | {name: float(best[name]) for name in ("utility", "risk_high")}

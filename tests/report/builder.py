@@ -197,15 +197,27 @@ def filtering(b, teacher, student, t_match, s_match):
     ]
     b.artifact("selftest", {"planted/part-00000.parquet": planted}, {"agreement/agreement.json": agreement})
     policy = {"identity_threshold": THRESHOLD, "near_copy_threshold": NEAR, "target_fpir": 0.05, "near_copy_fpir": 0.02}
+    panel = teacher.filter(teacher["failure"].is_null())["sample_id"].to_pylist()[:12]
     trials = [
         {
             "target_fpir": 0.01 * (i + 1), "near_copy_fpir": 0.005 * (i + 1),
             "kept_share": 0.95 - 0.07 * i, "utility": None if i == 11 else 0.78 - 0.012 * i + 0.02 * (i % 3),
             "risk": 0.2 / (i + 1), "risk_high": 0.32 / (i + 1), "feasible": 2 < i < 11, "chosen": i == 3,
+            "pareto": i in (3, 7), "dropped": panel[:i], "network_utility": 0.7 if 2 < i < 7 else None, "networks": 2 if i == 3 else 1,
         }
         for i in range(12)
     ]  # fmt: skip
-    b.artifact("tune", {"trials/part-00000.parquet": pa.Table.from_pylist(trials)}, {"policy/policy.json": policy})
+    tables = {
+        "trials": pa.Table.from_pylist(trials),
+        "panel": pa.table({"sample_id": panel}),
+        "importances": pa.table({"setting": ["near_copy_fpir", "target_fpir"], "importance": [0.7, 0.3]}),
+    }
+    agreed = MetricResult(value=0.33, n=4, unit="Kendall's tau of probe and network", estimator="tau-b", baseline=0.0)
+    b.artifact(
+        "tune",
+        {f"{name}/part-00000.parquet": table for name, table in tables.items()},
+        {"policy/policy.json": policy, "metrics.json": {"rank_agreement": agreed.model_dump(mode="json")}},
+    )
     caught = flags(planted)
     of_planted = pa.table(
         {

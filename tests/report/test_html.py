@@ -74,9 +74,9 @@ def test_what_was_held_against_a_budget_is_sorted_by_how_it_ended(tmp_path, publ
 @pytest.mark.parametrize("public", [False, True])
 def test_every_metric_of_every_group_is_shown_with_value_interval_and_n(finished, editions, public):
     page, metrics = Page(editions[public]), finished[1]["metrics"]
-    assert set(metrics) == {"teacher", "filtered", "student", "real", "filter", "selftest", "search"}
+    assert set(metrics) == {"teacher", "filtered", "student", "real", "filter", "selftest", "tune", "search"}
     for group, results in metrics.items():
-        where = page.text("filtering" if group in ("filter", "selftest", "search") else "metrics")
+        where = page.text("filtering" if group in ("filter", "selftest", "tune", "search") else "metrics")
         if group == "search":
             assert (
                 "the search's setting beats both thresholds at an FPIR of 1 %, and can't be told from no filter"
@@ -153,5 +153,5 @@ def test_the_public_edition_shows_kept_student_samples_alone(finished, editions)
 
 def test_drawings_are_json_that_cannot_end_their_element(editions):
     drawings = [text for text in Page(editions[False]).scripts if text.startswith("{")]
-    assert len(drawings) == 12
+    assert len(drawings) == 14
     assert all("<" not in text and json.loads(text)["layout"]["height"] > 100 for text in drawings)

@@ -3,21 +3,15 @@
 import math
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from raydistill.report.evidence import Evidence
 from raydistill.report.figures import Point, Series
-from raydistill.report.plots import _levelled, bars, dots, frontier, path, ridges
-from raydistill.report.sections import memorisation, regime, search
+from raydistill.report.plots import _levelled, bars, dots, path, ridges
+from raydistill.report.sections import memorisation, regime
 from tests.report.builder import build
 
 NAN = float("nan")
-
-
-def trial(utility, **extra):
-    row = {"target_fpir": 0.1, "near_copy_fpir": 0.01, "kept_share": 0.6, "utility": utility}
-    return row | {"risk": 0.01, "risk_high": 0.05, "feasible": True, "chosen": True} | extra
 
 
 def test_a_point_without_a_value_keeps_its_reason_and_no_place():
@@ -54,35 +48,6 @@ def test_a_distribution_is_drawn_whole_and_counted_from_the_threshold():
     assert math.isclose(sum(figure.plot.data[0].customdata), 1.0, abs_tol=1e-3)
     assert figure.rows[0][-1] == 0.5
     assert "threshold 0.9" in [note.text for note in figure.plot.layout.annotations]
-
-
-def test_the_chosen_setting_is_ringed_and_an_infeasible_one_is_a_cross():
-    trials = [trial(0.7), trial(0.8, feasible=False, chosen=False, risk_high=0.4)]
-    drawn, ring = frontier("n", "t", "c", trials, 0.1).plot.data
-    assert list(drawn.marker.symbol) == ["circle", "x-thin-open"]
-    assert (list(ring.x), list(ring.y)) == ([0.05], [0.7])
-
-
-@pytest.mark.parametrize("missing", [None, NAN])
-def test_without_any_utility_the_share_kept_takes_its_place(missing):
-    figure = frontier("n", "t", "c", [trial(missing), trial(missing, kept_share=0.3)], 0.1)
-    assert list(figure.plot.data[0].y) == [0.6, 0.3]
-    assert "no AUROC" in figure.plot.layout.yaxis.title.text
-    assert [row[3] for row in figure.rows] == [None, None]
-
-
-def test_settings_that_hardly_differ_do_not_look_far_apart():
-    low, high = frontier("n", "t", "c", [trial(0.7), trial(0.701)], 0.1).plot.layout.yaxis.range
-    assert math.isclose(high - low, 0.1)
-
-
-@pytest.mark.parametrize("utility", [pa.nulls(2, pa.float64()), pa.nulls(2), pa.array([NAN, NAN])])
-def test_a_search_where_nothing_was_feasible_says_so(tmp_path, utility):
-    runner, _ = build(tmp_path)
-    table = pa.Table.from_pylist([trial(0.0, feasible=False), trial(0.0, feasible=False, chosen=False)])
-    table = table.set_column(table.column_names.index("utility"), "utility", utility)
-    runner.artifact("tune", "0123456789abcdef").write_table("trials/part-00000.parquet", table)
-    assert "No setting kept every bound" in search(Evidence(runner)).caption
 
 
 def test_models_that_saw_their_images_equally_often_do_not_hide_one_another():

@@ -67,7 +67,7 @@ def test_a_skipped_node_took_no_time_worth_drawing(tmp_path):
     runner, summary = build(tmp_path)
     runs = {"whole": summary, "skipped": without_student(runner, summary)}
     html = render(runner, runs["skipped"], public=False)
-    drawing = next(text for text in Page(html).scripts if text.startswith("{") and '"bar"' in text)
+    drawing = next(text for text in Page(html).scripts if text.startswith("{") and '"ingest"' in text)
     assert '"teacher"' in drawing
     assert '"student"' not in drawing
 

@@ -5,6 +5,22 @@ for (const element of plots) {
   if (narrow.matches) figure.layout.font.size = 11;
   Plotly.newPlot(element, figure.data, figure.layout, { responsive: true, displayModeBar: false });
 }
+const panel = document.querySelector("#panel");
+if (panel) {
+  const drawing = document.querySelector("#frontier .plot");
+  const select = panel.querySelector("select");
+  const dropped = drawing.data[0].meta.dropped;
+  const show = (number) => {
+    const gone = new Set(dropped[number]);
+    const images = [...panel.querySelectorAll("img")];
+    for (const image of images) image.classList.toggle("dropped", gone.has(image.dataset.sample));
+    panel.querySelector("output").textContent = `${images.length - gone.size} of ${images.length} kept`;
+    select.value = number;
+  };
+  drawing.on("plotly_hover", (event) => event.points[0].curveNumber === 0 && show(event.points[0].pointNumber));
+  select.addEventListener("change", () => show(Number(select.value)));
+  show(Math.max(0, drawing.data[0].x.indexOf(drawing.data[1].x[0])));
+}
 // A scroll bar, a late font or a turned phone changes a plot's width without resizing the window.
 const observer = new ResizeObserver((seen) => seen.forEach((one) => Plotly.Plots.resize(one.target)));
 plots.forEach((element) => observer.observe(element));

@@ -1,0 +1,186 @@
+"""The search on the page: the frontier, every setting at once, and which setting matters."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from raydistill.report.evidence import Evidence
+from raydistill.report.figures import INK, SKY, VERMILION, Cell, Figure, layout, vertical
+
+LEAST_SPAN = 0.1
+"""Of an axis of utility: settings that hardly differ must not look far apart."""
+
+SETTINGS = {
+    "target_fpir": "FPIR, identity",
+    "near_copy_fpir": "FPIR, near-copies",
+    "patient_quota": "samples a patient",
+    "balance": "balance",
+    "prompt_patients": "patients a prompt",
+}
+"""What a trial sets, in words."""
+
+MEASURED = {
+    "kept_share": "share kept",
+    "utility": "AUROC, probe",
+    "network_utility": "AUROC, network",
+    "risk_high": "excess risk, upper bound",
+}
+"""What a trial measures, in words."""
+
+TRIAL = (*SETTINGS, *MEASURED, "networks", "risk", "feasible", "pareto", "chosen", "dropped")
+"""Columns of the search's table of trials that are read, where they are there."""
+
+LOGARITHMIC = ("target_fpir", "near_copy_fpir", "patient_quota", "prompt_patients")
+
+Trials = Sequence[Mapping[str, Cell]]
+
+
+def read_trials(evidence: Evidence) -> Trials:
+    """Return the trials of the search; none where there is none."""
+    table = evidence.table("tune", "trials", TRIAL)
+    return [] if table is None else table.to_pylist()
+
+
+def frontier(evidence: Evidence, *, public: bool) -> Figure | None:
+    """Draw the trials: risk against utility, or the share kept where no utility was measured.
+
+    Args:
+        evidence: the run.
+        public: leave out which samples a trial keeps.
+    """
+    trials = read_trials(evidence)
+    if not trials:
+        return None
+    none = "" if any(t.get("feasible") for t in trials) else " No setting kept every bound; this one comes nearest."
+    caption = (
+        "Every filter setting that was tried: the judge's excess risk of what it keeps (upper bound) against the AUROC "
+        "on calibration patients of a probe trained on it. Crosses break a bound, diamonds are on the Pareto front: no "
+        "other is as good in utility, risk and share kept at once. The ring is the setting that was chosen." + none
+    )
+    known = [t for t in trials if _finite(t.get("risk_high"))]
+    height = "utility" if any(_finite(t.get("utility")) for t in known) else "kept_share"
+    known = [t for t in known if _finite(t.get(height))]
+    plot = go.Figure()
+    plot.add_scatter(
+        x=[t["risk_high"] for t in known], y=[t[height] for t in known], mode="markers", showlegend=False,
+        customdata=[_hover(t) for t in known], hovertemplate="%{customdata}<extra></extra>",
+        meta=None if public else {"dropped": [t.get("dropped") or [] for t in known]},
+        marker={
+            "size": 13, "color": [t.get("kept_share") for t in known], "colorscale": "Cividis",
+            "cmin": 0, "cmax": 1, "symbol": [_symbol(t) for t in known],
+            "line": {"width": [1 if t.get("feasible") else 3 for t in known], "color": INK},
+            "colorbar": {"title": {"text": "kept<br> "}, "thickness": 10, "tickformat": ".0%", "outlinewidth": 0},
+        },
+    )  # fmt: skip
+    chosen = [t for t in known if t.get("chosen")]
+    plot.add_scatter(
+        x=[t["risk_high"] for t in chosen], y=[t[height] for t in chosen], mode="markers", name="chosen",
+        marker={"size": 24, "symbol": "circle-open", "color": VERMILION, "line": {"width": 3}}, hoverinfo="skip",
+    )  # fmt: skip
+    layout(plot, 340)
+    plot.update_xaxes(title_text="judge's excess risk, upper bound")
+    axis = {"utility": "findings AUROC", "kept_share": "share kept (no AUROC could be measured)"}[height]
+    plot.update_yaxes(title_text=axis, range=_around([float(str(t[height])) for t in known]))
+    vertical(plot, {"allowed": evidence.artifacts.config.tune.max_excess_risk})
+    shown = [name for name in TRIAL if name != "dropped" and any(name in t for t in trials)]
+    rows = [[_number(t.get(column)) for column in shown] for t in trials]
+    drawn = Figure("frontier", "Privacy against utility", caption, plot, shown, rows)
+    return drawn.read_from(evidence.path("tune", "trials"))
+
+
+def parallel(evidence: Evidence) -> Figure | None:
+    """Draw every trial as a line across its settings and what they came to; None where only one thing varies."""
+    trials = [t for t in read_trials(evidence) if all(_finite(t.get(name)) for name in ("risk_high", "kept_share"))]
+    columns = {name: [t.get(name) for t in trials] for name in (*SETTINGS, *MEASURED)}
+    drawn = {
+        name: [float(str(value)) for value in values]
+        for name, values in columns.items()
+        if all(map(_finite, values)) and len(set(values)) > 1
+    }
+    if len(drawn) < 2:
+        return None
+    last = next((name for name in ("utility", "kept_share") if name in drawn), list(drawn)[-1])
+    plot = go.Figure()
+    plot.add_parcoords(
+        line={"color": drawn[last], "colorscale": "Cividis"},
+        dimensions=[_axis(name, values) for name, values in drawn.items()],
+        labelangle=-12,
+    )
+    layout(plot, 330)
+    plot.update_layout(margin={"l": 60, "r": 40, "t": 80, "b": 20})
+    caption = (
+        f"One line a setting, coloured by {MEASURED.get(last, SETTINGS.get(last, last))}. "
+        "Drag along an axis to pick some; drag an axis to move it."
+    )
+    words = SETTINGS | MEASURED
+    rows = list(zip(*drawn.values(), strict=True))
+    figure = Figure("parallel", "Every setting at once", caption, plot, [words[name] for name in drawn], rows)
+    return figure.read_from(evidence.path("tune", "trials"))
+
+
+def importances(evidence: Evidence) -> Figure | None:
+    """Draw how much of the objective's variation each setting explains; None with nothing to tell apart."""
+    table = evidence.table("tune", "importances", ("setting", "importance"))
+    if table is None or table.num_rows < 2:
+        return None
+    shares = {SETTINGS[row["setting"]]: row["importance"] for row in table.to_pylist()}
+    plot = go.Figure()
+    plot.add_bar(
+        x=list(shares.values()), y=list(shares), orientation="h", marker={"color": SKY}, showlegend=False,
+        hovertemplate="%{y}: %{x:.0%}<extra></extra>",
+    )  # fmt: skip
+    layout(plot, 34 * len(shares))
+    plot.update_yaxes(autorange="reversed", showgrid=False)
+    plot.update_xaxes(title_text="share of the variation explained", tickformat=".0%", range=[0, 1])
+    caption = (
+        "How much of the variation of what the search maximises goes with each setting (fANOVA, Hutter et al. 2014). "
+        "Of few trials this is rough, and where settings hardly differ it is a share of next to nothing."
+    )
+    drawn = Figure(
+        "importances", "Which setting matters", caption, plot, ("setting", "importance"), list(shares.items())
+    )
+    return drawn.read_from(evidence.path("tune", "importances"))
+
+
+def _axis(name: str, values: list[float]) -> dict[str, object]:
+    words = SETTINGS | MEASURED
+    if name not in LOGARITHMIC:
+        return {"label": words[name], "values": values}
+    ticks = np.geomspace(min(values), max(values), 5)
+    texts = [f"{tick:.2g}" for tick in ticks]
+    return {
+        "label": words[name],
+        "values": np.log10(values).round(6).tolist(),
+        "tickvals": np.log10(ticks).round(6).tolist(),
+        "ticktext": texts,
+    }
+
+
+def _symbol(trial: Mapping[str, Cell]) -> str:
+    if not trial.get("feasible"):
+        return "x-thin-open"
+    return "diamond" if trial.get("pareto") else "circle"
+
+
+def _hover(trial: Mapping[str, Cell]) -> str:
+    said = [(words, trial.get(name)) for name, words in (SETTINGS | MEASURED).items()]
+    return "<br>".join(f"{words}: {float(str(value)):.3g}" for words, value in said if _finite(value))
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _number(value: Cell) -> Cell:
+    """Turn a number that isn't one, as Parquet keeps what a trial couldn't measure, into None."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _around(values: Sequence[float]) -> list[float] | None:
+    """Return a range that holds all values with some room, and isn't narrower than `LEAST_SPAN`."""
+    if not values:
+        return None
+    room = max(0.1 * (max(values) - min(values)), (LEAST_SPAN - max(values) + min(values)) / 2)
+    return [min(values) - room, max(values) + room]

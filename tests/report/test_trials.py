@@ -1,0 +1,89 @@
+"""The search on the page: who is ringed, what a missing utility is replaced by, what has nothing to show."""
+
+import math
+
+import pyarrow as pa
+import pytest
+
+from raydistill.report.evidence import Evidence
+from raydistill.report.trials import frontier, importances, parallel
+from tests.report.builder import build
+
+NAN = float("nan")
+
+
+def trial(utility, **extra):
+    row = {"target_fpir": 0.1, "near_copy_fpir": 0.01, "kept_share": 0.6, "utility": utility, "dropped": ["s1"]}
+    return row | {"risk": 0.01, "risk_high": 0.05, "feasible": True, "pareto": False, "chosen": True} | extra
+
+
+@pytest.fixture
+def evidence(tmp_path):
+    """Return a run, and what puts other trials into it."""
+    runner, _ = build(tmp_path)
+
+    def put(*trials, utility=None):
+        table = pa.Table.from_pylist(list(trials))
+        if utility is not None:
+            table = table.set_column(table.column_names.index("utility"), "utility", utility)
+        runner.artifact("tune", "0123456789abcdef").write_table("trials/part-00000.parquet", table)
+        return Evidence(runner)
+
+    return put
+
+
+def test_the_chosen_setting_is_ringed_and_an_infeasible_one_is_a_cross(evidence):
+    trials = [
+        trial(0.7),
+        trial(0.8, feasible=False, chosen=False, risk_high=0.4),
+        trial(0.6, pareto=True, chosen=False),
+    ]
+    drawn, ring = frontier(evidence(*trials), public=False).plot.data
+    assert list(drawn.marker.symbol) == ["circle", "x-thin-open", "diamond"]
+    assert (list(ring.x), list(ring.y)) == ([0.05], [0.7])
+
+
+def test_pointing_at_a_trial_tells_its_setting_and_inside_what_it_dropped(evidence):
+    run = evidence(trial(0.7, patient_quota=3))
+    inside, outside = (frontier(run, public=public).plot.data[0] for public in (False, True))
+    assert "FPIR, identity: 0.1<br>" in inside.customdata[0]
+    assert "samples a patient: 3" in inside.customdata[0]
+    assert inside.meta["dropped"] == [["s1"]]
+    assert outside.meta is None
+
+
+@pytest.mark.parametrize("missing", [None, NAN])
+def test_without_any_utility_the_share_kept_takes_its_place(evidence, missing):
+    figure = frontier(evidence(trial(missing), trial(missing, kept_share=0.3)), public=True)
+    assert list(figure.plot.data[0].y) == [0.6, 0.3]
+    assert "no AUROC" in figure.plot.layout.yaxis.title.text
+    assert [row[figure.header.index("utility")] for row in figure.rows] == [None, None]
+
+
+def test_settings_that_hardly_differ_do_not_look_far_apart(evidence):
+    low, high = frontier(evidence(trial(0.7), trial(0.701)), public=True).plot.layout.yaxis.range
+    assert math.isclose(high - low, 0.1)
+
+
+@pytest.mark.parametrize("utility", [pa.nulls(2, pa.float64()), pa.nulls(2), pa.array([NAN, NAN])])
+def test_a_search_where_nothing_was_feasible_says_so(evidence, utility):
+    run = evidence(trial(0.0, feasible=False), trial(0.0, feasible=False, chosen=False), utility=utility)
+    assert "No setting kept every bound" in frontier(run, public=True).caption
+
+
+def test_all_settings_at_once_are_those_that_vary(evidence):
+    run = evidence(trial(0.7), trial(0.8, target_fpir=0.01, chosen=False))
+    figure = parallel(run)
+    assert list(figure.header) == ["FPIR, identity", "AUROC, probe"]
+    fpir, _ = figure.plot.data[0].dimensions
+    assert list(fpir["values"]) == [-1, -2]
+    assert fpir["ticktext"][0] == "0.01"
+    assert parallel(evidence(trial(0.7), trial(0.7))) is None
+
+
+def test_importances_of_a_single_setting_are_not_drawn(evidence):
+    run = evidence(trial(0.7))
+    assert list(importances(run).rows) == [("FPIR, near-copies", 0.7), ("FPIR, identity", 0.3)]
+    store = run.artifacts.artifact("tune", "0123456789abcdef")
+    store.write_table("importances/part-00000.parquet", pa.table({"setting": ["balance"], "importance": [1.0]}))
+    assert importances(run) is None
