@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from pydantic import BaseModel, ConfigDict
 from scipy.stats import binomtest
 
@@ -46,11 +47,10 @@ class OperatingPoint(BaseModel):
 def calibrate(
     calibration_scores: Scores, calibration_patients: Any, target_fpir: float, confidence: float
 ) -> OperatingPoint:
-    """Set the smallest threshold that at most the target share of further strangers' images passes.
+    """Set the smallest threshold that at most the target share of a further stranger's images passes, expectedly.
 
-    A threshold just above the largest of n exchangeable scores is passed by the next one with probability 1 / (n + 1)
-    at most, and no threshold that these scores can justify does better. Images of one person aren't exchangeable
-    with those of another, so n counts patients: the smallest FPIR supported is 1 / (patients + 1). A smaller target is
+    People are exchangeable with one another, their images aren't: each person counts once, by the share of their images
+    that passes (`person_threshold`). So the smallest FPIR that n patients support is 1 / (n + 1). A smaller target is
     not extrapolated; the point is set at the supported FPIR, which flags more, and says so.
 
     Args:
@@ -70,7 +70,7 @@ def calibrate(
     if len(calibration_patients) != len(scores):
         raise InputError(f"calibration: {len(scores)} scores for {len(calibration_patients)} patient ids")
     supported = 1 / (patients + 1)
-    threshold = quantile_threshold(scores, max(target_fpir, supported))
+    threshold = person_threshold(scores, calibration_patients, max(target_fpir, supported))
     flagged = scores >= threshold
     interval = binomtest(int(flagged.sum()), len(flagged)).proportion_ci(confidence, method="exact")
     return OperatingPoint(
@@ -83,6 +83,34 @@ def calibrate(
         num_patients=patients,
         note=_note(target_fpir, supported, len(scores), patients),
     )
+
+
+def person_threshold(scores: Scores, patients: Any, target: float) -> float:
+    """Return the smallest single-precision number that a further person's images reach in a share of `target` at most.
+
+    Of n people the shares of images at or above it, and 1 for the person to come, add up to no more than target times
+    n + 1. Were that person among the others, the same threshold or a lower one would have been set by all n + 1, of
+    whom the mean share is `target` at most; so is, people being exchangeable, the expected share of any of them. With
+    one image a person it is `quantile_threshold`.
+
+    Args:
+        scores: (N,) finite.
+        patients: (N,) whose image each is.
+        target: in (0, 1).
+
+    Source: split conformal prediction, Vovk et al. 2005, prop. 2.4, with groups as in Dunn, Wasserman, Ramdas 2023
+    (JASA 118:2491), section 3.
+    """
+    person = pd.factorize(np.asarray(patients))[0]
+    images = np.bincount(person)
+    order = np.argsort(-scores.astype(np.float32), kind="stable")
+    descending = scores.astype(np.float32)[order]
+    reached = 1 + np.cumsum(1 / images[person][order])
+    allowed = target * (len(images) + 1) + 1e-9
+    # How many of the largest may pass; equal scores pass together.
+    most = int(np.searchsorted(reached, allowed, side="right"))
+    blocking = descending[min(most, len(descending) - 1)]
+    return float(np.nextafter(blocking, np.float32(np.inf)))
 
 
 def quantile_threshold(scores: Scores, target: float) -> float:
