@@ -9,9 +9,9 @@ from raydistill.stages.evaluate import Evaluate
 from raydistill.stages.filter import Filter, FilterNodeConfig
 from raydistill.stages.ingest import Ingest, IngestNodeConfig
 from raydistill.stages.match import Match
-from raydistill.stages.release import Release
+from raydistill.stages.release import Release, ReleaseNodeConfig
 from raydistill.stages.rules import Rules, RulesNodeConfig
-from raydistill.stages.sample import Sample
+from raydistill.stages.sample import ReleasedSample, Sample
 from raydistill.stages.selftest import SelfTest, SelfTestNodeConfig
 from raydistill.stages.top_up import TopUp, TopUpConfig
 from raydistill.stages.train_diffusion import TrainDiffusion
@@ -105,7 +105,7 @@ def wire(c: Config) -> list[Stage]:
     s_latents = Encode("student_latents", c.student, kept, s)
     s_start = {"rows": s_latents["train"], "initial": s_latents["initial"]}
     student = TrainDiffusion("student", c.student, s_start, s)
-    s_samples = Sample("student_samples", c.student_samples, {"model": student["model"], **prompts}, s)
+    s_samples = ReleasedSample("student_samples", c.student_samples, {"model": student["model"], **prompts}, s)
     s_matches = Match("student_matches", c.match, {"images": s_samples["samples"], **real, **unseen, **s_eyes}, s)
     s_verdicts = Filter(
         "student_verdicts",
@@ -133,10 +133,11 @@ def wire(c: Config) -> list[Stage]:
 
     r_eval = evaluate("real", images=train)
     reference = {"reference": r_eval["predictions"]}
-    t_audit = {"matches": t_matches["auditor"], **reference}
+    t_audit = {"matches": t_matches["auditor"], "probe": probe, **reference}
     t_eval = evaluate("teacher", images=t_samples["samples"], model=teacher["model"], **t_audit, **shadow)
     f_eval = evaluate("filtered", **kept, **f_audit, **reference)
-    s_audit = {"matches": s_matches["auditor"], "attack_matches": a_matches["auditor"], **reference}
+    s_audit = {"matches": s_matches["auditor"], "attack_matches": a_matches["auditor"], "probe": probe, **reference}
+    s_audit |= {"selftest": selftest[""]}
     s_audit |= {"gallery": gallery["auditor"], "strangers": strangers["auditor"]}
     s_audit |= {"teacher_predictions": t_eval["predictions"]}
     s_eval = evaluate("student", images=s_samples["samples"], model=student["model"], **s_audit, **shadow)
@@ -148,7 +149,7 @@ def wire(c: Config) -> list[Stage]:
 
     release = Release(
         "decision",
-        c.release,
+        ReleaseNodeConfig(release=c.release, evidence=c.evidence),
         {"student": student[""], "student_latents": s_latents[""]}
         | {"teacher": teacher[""], "teacher_latents": t_latents[""]}
         | {"filter": verdicts[""], "student_filter": s_verdicts[""]}

@@ -21,6 +21,7 @@ from raydistill.core.errors import InputError, LineageError, NothingToDo
 from raydistill.core.loading import parse
 from raydistill.core.manifest import SCHEMA_VERSION, InputEntry, Manifest, artifact_key, digest_files
 from raydistill.core.progress import Progress, silent
+from raydistill.core.secret import private_seed, run_secret
 from raydistill.core.store import Store, readable
 from raydistill.stages.base import Context, Outcome, Stage
 
@@ -147,6 +148,7 @@ class Runner:
             out=self.artifact(stage.node, key),
             work=self.run / WORK / stage.node / key,
             seed=stage.seed,
+            private_seed=private_seed(run_secret(self.run), stage.node),
             manifests=sources,
             logs=self.run / LOGS / stage.node / key,
             tracking=self.config.tracking,

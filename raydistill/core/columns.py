@@ -74,8 +74,8 @@ MATCHES = pa.schema(
         pa.field("structure_image_id", pa.string(), nullable=False),
         pa.field("matched_scores", pa.list_(pa.float32())),
         pa.field("unseen_matched_scores", pa.list_(pa.float32())),
-        pa.field("matched_patient_id", pa.string()),
-        pa.field("unseen_matched_patient_id", pa.string()),
+        pa.field("matched_patient_ids", pa.list_(pa.string())),
+        pa.field("unseen_matched_patient_ids", pa.list_(pa.string())),
         pa.field("unseen_score", pa.float32()),
         pa.field("unseen_patient_id", pa.string()),
         pa.field("unseen_structure_score", pa.float32()),
@@ -87,7 +87,7 @@ MATCHES = pa.schema(
 `structure_score` the maximum of the near-copy measure, in [-1, 1], and the gallery image it belongs to;
 `unseen_*` the same maxima over an unseen gallery (evaluation patients); `matched_scores` and `unseen_matched_scores`
 the maxima over random parts of the two galleries that, pair by pair, have equally many patients and equally many images
-of each, and `matched_patient_id` and `unseen_matched_patient_id` whose the maximum over the first of the parts is.
+of each, and `matched_patient_ids` and `unseen_matched_patient_ids` whose the maximum over each of the parts is.
 Null where they were not asked for.
 `query_patient_id` is null for samples."""
 
@@ -97,7 +97,7 @@ JUDGED = ("query_id", "score", "nearest_image_id", "nearest_patient_id", "struct
 AUDITED = (
     "query_id", "score", "structure_score", "nearest_image_id", "nearest_patient_id",
     "unseen_score", "unseen_patient_id", "unseen_structure_score", "matched_scores", "unseen_matched_scores",
-    "matched_patient_id", "unseen_matched_patient_id",
+    "matched_patient_ids", "unseen_matched_patient_ids",
 )  # fmt: skip
 """What an audit reads of samples: every number of it can be recomputed from these and from the matches of strangers."""
 

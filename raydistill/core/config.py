@@ -191,6 +191,9 @@ class Budgets(Section):
     )
     max_closer_to_train_share: Share = Field(0.6, description="Upper bound; 0.5 when nothing is memorised.")
     max_membership_auc: Share = Field(0.6, description="Upper bound for the student.")
+    max_membership_tpr: Share = Field(
+        0.1, description="Members found at 1 % false positives; if more are proven, however uncertain, that fails."
+    )
     min_sensitivity: Share = Field(
         0.9,
         description="Lower bound of the filter's self-test, over all planted copies and over the model's own; 0 "
@@ -204,7 +207,19 @@ class Budgets(Section):
     min_auditor_tpir: Share = Field(
         0.2, description="Share of known patients' new images that the auditor must find; a blind one can't certify."
     )
+    min_auditor_sensitivity: Share = Field(
+        0.8, description="Share of the self-test's planted copies that the audit must find, by any of its measures."
+    )
     min_evaluation_patients: PositiveInt = Field(30, description="Fewer can't support any claim.")
+
+
+class EvidenceConfig(Section):
+    """How the evidence is made that a verdict stands on; part of the certificate."""
+
+    evaluate: EvaluateConfig
+    selftest: SelfTestConfig
+    attack: AttackConfig
+    student_samples: SampleConfig
 
 
 class ReleaseConfig(Section):
@@ -265,6 +280,12 @@ class Config(Section):
                 "student_samples.target_kept: no student is trained on these; it is teacher_samples' to set"
             )
         return self
+
+    @property
+    def evidence(self) -> EvidenceConfig:
+        """How the evidence is made."""
+        parts = {name: getattr(self, name) for name in EvidenceConfig.model_fields}
+        return EvidenceConfig(**parts)
 
     @property
     def shadow(self) -> DiffusionConfig:

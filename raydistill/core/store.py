@@ -176,6 +176,12 @@ class Store:
         found = (i.path[len(base) + 1 :] for i in infos if i.type == fs.FileType.File)
         return sorted(path for path in found if not path.endswith(".partial"))
 
+    def siblings(self) -> list[str]:
+        """Names of the folders beside this one, itself among them, sorted."""
+        above = self.path.rpartition("/")[0]
+        infos = self.filesystem.get_file_info(fs.FileSelector(above, allow_not_found=True))
+        return sorted(info.base_name for info in infos if info.type == fs.FileType.Directory)
+
     def delete(self, name: str = "") -> None:
         """Delete a file, or a folder with all it holds; nothing happens when it isn't there."""
         kind = self._info(name).type

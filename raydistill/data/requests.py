@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from raydistill.core.columns import REQUESTS
 from raydistill.core.errors import InputError
 from raydistill.core.generation import RequestConfig
-from raydistill.core.seeds import derive_seed
+from raydistill.core.seeds import derive_seed, generator
 from raydistill.core.store import Store
 from raydistill.data.prompts import FREQUENCIES
 from raydistill.data.scrub import scrub
@@ -36,13 +36,19 @@ class Requests:
         config: how prompts are chosen.
         seed: of the choices and of the samples' own seeds.
         node: prefix of the sample ids.
+        is_shuffled: ask for prompts in an order drawn from the seed, where each has its turn.
 
     Raises:
         InputError: when there is no prompt to ask for.
     """
 
-    def __init__(self, frequencies: pa.Table, config: RequestConfig, seed: int, node: str) -> None:
-        self.prompts, self.config, self.seed, self.node = frequencies.sort_by("prompt"), config, seed, node
+    def __init__(
+        self, frequencies: pa.Table, config: RequestConfig, seed: int, node: str, *, is_shuffled: bool = False
+    ) -> None:
+        prompts = frequencies.sort_by("prompt")
+        if is_shuffled:
+            prompts = prompts.take(pa.array(generator(seed, "order").permutation(prompts.num_rows)))
+        self.prompts, self.config, self.seed, self.node = prompts, config, seed, node
         counts = self.prompts["count"].to_numpy()
         if not len(counts) or counts.sum() <= 0:
             raise InputError(f"{node}: the table of prompts is empty, so nothing can be asked of a model")

@@ -48,6 +48,10 @@ class Certificate(_Part):
     student: Student
     filter: dict[str, Any] | None = Field(description="Thresholds and the rates they were set at.")
     budgets: dict[str, float]
+    settings: dict[str, dict[str, Any]] = Field(description="How the evidence was made: evaluation, self-test, attack.")
+    evaluations: int = Field(
+        ge=0, description="Students evaluated in this run folder; of several the one that passes is a chosen one."
+    )
     evidence: dict[str, Evidence] = Field(description="Every node that the decision read.")
     limits: str
 

@@ -2,12 +2,19 @@
 
 from collections.abc import Mapping
 
-from raydistill.core.config import Budgets
+from raydistill.core.config import Budgets, EvidenceConfig
+from raydistill.metrics.patients import EXCESS
 from raydistill.metrics.result import Check, Kind, MetricResult, insufficient
 
 Metrics = Mapping[str, MetricResult]
 
 CALIBRATED = "membership_calibrated_auc"
+CONTROLS = {
+    "control_rate": "The auditor takes for a train patient",
+    "near_copy_control_rate": "The structural measure takes for a copy",
+}
+"""Real people nobody trained on are the control; who is known to the gallery can't be."""
+
 NO_SHADOW = insufficient("there is no shadow model: evaluate.shadow_share is 0", n=0, unit="area under the ROC curve")
 
 
@@ -15,8 +22,8 @@ def risk_checks(student: Metrics, budgets: Budgets) -> list[Check]:
     """Hold what an audit of the student's samples found against its budgets.
 
     Copies count twice: their share must be small with its whole interval, and if any are certain, however few, that
-    fails. Samples that were asked for harder have the same budgets, where there are some, and no way of asking may
-    certainly break that of the excess risk.
+    fails; so do patients who are certainly hit more often than chance hits people. Samples that were asked for harder
+    have the same budgets, where there are some, and the worst way of asking has that of the excess risk by itself.
 
     Args:
         student: the audit's metrics.
@@ -26,18 +33,26 @@ def risk_checks(student: Metrics, budgets: Budgets) -> list[Check]:
     limits = {f"{prefix}{name}": limit for prefix in prefixes for name, limit in _limits(budgets).items()}
     proven = {f"{prefix}copied_excess": 0.0 for prefix in prefixes}
     proven |= {f"{prefix}closer_to_train_excess": budgets.max_closer_to_train_share - 0.5 for prefix in prefixes}
-    proven |= {"attacked_worst_excess_risk": budgets.max_excess_risk} if len(prefixes) > 1 else {}
+    limits |= {"attacked_worst_excess_risk": budgets.max_excess_risk} if len(prefixes) > 1 else {}
+    proven |= {EXCESS: 0.0}
     return _against("student", student, "max", limits) + _against("student", student, "unproven", proven)
 
 
 def model_checks(student: Metrics, budgets: Budgets) -> list[Check]:
     """Hold what needs the student itself, or a classifier taught by its images, against its budgets.
 
-    Both membership attacks have the same budget, and nothing is certified without that beside a shadow model.
+    Both membership attacks have the same budget, and nothing is certified without that beside a shadow model. What
+    they find of patients, or of a few members with hardly a false alarm, has a wide interval; it fails when it is
+    proven.
     """
     limits = dict.fromkeys(("membership_auc", CALIBRATED), budgets.max_membership_auc)
     limits["utility_loss"] = budgets.max_utility_loss
-    return _against("student", {CALIBRATED: NO_SHADOW, **student}, "max", limits)
+    few = {f"membership{way}_{name}": limit for way in ("", "_calibrated") for name, limit in _of_few(budgets).items()}
+    known = {name: limit for name, limit in few.items() if name in student and student[name].value is not None}
+    return [
+        *_against("student", {CALIBRATED: NO_SHADOW, **student}, "max", limits),
+        *_against("student", student, "unproven", known),
+    ]
 
 
 def selftest_checks(selftest: Metrics, budgets: Budgets) -> list[Check]:
@@ -64,10 +79,47 @@ def short_of_evidence(student: Metrics, evaluation_patients: int, budgets: Budge
     found, needed = [], budgets.min_evaluation_patients
     if evaluation_patients < needed:
         found.append(f"{evaluation_patients} evaluation patients are too few for any claim; {needed} are needed.")
-    sees = _against("student", student, "min", {"auditor_tpir": budgets.min_auditor_tpir})[0]
-    if budgets.min_auditor_tpir and sees.outcome != "pass":
-        found.append(f"The auditor may be too blind to judge: {sees.reason}")
+    sight = {"auditor_tpir": budgets.min_auditor_tpir, "auditor_sensitivity": budgets.min_auditor_sensitivity}
+    sees = _against("student", student, "min", {name: limit for name, limit in sight.items() if limit})
+    found += [f"The auditor may be too blind to judge: {one.reason}" for one in sees if one.outcome != "pass"]
+    for name, what in CONTROLS.items():
+        control = student[name]
+        if control.interval and control.baseline is not None and control.interval[0] > control.baseline:
+            found.append(
+                f"{what} {control.value:.3g} of the evaluation images, which calibration people say happens to "
+                f"{control.baseline:.3g} at most: some may be train patients under other ids, or the roles differ."
+            )
     return found
+
+
+def short_of_method(evidence: EvidenceConfig) -> list[str]:
+    """List the settings with which numbers would be measured more leniently than any claim can stand on.
+
+    Args:
+        evidence: how the evidence was made.
+    """
+    how, test, attack = evidence.evaluate, evidence.selftest, evidence.attack
+    ways = len(attack.ways(evidence.student_samples))
+    asked = evidence.student_samples.num_samples
+    floors = {
+        "evaluate.confidence": (how.confidence, 0.95),
+        "evaluate.bootstrap": (how.bootstrap, 200),
+        "evaluate.membership_timesteps": (len(how.membership_timesteps), 3),
+        "evaluate.shadow_share": (how.shadow_share, 0.25),
+        "selftest.num_images": (test.num_images, 32),
+        "selftest.strengths": (len(set(test.strengths)), 4),
+        "attack.guidance_scales": (len(set(attack.guidance_scales)), 2),
+        "attack.num_samples in all ways": (ways * attack.num_samples, asked),
+    }
+    return [
+        f"The evidence is too lenient for any claim: {name} is {value:g}, and {least:g} is the least."
+        for name, (value, least) in floors.items()
+        if value < least
+    ]
+
+
+def _of_few(budgets: Budgets) -> dict[str, float]:
+    return {"patient_auc": budgets.max_membership_auc, "tpr_at_fpr_0.01": budgets.max_membership_tpr}
 
 
 def _limits(budgets: Budgets) -> dict[str, float]:

@@ -28,11 +28,12 @@ def near_copy_rates(
         confidence: two-sided confidence, in (0, 1).
 
     Returns:
-        `near_copy_rate` and `near_copy_excess`.
+        `near_copy_rate`, `near_copy_excess`, and of real images `near_copy_control_rate`.
     """
     arguments = (structure_scores, sample_clusters, control_scores, control_clusters, threshold, confidence)
     found = rates(*arguments)
-    return {"near_copy_rate": found["reidentification_rate"], "near_copy_excess": found["excess_risk"]}
+    names = {"rate": "reidentification_rate", "excess": "excess_risk", "control_rate": "control_rate"}
+    return {f"near_copy_{name}": found[theirs] for name, theirs in names.items()}
 
 
 def copied_rates(

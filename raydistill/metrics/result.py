@@ -162,6 +162,12 @@ class Check(BaseModel):
         return "pass" if kept else "fail" if broken else "insufficient_evidence"
 
     @property
+    def is_unsettled(self) -> bool:
+        """Whether it passes for want of proof: only an interval above the budget fails it, and this one straddles."""
+        passes = self.kind == "unproven" and self.outcome == "pass"
+        return passes and self.interval is not None and self.interval[1] > self.budget
+
+    @property
     def reason(self) -> str:
         """Say the outcome in one sentence that names the metric, value, interval and budget."""
         bound = f"{SIDES[self.kind]} {_digits(self.budget)}"
@@ -171,7 +177,7 @@ class Check(BaseModel):
             return f"{self.metric} is {_digits(self.value)} without an interval; its budget is {bound}."
         low, high = (_digits(edge) for edge in self.interval)
         relation = {
-            "pass": "keeps the budget of",
+            "pass": "keeps the budget of" if not self.is_unsettled else "isn't shown to break the budget of",
             "fail": "breaks the budget of",
             "insufficient_evidence": "is too uncertain for the budget of",
         }[self.outcome]

@@ -18,7 +18,8 @@ RELEASED = pa.schema(
         pa.field("age_band", pa.string()),
     ]
 )
-"""The released data set. Seeds stay inside: with the student they would give back the samples that were dropped.
+"""The released data set. Seeds stay inside, and can't be derived (`stages.sample.ReleasedSample`): with the student
+they would give back the samples that were dropped.
 Fields are nullable because `datasets` takes its features for those that equal its own, which are."""
 
 STRING = {"dtype": "string", "_type": "Value"}

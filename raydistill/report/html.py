@@ -9,11 +9,11 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from raydistill import __version__
+from raydistill.core.secret import run_secret
 from raydistill.report import pictures, sections, tables, trials
 from raydistill.report.evidence import MATCH_NODES, METRIC_NODES, Artifacts, Evidence, may_leave
 from raydistill.report.figures import Figure
 from raydistill.report.outside import WITHHELD, policy_outside, summary_outside
-from raydistill.report.patients import patient_key
 from raydistill.report.rules import conclusion, rules
 from raydistill.report.words import ANYWAY, BANNERS, LIMITS, NO_STUDENT, OUTCOMES, plain
 
@@ -63,6 +63,7 @@ def render(runner: Artifacts, summary: Mapping[str, Any], *, public: bool) -> st
         spoken={one.sentence for rows in checks.values() for one in rows},
         outcomes=OUTCOMES,
         progress=tables.progress(summary),
+        looks=(evidence.json("decision", "verdict.json") or {}).get("evaluations", 0),
         anyway=ANYWAY if is_against_verdict(runner, summary) else None,
         skipped=evidence.skipped(),
         tiles=tables.tiles(evidence, metrics),
@@ -164,7 +165,7 @@ def _pictures(evidence: Evidence, *, public: bool) -> dict[str, Any]:
     if public:
         grids = [pictures.sample_grid(evidence, "student", kept_only=True)]
         return {"grids": [grid for grid in grids if grid], "pairs": {}, "planted": [], "worst": {}, "panel": {}}
-    key = patient_key(evidence.artifacts.run)
+    key = run_secret(evidence.artifacts.run)
     grids = [pictures.real_grid(evidence), *(pictures.sample_grid(evidence, group) for group in sections.MODELS)]
     pairs = {
         (group, f"{group.capitalize()}, by {words}"): pictures.closest_pairs(evidence, group, by, key)

@@ -75,7 +75,8 @@ def _counts_few(metric: str, result: Mapping[str, Any]) -> bool:
         return is_small(round(result["value"]))
     if not metric.startswith(COUNTS_PATIENTS) or result["value"] is None:
         return False
-    return any(is_small(round(share * result["n"])) for share in (result["value"], result["control"]))
+    shares = [abs(share) for share in (result["value"], result["control"]) if share is not None]
+    return any(is_small(round(share * result["n"])) for share in shares)
 
 
 def _read_by(metric: str) -> set[str]:

@@ -103,7 +103,7 @@ def closest_pairs(evidence: Evidence, group: str, by: str, key: bytes) -> list[P
         evidence: the run.
         group: `teacher` or `student`.
         by: `score` (the auditor's) or `structure_score`.
-        key: of `patient_key`.
+        key: of `run_secret`.
 
     Returns:
         At most 8 pairs, closest first.

@@ -120,7 +120,9 @@ def checks(evidence: Evidence, metrics: Metrics) -> dict[str, list[Judged]]:
         result = metrics.get(group, {}).get(name)
         if result is not None:
             words = (check.reason, JUDGES.get(group, group), title(name).name, title(name).meaning)
-            found[check.outcome].append(Judged(*words, result, check.budget, SIDES[check.kind]))
+            found["unsettled" if check.is_unsettled else check.outcome].append(
+                Judged(*words, result, check.budget, SIDES[check.kind])
+            )
     return {name: rows for name, rows in found.items() if rows}
 
 

@@ -19,8 +19,9 @@ BANNERS = {
     "pass": Banner(
         "Pass",
         "✓",
-        "Every measured risk stays inside its budget with its whole interval, against the attacks that were run; "
-        "the bundle may leave the house under the limits below.",
+        "Every risk with a budget keeps it with its whole interval, but for those that only a proof can break: of these "
+        "none is proven. That is so against the attacks that were run; the bundle may leave the house under the limits "
+        "below.",
     ),
     "fail": Banner(
         "Fail",
@@ -38,6 +39,7 @@ BANNERS = {
 OUTCOMES = {
     "fail": "break their budget",
     "insufficient_evidence": "are too uncertain to tell",
+    "unsettled": "aren't shown to break theirs, nor to keep it",
     "pass": "keep their budget",
 }
 """What metrics with a budget do, by how that ends."""
@@ -132,6 +134,32 @@ METRICS = {
         )
         for k in HIT_TIMES
     },
+    "patients_hit_excess": Title(
+        "Patients hit more often than by chance",
+        "How many more train patients than unseen ones are hit so often, where that is most certain: above 0 people "
+        "are reproduced, however few.",
+        PRIVACY,
+    ),
+    "near_copy_control_rate": Title(
+        "Near-copies among strangers", "The same share of real images of people nobody trained on.", PRIVACY
+    ),
+    "auditor_sensitivity": Title(
+        "Copies that the audit sees",
+        "Share of the self-test's treated train images that the audit finds, by its network or by structure: what it "
+        "can't see, it can't clear.",
+        PRIVACY,
+    ),
+    "copied_sensitivity": Title(
+        "Copies that count as certain",
+        "Share of the same images that structure alone calls certain copies. It is blind to shifts and crops.",
+        PRIVACY,
+    ),
+    "membership_probe_auc": Title(
+        "Membership AUC of images nobody trained on",
+        "The same between withheld images of train patients and strangers: far from 0.5 either the sides differ, or the "
+        "model knows the people and not just their pictures.",
+        PRIVACY,
+    ),
     "auditor_tpir": Title(
         "What the auditor sees",
         "Share of new images of gallery patients that the auditor finds: what it can't see, it can't clear.",

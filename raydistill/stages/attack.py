@@ -21,7 +21,7 @@ class AttackNodeConfig(Section):
 class Attack(Stage):
     """Inputs: `model`, `prompts`. Output: `samples/<way>-*.parquet`; a way's name begins the ids of its samples."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     resumable: ClassVar[bool] = True
     config: AttackNodeConfig
 
@@ -40,13 +40,15 @@ class Attack(Stage):
         ways, side = self.config.attack.ways(self.config.samples), side_of(context.inputs["model"])
         frequencies = context.inputs["prompts"].read_table()
         for name, way in ways.items():
-            requests = Requests(frequencies, way.requests, derive_seed(context.seed, name), name)
-            # The prompts come in turn, round after round, and end anywhere.
+            requests = Requests(frequencies, way.requests, derive_seed(context.seed, name), name, is_shuffled=True)
+            # The prompts come in turn, round after round, and end anywhere: in another order in every way.
             total = way.num_samples
             shards = cut(total, rows_per_shard(way, total, side), rows_per_piece(way, total))
             named = [Shard(f"{name}-{shard.name}", shard.rows, shard.first) for shard in shards]
             make_samples(context, named, requests, way)
-        return Outcome(counts={"rows": len(ways) * self.config.attack.num_samples}, facts={"ways": list(ways)})
+        asked, known = self.config.attack.num_samples, frequencies.num_rows
+        notes = [f"each way asks for {asked} of the {known} prompts (attack.num_samples)"] if asked < known else []
+        return Outcome(counts={"rows": len(ways) * asked}, facts={"ways": list(ways), "notes": notes})
 
 
 def way_of(sample_id: str) -> str:

@@ -3,12 +3,14 @@
 The judge of these numbers is a network the filter never used.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from raydistill.core.columns import AUDITED
@@ -17,6 +19,7 @@ from raydistill.core.errors import InputError
 from raydistill.core.store import Store
 from raydistill.matching.calibration import OperatingPoint, calibrate, certain_threshold
 from raydistill.metrics import identification
+from raydistill.metrics.filtering import GENERATED
 from raydistill.metrics.intervals import clustered_rate, korn_graubard
 from raydistill.metrics.leak import UNIT, leak_rate
 from raydistill.metrics.near_copies import copied_rates, near_copy_rates
@@ -33,6 +36,7 @@ Metrics = dict[str, MetricResult]
 
 Scores = NDArray[np.floating[Any]]
 
+IMAGES_OF = "images_of_patient"
 IMAGE_COUNTS = {10: "10 or more", 5: "5 to 9", 2: "2 to 4", 1: "1"}
 """Groups of patients by their images, by the fewest."""
 
@@ -73,7 +77,7 @@ class Auditor:
             strangers=strangers,
             identity=_point(strangers, "score", how.audit_fpir, how.confidence),
             structure=_point(strangers, "structure_score", how.audit_near_copy_fpir, how.confidence),
-            certain=certain_threshold(_numpy(strangers, "structure_score")),
+            certain=certain_threshold(_numpy(strangers, "structure_score"), _numpy(strangers, "query_patient_id")),
             people=(people[0], people[1]),
             confidence=how.confidence,
         )
@@ -100,11 +104,36 @@ class Auditor:
         metrics["leak_rate"] = self._leaked(scores, patients, controls, whose)
         copied = _numpy(self.control, "structure_score"), whose
         metrics |= near_copy_rates(structures, patients, *copied, self.structure.threshold, how)
+        for name, column, point in (
+            ("control_rate", "score", self.identity),
+            ("near_copy_control_rate", "structure_score", self.structure),
+        ):
+            metrics[name] = metrics[name].model_copy(update={"baseline": self._expected(column, point)})
         sizes = len(self.people[0]), len(self.people[1])
         metrics |= copied_rates(structures, unseen, self.certain, sizes, how)
         metrics |= _train_or_unseen(samples, self.strangers, threshold, how)
         size = min(len(ids.unique()) for ids in self.people)
         return metrics | _patients_hit(samples, threshold, size, how)
+
+    def _expected(self, column: str, point: OperatingPoint) -> float:
+        """Return the largest share of strangers that a point may flag: as calibration people bear out, or as asked."""
+        flagged = _numpy(self.strangers, column) >= point.threshold
+        borne = korn_graubard(flagged, _numpy(self.strangers, "query_patient_id"), self.confidence).high
+        return max(borne, point.target_fpir, point.supported_fpir)
+
+    def sight(self, planted: pa.Table) -> Metrics:
+        """Measure what the audit finds of copies whose truth is known, the self-test's treated train images."""
+        copies = planted.filter(
+            (pc.field("source_role") == "train") & ~pc.starts_with(pc.field("treatment"), GENERATED)
+        )
+        structures, patients = _numpy(copies, "structure_score"), _numpy(copies, "patient_id")
+        found = _numpy(copies, "auditor_score") >= self.identity.threshold
+        flagged = {
+            "auditor_sensitivity": found | (structures >= self.structure.threshold),
+            "copied_sensitivity": structures >= self.certain,
+        }
+        unit = "share of planted near-copies"
+        return {name: clustered_rate(hits, patients, self.confidence, unit=unit) for name, hits in flagged.items()}
 
     def _leaked(self, scores: Scores, patients: NDArray[Any], controls: Scores, whose: NDArray[Any]) -> MetricResult:
         known = _numpy(self.probe, "score"), _numpy(self.probe, "query_patient_id")
@@ -120,7 +149,7 @@ def audit(context: Context, how: EvaluateConfig) -> Metrics:
     """Measure the risk and write what it can be recomputed from: `tables/…audit.parquet`, `operating_point.json`.
 
     Args:
-        context: with the inputs `matches`, `train`, `evaluation`, `images`, maybe `attack_matches`, maybe the
+        context: with the inputs `matches`, `train`, `evaluation`, `images`, maybe `attack_matches`, `selftest`, the
             auditor's embeddings `gallery` and `strangers`, and those of `Evaluate` beside them.
         how: operating points and confidence.
     """
@@ -136,11 +165,17 @@ def audit(context: Context, how: EvaluateConfig) -> Metrics:
     metrics = auditor.risk(samples)
     asked = _asked_for(context.inputs, samples)
     metrics |= prompt_metrics(context.inputs, samples, asked, how)
+    if "selftest" in context.inputs:
+        metrics |= auditor.sight((context.inputs["selftest"] / "planted").read_table())
     metrics["auditor_tpir"] = _found(auditor.probe, auditor.identity.threshold, how.confidence)
     flagged = _write(context, "tables/audit.parquet", samples, auditor)
     clusters = _numpy(samples, "nearest_patient_id")
-    groups = _groups(asked) | {"images_of_patient": _image_counts(clusters, auditor.people[0])}
+    groups = _groups(asked) | {IMAGES_OF: _image_counts(clusters, auditor.people[0])}
     by_group = identification.subgroup_rates(flagged, clusters, groups, how.confidence)
+    # Groups of what was asked for are synthetic; these are of real people.
+    sizes = Counter(f"{IMAGES_OF}={name}" for name in _image_counts(auditor.people[0].unique(), auditor.people[0]))
+    own = pa.array([sizes.get(name) for name in by_group["name"].to_pylist()], pa.int64())
+    by_group = by_group.append_column("group_size", own)
     context.out.write_table("tables/subgroups.parquet", by_group)
     if "gallery" in context.inputs:
         metrics["pairwise_threshold_fpir"] = pairwise_threshold_fpir(
@@ -205,12 +240,16 @@ def _write(context: Context, name: str, samples: pa.Table, auditor: Auditor) -> 
 
 
 def _patients_hit(samples: pa.Table, threshold: float, size: int, confidence: float) -> Metrics:
-    """Count patients who are hit often, on equally many train and unseen patients with equally many images each."""
-    train, unseen = (
-        hits_by_patient(scores[:, 0] >= threshold, _numpy(samples, f"{side}matched_patient_id"), size)
+    """Count patients who are hit often, part by part on equally many train and unseen patients with as many images."""
+    sides = [
+        (scores, np.array(samples[f"{side}matched_patient_ids"].to_pylist(), dtype=object).reshape(scores.shape))
         for side, scores in zip(("", "unseen_"), _matched(samples), strict=True)
-    )
-    return patients_hit(train, unseen, confidence)
+    ]
+    parts = [
+        [hits_by_patient(scores[:, part] >= threshold, whose[:, part], size) for scores, whose in sides]
+        for part in range(sides[0][0].shape[1])
+    ]
+    return patients_hit([(train, unseen) for train, unseen in parts], confidence)
 
 
 def _found(probe: pa.Table, threshold: float, confidence: float) -> MetricResult:
@@ -253,7 +292,7 @@ def _groups(asked: pa.Table) -> dict[str, list[str | None]]:
     return {name: asked[name].to_pylist() for name in ("view", "sex", "age_band")} | {"findings": findings}
 
 
-def _image_counts(nearest: NDArray[Any], people: pa.ChunkedArray) -> list[str | None]:
+def _image_counts(nearest: NDArray[Any] | pa.Array, people: pa.ChunkedArray) -> list[str | None]:
     """Name how many gallery images the patient has whom each sample resembles most: who has many is at most risk."""
     counts = {entry["values"]: entry["counts"] for entry in people.value_counts().to_pylist()}
     return [next(name for least, name in IMAGE_COUNTS.items() if counts[who] >= least) for who in nearest.tolist()]

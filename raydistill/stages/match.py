@@ -28,7 +28,7 @@ from raydistill.stages.gallery import GALLERY, UNSEEN, Galleries, Plan, digest_o
 from raydistill.stages.images import pixels
 
 UNSEEN_COLUMNS = (
-    "matched_scores", "unseen_matched_scores", "matched_patient_id", "unseen_matched_patient_id",
+    "matched_scores", "unseen_matched_scores", "matched_patient_ids", "unseen_matched_patient_ids",
     "unseen_score", "unseen_patient_id", "unseen_structure_score",
 )  # fmt: skip
 
@@ -43,7 +43,7 @@ class Match(Stage):
     Output: `<eye>/samples/part-*.parquet` and `<eye>/<role>/part-*.parquet`, and `<eye>/gallery.json`.
     """
 
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     resumable: ClassVar[bool] = True
     config: MatchConfig
 
@@ -172,12 +172,18 @@ class MatchPiece:
         return {
             "matched_scores": _side_by_side(ours),
             "unseen_matched_scores": _side_by_side(theirs),
-            "matched_patient_id": self.patient_ids.take(ours[0].indices[:, 0]),
-            "unseen_matched_patient_id": self.unseen_ids.take(theirs[0].indices[:, 0]),
+            "matched_patient_ids": _whose(ours, self.patient_ids),
+            "unseen_matched_patient_ids": _whose(theirs, self.unseen_ids),
             "unseen_score": found.cosines[:, 0],
             "unseen_patient_id": self.unseen_ids.take(found.indices[:, 0]),
             "unseen_structure_score": self.reference.copied(f"{UNSEEN}_{STRUCTURE}", images).cosines[:, 0],
         }
+
+
+def _whose(parts: Sequence[Neighbours], patients: pa.Array) -> pa.ListArray:
+    rows = np.stack([part.indices[:, 0] for part in parts], axis=1)
+    offsets = pa.array(len(parts) * np.arange(len(rows) + 1), pa.int32())
+    return pa.ListArray.from_arrays(offsets, patients.take(pa.array(rows.ravel())))
 
 
 def _side_by_side(parts: Sequence[Neighbours]) -> list[NDArray[np.float32]]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from raydistill.core.config import EvaluateConfig
 from raydistill.core.store import Store
@@ -41,13 +42,19 @@ def prompt_metrics(
         "prompt_marks": marked_prompts(prompts, how.confidence),
         "prompt_linkage": prompt_linkage(
             [_attributes(row, bands) for row in asked.select(["age_band", *SAID]).to_pylist()],
-            samples["matched_patient_id"].to_pylist(),
-            samples["unseen_matched_patient_id"].to_pylist(),
+            first_of(samples["matched_patient_ids"]),
+            first_of(samples["unseen_matched_patient_ids"]),
             _by_patient(train, bands),
             _by_patient(unseen, bands),
             how.confidence,
         ),
     }
+
+
+def first_of(lists: pa.ChunkedArray) -> list[str]:
+    """Return the first of each list: whom a sample resembles in one random part of a gallery."""
+    firsts: list[str] = pc.list_element(lists, 0).to_pylist()
+    return firsts
 
 
 def _bands(asked: list[str | None]) -> dict[str, tuple[int, int]]:

@@ -3,16 +3,24 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from raydistill.core.config import Budgets, Config, ReleaseConfig
+from raydistill.core.config import Budgets, Config, EvidenceConfig, ReleaseConfig
 from raydistill.core.manifest import Manifest
+from raydistill.core.section import NOT_IN_KEY, Section
 from raydistill.core.signing import read_key
 from raydistill.diffusion.provenance import copied, drawn_from, private_files, weights_of
 from raydistill.metrics.certificate import Certificate
-from raydistill.metrics.gate import model_checks, risk_checks, selftest_checks, short_of_evidence
+from raydistill.metrics.gate import model_checks, risk_checks, selftest_checks, short_of_evidence, short_of_method
 from raydistill.metrics.result import Check, MetricResult, judge
 from raydistill.stages.base import Context, Outcome, Stage
 
 STUDENT_MAY_READ = {"student_latents", "teacher_samples", "more_samples", "verdicts"}
+
+
+class ReleaseNodeConfig(Section):
+    """What a release may cost, and how the evidence for it was made."""
+
+    release: ReleaseConfig
+    evidence: EvidenceConfig
 
 
 class Release(Stage):
@@ -22,15 +30,15 @@ class Release(Stage):
     `certificate.json`. Whether RUN/release is filled follows from the verdict.
     """
 
-    version: ClassVar[int] = 10
+    version: ClassVar[int] = 11
     needs_ray: ClassVar[bool] = False
     accepts_skipped: ClassVar[bool] = True
-    config: ReleaseConfig
+    config: ReleaseNodeConfig
 
     def check(self, config: Config) -> None:
         """Refuse a signing key that can't be read, before anything runs."""
-        if self.config.signing_key:
-            read_key(self.config.signing_key)
+        if self.config.release.signing_key:
+            read_key(self.config.release.signing_key)
 
     def run(self, context: Context) -> Outcome:
         """Judge, certify, write."""
@@ -42,7 +50,7 @@ class Release(Stage):
             without = context.manifests["student"].skipped
             what = "There is no student to release" if without else "The student can't be judged"
             verdict, reasons = "fail", [f"{what}: {without or skipped[0]}."]
-        elif touched and not self.config.allow_private_weights:
+        elif touched and not self.config.release.allow_private_weights:
             verdict = "fail"
             reasons.insert(0, f"The student has touched real data: {'; '.join(touched)}.")
         if not skipped:
@@ -52,13 +60,15 @@ class Release(Stage):
             reasons = [*reasons[:broken], *short, *reasons[broken:]]
             verdict = "insufficient_evidence" if short and verdict == "pass" else verdict
         held = [check.model_dump(mode="json") for check in checks]
-        context.out.write_json("verdict.json", {"verdict": verdict, "reasons": reasons, "checks": held})
+        looks = len(context.inputs["student_evaluation"].siblings())
+        said = {"verdict": verdict, "reasons": reasons, "checks": held, "evaluations": looks}
+        context.out.write_json("verdict.json", said)
         context.out.write_json("certificate.json", self._certificate(context, verdict, reasons, touched))
         return Outcome(counts={"checks": len(checks)}, facts={"verdict": verdict})
 
     def _checks(self, context: Context) -> list[Check]:
         """Hold every metric with a budget against it."""
-        budgets: Budgets = self.config.budgets
+        budgets: Budgets = self.config.release.budgets
         student = _results(context.inputs["student_evaluation"].read_json("metrics.json"))
         selftest = _results(context.inputs["filter"].read_json("metrics.json")["selftest"])
         return [
@@ -98,7 +108,8 @@ class Release(Stage):
         """List what no claim can be made without: people, an auditor that sees, a filter."""
         patients = context.manifests["student_evaluation"].counts["evaluation_patients"]
         student = _results(context.inputs["student_evaluation"].read_json("metrics.json"))
-        found = short_of_evidence(student, patients, self.config.budgets)
+        found = short_of_method(self.config.evidence)
+        found += short_of_evidence(student, patients, self.config.release.budgets)
         if not context.manifests["filter"].facts["policy"].get("is_feasible", True):
             found.append("No setting of the filter kept the search's bounds on risk and on the share kept.")
         return found
@@ -118,11 +129,22 @@ class Release(Stage):
                 "touched_real_data": touched,
             },
             "filter": context.manifests["filter"].facts.get("policy"),
-            "budgets": self.config.budgets.model_dump(),
+            "budgets": self.config.release.budgets.model_dump(),
+            "settings": _measuring(self.config.evidence),
+            "evaluations": len(context.inputs["student_evaluation"].siblings()),
             "evidence": evidence,
             "limits": "No formal guarantee: the attacks that were run found what is stated, others may find more.",
         }
         return Certificate(**certificate).model_dump(mode="json", by_alias=True)
+
+
+def _measuring(evidence: EvidenceConfig) -> dict[str, Any]:
+    """Return how the evidence was made, without where: names of files and of workers stay inside."""
+    dumped = evidence.model_dump(mode="json", exclude={"student_samples": {"requests"}})
+    for part in dumped.values():
+        for name in NOT_IN_KEY & part.keys():
+            del part[name]
+    return dumped
 
 
 def _shared_weights(start: Mapping[str, str], teacher: Manifest, origin: Manifest) -> list[str]:

@@ -59,15 +59,30 @@ class Sample(Stage):
         """Name what decides the samples."""
         return deciding(super().key_config(), self.config)
 
+    def root(self, context: Context) -> int:
+        """Return the root of the samples' seeds."""
+        return context.seed
+
     def run(self, context: Context) -> Outcome:
         """Make the pieces that aren't there yet."""
-        requests, out = requests_of(context, self.config, context.seed, self.node), context.out / "samples"
+        requests, out = requests_of(context, self.config, self.root(context), self.node), context.out / "samples"
         total = requests.total(self.config.num_samples)
         per_shard = rows_per_shard(self.config, total, side_of(context.inputs["model"]))
         shards = cut(total, per_shard, rows_per_piece(self.config, total))
         make_samples(context, shards, requests, self.config)
         failed = sum(_failures(out, shard.name) for shard in shards)
         return Outcome(counts={"rows": total, "failed": failed}, facts=_prompt_facts(self.config))
+
+
+class ReleasedSample(Sample):
+    """Samples that leave, those at least that the filter keeps, together with the model that made them.
+
+    With the seeds whoever has the model makes the others as well, and those are what the filter took for patients.
+    """
+
+    def root(self, context: Context) -> int:
+        """Take a seed that can't be derived outside the run folder."""
+        return context.private_seed
 
 
 def deciding(dumped: dict[str, Any], config: SampleConfig) -> dict[str, Any]:

@@ -54,7 +54,7 @@ PLANTED = pa.schema(
     ]
 )
 """One planted picture: what it was made of and how, and its threshold-free scores against the whole gallery.
-`query_id` is made of the three columns after it but the patient. `is_copy`: whether it still shows somebody."""
+`query_id` tells a policy nothing. `is_copy`: whether it still shows somebody."""
 
 
 class SelfTestNodeConfig(Section):
@@ -73,7 +73,7 @@ class SelfTest(Stage):
     Output: `planted/part-*.parquet`, `agreement/agreement.json`.
     """
 
-    version: ClassVar[int] = 10
+    version: ClassVar[int] = 11
     resumable: ClassVar[bool] = True
     config: SelfTestNodeConfig
 
@@ -222,7 +222,7 @@ class PlantShard:
         others = {eye: (nearest[eye], seen[eye].cosines[:, 0]) for eye in OTHERS}
         shows = re_identified(np.asarray(records["patient_id"]), others, self.identity)
         columns = {
-            "query_id": [f"{role}/{treatment}/{image_id}" for image_id in records["image_id"].to_pylist()],
+            "query_id": [self._name(role, treatment, image_id) for image_id in records["image_id"].to_pylist()],
             "source_role": [role] * len(treated),
             "image_id": records["image_id"],
             "patient_id": records["patient_id"],
@@ -237,3 +237,7 @@ class PlantShard:
             "image": [encode_png(image) for image in treated],
         }
         return pa.table(columns, schema=PLANTED)
+
+    def _name(self, *made_of: str) -> str:
+        """Name a picture so that a policy, which reads the name, can't tell a copy from a stranger by it."""
+        return f"planted-{derive_seed(self.seed, 'name', *made_of):016x}"

@@ -27,7 +27,16 @@ class TrainReid(Stage):
     config: ReidConfig
 
     def check(self, config: Config) -> None:
-        """Refuse a batch that cuts patients, and a backbone that can't take the images; or an import that fails."""
+        """Refuse a batch that cuts patients, and a backbone that can't take the images; or an import that fails.
+
+        And an eye that is another one under another name.
+        """
+        for name, other in config.eyes:
+            if f"reid_{name}" != self.node and (start := _start(name, other)) and start == self._own_start:
+                raise ConfigError(
+                    f"eyes.{self._eye} and eyes.{name} are the same network under two names: what one can't see the "
+                    "other can't find"
+                )
         if self.own:
             return
         check_training(self.config.optimizer, self.config.deepspeed, self.config.compute)
@@ -73,8 +82,18 @@ class TrainReid(Stage):
         """Somebody's own embedder: what to import and what it is now, built once; None where a network is trained."""
         if self.config.embedder is None:
             return None
-        found = own_embedder(self.config.embedder, "cpu", f"eyes.{self.node.removeprefix('reid_')}.embedder")
-        return {"embedder": self.config.embedder.model_dump(mode="json"), "fingerprint": found.fingerprint()}
+        return {
+            "embedder": self.config.embedder.model_dump(mode="json"),
+            "fingerprint": _start(self._eye, self.config),
+        }
+
+    @property
+    def _eye(self) -> str:
+        return self.node.removeprefix("reid_")
+
+    @property
+    def _own_start(self) -> Any:
+        return self.own["fingerprint"] if self.own else _start(self._eye, self.config)
 
     def run(self, context: Context) -> Outcome:
         """Train through the one training loop and export safetensors; of somebody's own, write what to import."""
@@ -113,6 +132,13 @@ class TrainReid(Stage):
     def write_checkpoint(self, context: Context, folder: Path) -> int:
         """Write a network."""
         return export_checkpoint(self._make_objective(context)(), context.work, folder)
+
+
+def _start(eye: str, config: ReidConfig) -> Any:
+    """Return what tells one eye from another whatever they are called: somebody's fingerprint, or weights' digest."""
+    if config.embedder:
+        return own_embedder(config.embedder, "cpu", f"eyes.{eye}.embedder").fingerprint()
+    return weights_digest(config.backbone)
 
 
 def _objective(images: Store, config: ReidConfig, seed: int) -> ReidObjective:

@@ -12,9 +12,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from raydistill.core.config import Config
 from raydistill.core.errors import LineageError
+from raydistill.core.secret import run_secret
 from raydistill.core.store import Store
 from raydistill.report.bundle import publish, verify_release
-from raydistill.report.patients import patient_key, pseudonym
+from raydistill.report.patients import pseudonym
 from raydistill.report.pictures import picture
 from tests.report.builder import SECRET, build
 from tests.report.page import Page
@@ -226,5 +227,5 @@ def test_no_patient_is_anywhere_in_a_release(tmp_path):
     assert not released & {row["image"] for row in train}
     shown = files["report.html"].decode()
     assert not any(picture(row["image"], "").uri in shown for row in train)
-    hashes = {pseudonym(patient_key(runner.run), row["patient_id"]) for row in train}
+    hashes = {pseudonym(run_secret(runner.run), row["patient_id"]) for row in train}
     assert not any(name in shown for name in hashes)

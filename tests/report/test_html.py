@@ -5,8 +5,9 @@ import json
 
 import pytest
 
+from raydistill.core.secret import run_secret
 from raydistill.report.html import render, show
-from raydistill.report.patients import patient_key, pseudonym
+from raydistill.report.patients import pseudonym
 from raydistill.report.pictures import picture
 from raydistill.report.words import BANNERS, LIMITS, is_one_treatment, title
 from tests.report.builder import SECRET, build
@@ -122,7 +123,7 @@ def test_real_images_and_patients_hashes_are_in_the_internal_edition_alone(finis
         runner.artifact("ingest", "0123456789abcdef").read_table(role).to_pylist() for role in ("train", "probe")
     ]
     real = {picture(row["image"], "").uri for rows in records for row in rows}
-    key = patient_key(runner.run)
+    key = run_secret(runner.run)
     hashes = {pseudonym(key, row["patient_id"]) for rows in records for row in rows}
     internal, public = editions[False], editions[True]
     assert len(real & set(Page(internal).images())) >= 24
