@@ -14,9 +14,6 @@ from scipy.stats import binomtest
 
 from raydistill.core.errors import InputError
 
-NEAR = 0.05
-"""Share of strangers who may be as near as the distance that `certain_threshold` halves."""
-
 Scores = npt.NDArray[np.floating[Any]]
 
 
@@ -127,25 +124,19 @@ def quantile_threshold(scores: Scores, target: float) -> float:
     return float(np.nextafter(descending[allowed], np.float32(np.inf)))
 
 
-def certain_threshold(scores: Scores, patients: Any) -> float:
-    """Return the score of a picture that is twice as near to a copy as nearly any stranger's is.
+def certain_threshold(scores: Scores) -> float:
+    """Return the score of a picture that is twice as near to a copy as any stranger's: (N,) scores of strangers.
 
-    A similarity falls with the squared distance, so half the distance is a quarter of what is missing to 1. Halved is
-    the distance within which one stranger in twenty lies; not the least of all, which a single one who is in the
-    gallery under another id would decide. How often half of it is passed can't be counted, but distances of pictures
-    with k degrees of freedom fall off towards 0 as d^k, so steeply that neither the size nor the make-up of a gallery
-    brings chance near it; tests/metrics simulates that, and an audit holds it against an unseen gallery.
-
-    Args:
-        scores: (N,) of strangers' images.
-        patients: (N,) whose image each is.
+    A similarity falls with the squared distance, so half the distance is a quarter of what is missing to 1. The largest
+    of n strangers is passed by one more in n. How often half its distance is passed can't be counted, but distances
+    of pictures with k degrees of freedom fall off towards 0 as d^k, so steeply that neither the size nor the make-up of
+    a gallery brings chance near it; tests/metrics simulates that. (Leaving out even the nearest person would not do: of
+    5,000 samples with 12 degrees of freedom chance then passes it in one gallery of eight.)
 
     Raises:
         InputError: when there is no score, or one isn't finite.
     """
-    scores = _finite(scores, "calibration")
-    near = person_threshold(scores, patients, max(NEAR, 1 / (len(set(patients)) + 1)))
-    return float(np.float32((3.0 + min(near, 1.0)) / 4))
+    return float(np.float32((3.0 + float(_finite(scores, "calibration").max())) / 4))
 
 
 def _finite(scores: Scores, name: str) -> Scores:

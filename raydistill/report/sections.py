@@ -229,8 +229,13 @@ def _rows(evidence: Evidence, group: str, name: str, words: Callable[[str], str]
     """Read a table of results; outside the house only the groups that are large enough."""
     table = evidence.table(METRIC_NODES[group], name, ["name", "value", "low", "high", "n", "note", "group_size"])
     rows = table.to_pylist() if table is not None else []
-    rows = [r for r in rows if not public or (r.get("group_size") or r["n"]) >= SMALLEST_PUBLIC_GROUP]
+    rows = [r for r in rows if not public or _size(r) >= SMALLEST_PUBLIC_GROUP]
     return [Point(words(r["name"]), r["value"], r["low"], r["high"], r["n"], _why_none(r)) for r in rows]
+
+
+def _size(row: Mapping[str, Any]) -> int:
+    """Return how many real patients or images a row is of; where that isn't said, its n."""
+    return int(row["n"] if row.get("group_size") is None else row["group_size"])
 
 
 def _subgroup(name: str) -> str:

@@ -77,7 +77,7 @@ class Auditor:
             strangers=strangers,
             identity=_point(strangers, "score", how.audit_fpir, how.confidence),
             structure=_point(strangers, "structure_score", how.audit_near_copy_fpir, how.confidence),
-            certain=certain_threshold(_numpy(strangers, "structure_score"), _numpy(strangers, "query_patient_id")),
+            certain=certain_threshold(_numpy(strangers, "structure_score")),
             people=(people[0], people[1]),
             confidence=how.confidence,
         )

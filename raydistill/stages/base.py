@@ -40,24 +40,24 @@ class Context:
         out: the artifact's folder; empty when the stage starts.
         work: scratch that survives a kill and is deleted once the manifest is written: checkpoints, finished shards.
         seed: the node's own seed.
-        private_seed: another that nobody outside the run folder can derive.
         manifests: the manifest of the artifact behind each input.
         logs: where to write what people watch; no part of any artifact.
         tracking: other places to send it to.
         cluster: how many failures to survive.
         progress: reports how far the stage is.
+        private_seed: another seed of the node's, that nobody outside the run folder can derive.
     """
 
     inputs: Mapping[str, Store]
     out: Store
     work: Store
     seed: int
-    private_seed: int = 0
     manifests: Mapping[str, Manifest] = field(default_factory=dict)
     logs: Store | None = None
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     progress: Progress = silent
+    private_seed: int = 0
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ CERTIFICATE = {
     },
     "filter": {"identity_threshold": 0.5},
     "budgets": {"max_excess_risk": 0.05},
+    "settings": {"evaluate": {"confidence": 0.95}},
+    "evaluations": 1,
     "evidence": {"student": {"key": "k", "digest": "d"}},
     "limits": "No formal guarantee.",
 }

@@ -21,7 +21,11 @@ def student(**changed):
         "copied_excess": (0.0, -0.001, 0.003),
         "closer_to_train_share": (0.5, 0.46, 0.54),
         "closer_to_train_excess": (0.0, -0.1, 0.1),
+        "patients_hit_excess": (0.0, -0.03, 0.03),
         "auditor_tpir": (0.6, 0.5, 0.7),
+        "auditor_sensitivity": (0.95, 0.9, 0.98),
+        "control_rate": (0.06, 0.03, 0.1),
+        "near_copy_control_rate": (0.01, 0.0, 0.03),
     }
     return {name: result(*values) for name, values in (good | changed).items()}
 

@@ -36,7 +36,7 @@ def test_copies_by_hand():
 
 
 def galleries(rng, people):
-    """Two equally populated galleries of uneven people: some look average, some have many pictures. By rows."""
+    """Equally populated galleries of uneven people: some look average, some have many pictures. By rows."""
     found = []
     for number in people:
         images = np.repeat(np.arange(number), 1 + rng.poisson(np.exp(rng.normal(0, 1, number))))

@@ -4,13 +4,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from raydistill.core.config import Budgets, ReleaseConfig
+from raydistill.core.config import Budgets, Config, ReleaseConfig
 from raydistill.core.manifest import FileEntry, InputEntry, Manifest
 from raydistill.core.store import Store
 from raydistill.diffusion.folder import WEIGHTS
 from raydistill.metrics.result import MetricResult, insufficient
 from raydistill.stages.base import Context
-from raydistill.stages.release import Release
+from raydistill.stages.release import Release, ReleaseNodeConfig
 
 STUDENT = {
     "excess_risk": (0.0, -0.02, 0.03),
@@ -24,11 +24,15 @@ STUDENT = {
     "attacked_copied_excess": (0.0, -0.001, 0.005),
     "attacked_closer_to_train_share": (0.5, 0.45, 0.55),
     **{f"{prefix}closer_to_train_excess": (0.0, -0.05, 0.05) for prefix in ("", "attacked_")},
-    "attacked_worst_excess_risk": (0.0, -0.1, 0.1),
+    "attacked_worst_excess_risk": (0.0, -0.03, 0.04),
+    "patients_hit_excess": (0.0, -0.03, 0.03),
     "membership_auc": (0.5, 0.45, 0.55),
     "membership_calibrated_auc": (0.5, 0.45, 0.55),
     "utility_loss": (0.02, -0.01, 0.05),
     "auditor_tpir": (0.6, 0.5, 0.7),
+    "auditor_sensitivity": (0.95, 0.9, 0.98),
+    "control_rate": (0.06, 0.03, 0.1),
+    "near_copy_control_rate": (0.01, 0.0, 0.03),
 }
 SELFTEST = {
     "sensitivity": (0.97, 0.93, 0.99),
@@ -55,7 +59,8 @@ PUBLIC = {"started_from": {"sha256": VAE}, "private_start": {}}
 
 
 def results(values):
-    return {name: result(*value).model_dump(mode="json") for name, value in values.items()}
+    made = {name: value if isinstance(value, MetricResult) else result(*value) for name, value in values.items()}
+    return {name: value.model_dump(mode="json") for name, value in made.items()}
 
 
 def result(value, *interval):
@@ -81,15 +86,19 @@ def decide(
     teacher=None,
     start=(9, 9),
     files=None,
+    measured=None,
+    fresh=True,
     **facts,
 ):
     """Run the gate over metrics by hand; `facts` are what is known of the student's start, or `skipped`.
 
-    The teacher's training made `TEACHER`; `files` are those of other nodes, path to digest.
+    The teacher's training made `TEACHER`; `files` are those of other nodes, path to digest; `measured` is how, where
+    that isn't as usual.
     """
-    write_weights(folder / "teacher_latents/initial", (1.0, 2.0))
-    write_weights(folder / "teacher/model", (1.5, 2.5))
-    write_weights(folder / "student_latents/initial", start)
+    if fresh:
+        write_weights(folder / "teacher_latents/initial", (1.0, 2.0))
+        write_weights(folder / "teacher/model", (1.5, 2.5))
+        write_weights(folder / "student_latents/initial", start)
     root, manifests = Store.open(str(folder)), {}
     (root / "student_evaluation").write_json("metrics.json", results({**STUDENT, **(student or {})}))
     (root / "filter").write_json("metrics.json", {"selftest": results({**SELFTEST, **(selftest or {})})})
@@ -108,7 +117,8 @@ def decide(
             counts={"evaluation_patients": patients}, facts=own.get(node, {}),
             files=[FileEntry(path=path, size=1, sha256=digest) for path, digest in made.get(node, {}).items()],
         )  # fmt: skip
-    stage = Release("decision", config or ReleaseConfig(), {}, 0)
+    evidence = Config(**(measured or {})).evidence
+    stage = Release("decision", ReleaseNodeConfig(release=config or ReleaseConfig(), evidence=evidence), {}, 0)
     out = root / "out"
     context = Context({node: root / node for node in NODES}, out, root / "work", 0, manifests)
     stage.run(context)
@@ -124,9 +134,11 @@ def test_it_passes_when_every_interval_keeps_its_budget(tmp_path):
     assert certificate["filter"] == {"identity_threshold": 0.5}
 
 
-PROVEN = ("closer_to_train_excess", "attacked_closer_to_train_excess", "attacked_worst_excess_risk")
+PROVEN = ("closer_to_train_excess", "attacked_closer_to_train_excess", "patients_hit_excess")
 """What fails only where it is certain."""
-JUDGED = [name for name in STUDENT if name != "auditor_tpir" and name not in PROVEN]
+SHORT = ("auditor_tpir", "auditor_sensitivity", "control_rate", "near_copy_control_rate")
+"""What no claim can be made without."""
+JUDGED = [name for name in STUDENT if name not in (*SHORT, *PROVEN)]
 
 
 @pytest.mark.parametrize("name", [*JUDGED, "sensitivity", "sensitivity.generator", "false_flag_rate"])
@@ -213,16 +225,54 @@ def test_too_few_patients_are_never_a_pass(tmp_path):
 
 
 @pytest.mark.parametrize("sees", [(0.05, 0.0, 0.1), (0.4, 0.1, 0.7), (None,)])
-def test_a_blind_auditor_can_t_certify_and_doesn_t_accuse(tmp_path, sees):
-    verdict, _ = decide(tmp_path / "blind", student={"auditor_tpir": sees})
+@pytest.mark.parametrize("eye", ["auditor_tpir", "auditor_sensitivity"])
+def test_a_blind_auditor_can_t_certify_and_doesn_t_accuse(tmp_path, eye, sees):
+    verdict, _ = decide(tmp_path / "blind", student={eye: sees})
     assert verdict["verdict"] == "insufficient_evidence"
-    assert "The auditor may be too blind to judge: student.auditor_tpir" in verdict["reasons"][0]
-    waived = ReleaseConfig(budgets=Budgets(min_auditor_tpir=0.0))
-    assert decide(tmp_path / "waived", student={"auditor_tpir": sees}, config=waived)[0]["verdict"] == "pass"
+    assert f"The auditor may be too blind to judge: student.{eye}" in verdict["reasons"][0]
+    waived = ReleaseConfig(budgets=Budgets(**{f"min_{eye}": 0.0}))
+    assert decide(tmp_path / "waived", student={eye: sees}, config=waived)[0]["verdict"] == "pass"
+
+
+@pytest.mark.parametrize("name", ["control_rate", "near_copy_control_rate"])
+def test_evaluation_people_who_seem_to_be_in_the_gallery_are_no_control(tmp_path, name):
+    aliased = {name: result(0.31, 0.2, 0.4).model_copy(update={"baseline": 0.09})}
+    verdict, _ = decide(tmp_path / "aliased", student=aliased)
+    assert verdict["verdict"] == "insufficient_evidence"
+    assert "may be train patients under other ids" in verdict["reasons"][0]
+    usual = {name: result(0.06, 0.03, 0.1).model_copy(update={"baseline": 0.09})}
+    assert decide(tmp_path / "usual", student=usual)[0]["verdict"] == "pass"
+
+
+@pytest.mark.parametrize(
+    ("lenient", "name"),
+    [
+        ({"evaluate": {"confidence": 0.05}}, "evaluate.confidence is 0.05"),
+        ({"evaluate": {"membership_timesteps": [0.99]}}, "membership_timesteps is 1"),
+        ({"evaluate": {"shadow_share": 0.0005}}, "shadow_share is 0.0005"),
+        ({"selftest": {"strengths": [0.01]}}, "selftest.strengths is 1"),
+        ({"attack": {"guidance_scales": [1]}}, "attack.guidance_scales is 1"),
+        ({"attack": {"num_samples": 4}}, "attack.num_samples in all ways is 16"),
+    ],
+)
+def test_evidence_that_was_made_leniently_is_none(tmp_path, lenient, name):
+    verdict, certificate = decide(tmp_path, measured=lenient)
+    assert verdict["verdict"] == "insufficient_evidence"
+    assert name in verdict["reasons"][0]
+    part, changed = next(iter(lenient.items()))
+    assert all(certificate["settings"][part][key] == value for key, value in changed.items())
+
+
+def test_students_that_were_evaluated_before_are_counted(tmp_path):
+    decide(tmp_path / "run")
+    (tmp_path / "run" / "another").mkdir()
+    beside = sum(entry.is_dir() for entry in (tmp_path / "run").iterdir())
+    verdict, certificate = decide(tmp_path / "run", fresh=False)
+    assert verdict["evaluations"] == certificate["evaluations"] == beside
 
 
 def test_without_a_student_there_is_a_verdict_all_the_same(tmp_path):
     verdict, certificate = decide(tmp_path, skipped="the filter kept no sample")
     reasons = ["There is no student to release: the filter kept no sample."]
-    assert verdict == {"verdict": "fail", "reasons": reasons, "checks": []}
+    assert (verdict["verdict"], verdict["reasons"], verdict["checks"]) == ("fail", reasons, [])
     assert certificate["verdict"] == "fail"
