@@ -85,7 +85,11 @@ class SampleConfig(Section):
 class AttackConfig(Section):
     """How the student is asked harder than its samples were: each training prompt as often as another, in many ways."""
 
-    num_samples: PositiveInt = Field(256, description="Samples asked for in each way, the prompts in turn.")
+    num_samples: PositiveInt | None = Field(
+        None,
+        description="Samples asked for in each way, the prompts in turn; by default all ways together as many as the "
+        "student's own samples.",
+    )
     guidance_scales: tuple[Annotated[float, Field(ge=1.0)], ...] = Field(
         (1.0, 4.0, 8.0),
         min_length=1,
@@ -97,7 +101,8 @@ class AttackConfig(Section):
         """Return what is asked, by name, where a model's samples are usually made in a given way."""
         changes: dict[str, dict[str, float]] = {f"guidance_{g:g}": {"guidance_scale": g} for g in self.guidance_scales}
         changes[f"steps_{self.few_steps}"] = {"num_inference_steps": self.few_steps}
-        asked = {"num_samples": self.num_samples, "requests": RequestConfig(per_prompt=1)}
+        each = self.num_samples or -(-samples.num_samples // len(changes))
+        asked = {"num_samples": each, "requests": RequestConfig(per_prompt=1)}
         return {name: samples.model_copy(update={**asked, **change}) for name, change in changes.items()}
 
 

@@ -99,7 +99,7 @@ def short_of_method(evidence: EvidenceConfig) -> list[str]:
         evidence: how the evidence was made.
     """
     how, test, attack = evidence.evaluate, evidence.selftest, evidence.attack
-    ways = len(attack.ways(evidence.student_samples))
+    harder = sum(way.num_samples for way in attack.ways(evidence.student_samples).values())
     asked = evidence.student_samples.num_samples
     floors = {
         "evaluate.confidence": (how.confidence, 0.95),
@@ -109,7 +109,7 @@ def short_of_method(evidence: EvidenceConfig) -> list[str]:
         "selftest.num_images": (test.num_images, 32),
         "selftest.strengths": (len(set(test.strengths)), 4),
         "attack.guidance_scales": (len(set(attack.guidance_scales)), 2),
-        "attack.num_samples in all ways": (ways * attack.num_samples, asked),
+        "attack.num_samples in all ways": (harder, asked),
     }
     return [
         f"The evidence is too lenient for any claim: {name} is {value:g}, and {least:g} is the least."

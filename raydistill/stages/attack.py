@@ -46,7 +46,7 @@ class Attack(Stage):
             shards = cut(total, rows_per_shard(way, total, side), rows_per_piece(way, total))
             named = [Shard(f"{name}-{shard.name}", shard.rows, shard.first) for shard in shards]
             make_samples(context, named, requests, way)
-        asked, known = self.config.attack.num_samples, frequencies.num_rows
+        asked, known = next(iter(ways.values())).num_samples, frequencies.num_rows
         notes = [f"each way asks for {asked} of the {known} prompts (attack.num_samples)"] if asked < known else []
         return Outcome(counts={"rows": len(ways) * asked}, facts={"ways": list(ways), "notes": notes})
 
