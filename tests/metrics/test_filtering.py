@@ -1,7 +1,8 @@
 import numpy as np
 import pyarrow as pa
+import pytest
 
-from raydistill.metrics.filtering import selftest_metrics
+from raydistill.metrics.filtering import agreement, selftest_metrics
 
 
 def planted(**columns):
@@ -27,3 +28,21 @@ def test_where_nothing_shows_a_patient_nothing_is_said():
     found = selftest_metrics(planted(is_copy=shows), np.ones(40, bool), [], 0.95)
     assert found["sensitivity.generator"].value is None
     assert found["still_copies"].value == 0.0
+
+
+@pytest.mark.parametrize("shared", [0.5, 0.95])
+def test_the_interval_of_an_agreement_covers_the_truth(shared):
+    """Two eyes see the same picture, each with noise of its own; pictures of one person are alike."""
+    rng = np.random.default_rng(0)
+
+    def flags(people):
+        whose = np.repeat(np.arange(people), 3)
+        seen = (rng.normal(size=people)[whose] + rng.normal(size=len(whose))) / np.sqrt(2)
+        noise = np.sqrt(1 - shared) * rng.normal(size=(2, len(whose)))
+        first, second = np.sqrt(shared) * seen + noise > 0.5
+        return first, second, whose
+
+    first, second, _ = flags(200_000)
+    truth = (first & second).sum() / (first | second).sum()
+    intervals = [agreement(*flags(60), seed=seed)["jaccard_interval"] for seed in range(300)]
+    assert 0.92 <= np.mean([low <= truth <= high for low, high in intervals]) <= 0.98

@@ -1,0 +1,42 @@
+"""What an audit says of its own sight, and of whom it holds samples against."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from raydistill.core.columns import MATCHES
+from raydistill.matching.calibration import calibrate
+from raydistill.stages.audit import Auditor
+from raydistill.stages.selftest import PLANTED
+from tests.stages.test_filter import rows
+
+PEOPLE = 60
+
+
+@pytest.fixture
+def auditor():
+    """An auditor whose strangers reach 0.59 and whose points lie just above 0.55."""
+    scores = np.arange(PEOPLE) / 100
+    whose = [f"c{i}" for i in range(PEOPLE)]
+    strangers = rows(MATCHES, PEOPLE, query_patient_id=whose, score=scores, structure_score=scores)
+    point = calibrate(scores, whose, 0.08, 0.95)
+    nothing = pa.chunked_array([pa.array(["p", "q"])])
+    return Auditor(strangers, strangers, strangers, point, point, 0.9, (nothing, nothing), 0.95)
+
+
+def test_a_copy_is_seen_by_the_network_or_by_structure_and_certain_by_structure_alone(auditor):
+    planted = rows(
+        PLANTED, 6,
+        source_role=["train"] * 5 + ["calibration"], patient_id=list("pqrstu"),
+        treatment=["crop", "blur", "shift", "shift", "noise_0.2", "crop"],
+        auditor_score=[0.9, 0.1, 0.1, 0.9, 0.1, 0.9], structure_score=[0.1, 0.95, 0.1, 0.7, 0.1, 0.95],
+    )  # fmt: skip
+    found = auditor.sight(planted)
+    # What the teacher made of an image may show nobody, and what was made of a stranger's is no copy.
+    assert (found["auditor_sensitivity"].value, found["auditor_sensitivity"].n) == (3 / 4, 4)
+    assert found["copied_sensitivity"].value == 1 / 4
+
+
+def test_a_control_that_knows_the_gallery_lies_above_what_calibration_people_bear_out(auditor):
+    expected = auditor._expected("score", auditor.identity)
+    assert 0.08 < expected < 0.25
