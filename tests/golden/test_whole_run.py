@@ -10,6 +10,7 @@ import yaml
 
 from raydistill.core.config import Config
 from raydistill.core.loading import load_config
+from raydistill.core.manifest import Manifest
 from raydistill.core.progress import silent
 from raydistill.core.store import Store
 from raydistill.metrics.result import MetricResult
@@ -161,6 +162,26 @@ def test_the_student_stage_works_with_the_real_data_unreadable(golden, local_ray
     assert read == {"student_latents": set(needed), "student": {"student_latents"}}
     nodes = {p.name for p in (tmp_path / "only-synthetic").iterdir() if not p.name.startswith(".")}
     assert nodes == {"logs", "student", "student_latents", *needed}
+
+
+def test_the_search_never_reads_evaluation_patients(golden, local_ray, tmp_path):
+    """Neither their images nor what an auditor says of them can be read in this run folder; the search finds the same."""
+    config = Config.model_validate(
+        {k: v for k, v in yaml.safe_load(golden["store"].read_bytes("config.yaml")).items() if k != "schema"}
+    )
+    store, stages = Store.open(str(tmp_path / "no-evaluation")), wire(config)
+    runner = Runner(store, config, stages)
+    for node in ("ingest", "teacher_samples", "teacher_matches"):
+        key = golden["summary"]["nodes"][node]["key"]
+        store.upload(artifact(golden, node).keep_local(), f"{node}/{key}")
+        for path in (tmp_path / "no-evaluation" / node / key).rglob("*.parquet"):
+            if "evaluation" in path.parts or "auditor" in path.parts:
+                path.write_bytes(bytes(path.stat().st_size))
+        runner.load(node, key)
+    manifest, cached = runner.execute(next(s for s in stages if s.node == "tune"), silent)
+    assert not cached
+    known = Manifest(**artifact(golden, "tune").read_json("manifest.json"))
+    assert (manifest.key, manifest.digest) == (known.key, known.digest)
 
 
 def test_verify_finds_a_changed_byte(golden):
