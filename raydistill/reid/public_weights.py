@@ -36,6 +36,7 @@ class _HalfLoss(ReidLoss):
     def forward(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         with torch.autocast("cpu", torch.bfloat16):
             embedded = self.network(images)
+        # Every pair counts, not the hard ones alone: so the packaged weights were made.
         loss: torch.Tensor = self.criterion(embedded, labels)
         return loss
 

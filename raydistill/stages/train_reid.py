@@ -22,7 +22,7 @@ from raydistill.stages.images import pixels
 class TrainReid(Stage):
     """Input: `images` (train records). Output: `network/`, and `history.json` of what was trained."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     is_gang: ClassVar[bool] = True
     config: ReidConfig
 

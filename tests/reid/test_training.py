@@ -42,7 +42,63 @@ def test_people_are_told_apart_when_their_embeddings_are():
     loss = task.build()
     labels = torch.arange(4).repeat_interleave(2)
     apart, mixed = torch.eye(4)[labels], torch.eye(4)[labels.roll(1)]
-    assert loss.criterion(apart, labels) < 0.5 * loss.criterion(mixed, labels)
+    assert loss.compare(apart, labels) < 0.5 * loss.compare(mixed, labels)
+
+
+def on_a_circle(*degrees):
+    angles = torch.deg2rad(torch.tensor(degrees, dtype=torch.float64))
+    return torch.stack([angles.cos(), angles.sin()], dim=1).requires_grad_()
+
+
+def test_of_the_pairs_with_strangers_only_hard_ones_count():
+    # Two patients who look alike, and two images of a third who looks like nobody.
+    loss, labels = objective(*visits(np.arange(6), [0, 1])).build(), torch.arange(3).repeat_interleave(2)
+    embeddings = on_a_circle(0, 20, 26, 46, 100, 100)
+    (pull,) = torch.autograd.grad(loss.compare(embeddings, labels), embeddings)
+    (pull_of_all,) = torch.autograd.grad(loss.criterion(embeddings, labels), embeddings)
+    # Strangers pull at the third patient's images where every pair counts, and not where hard ones do.
+    assert (pull[:4].norm(dim=1) > 1e-3).all()
+    assert (pull[4:].norm(dim=1) < 1e-12).all()
+    assert (pull_of_all[4:].norm(dim=1) > 1e-3).all()
+    # They may come nearer while they stay easy; a hard one may not.
+    value = loss.compare(embeddings, labels)
+    torch.testing.assert_close(loss.compare(on_a_circle(0, 20, 26, 46, 98, 98), labels), value)
+    assert loss.criterion(on_a_circle(0, 20, 26, 46, 98, 98), labels) > loss.criterion(embeddings, labels)
+    assert loss.compare(on_a_circle(0, 22, 26, 46, 100, 100), labels) > value
+
+
+def test_a_batch_without_hard_strangers_still_brings_patients_together():
+    loss, labels = objective(*visits(np.arange(6), [0, 1])).build(), torch.arange(3).repeat_interleave(2)
+    embeddings = on_a_circle(0, 5, 120, 125, 240, 245)
+    value = loss.compare(embeddings, labels)
+    (pull,) = torch.autograd.grad(value, embeddings)
+    assert torch.isfinite(pull).all()
+    assert (pull.norm(dim=1) > 0).all()
+    assert loss.compare(on_a_circle(0, 4, 120, 124, 240, 244), labels) < value
+
+
+def loss_by_hand(embeddings, labels, alpha=2.0, beta=50.0, base=0.5, margin=0.1):
+    """Go through the images one by one."""
+    losses = []
+    for image, patient in enumerate(labels):
+        similarity = [float(embeddings[image] @ other) for other in embeddings]
+        own = [s for n, s in enumerate(similarity) if labels[n] == patient and n != image]
+        strangers = [s for n, s in enumerate(similarity) if labels[n] != patient]
+        hard = [s for s in strangers if s > min(own) - margin]
+        losses.append(
+            np.log1p(sum(np.exp(-alpha * (s - base)) for s in own)) / alpha
+            + np.log1p(sum(np.exp(beta * (s - base)) for s in hard)) / beta
+        )
+    return np.mean(losses)
+
+
+@pytest.mark.parametrize("spread", [0.1, 0.4, 1.0, 3.0])
+def test_the_loss_is_that_of_the_hard_pairs_gone_through_one_by_one(spread):
+    rng, labels = np.random.default_rng(int(10 * spread)), np.repeat(np.arange(5), 3)
+    vectors = rng.normal(size=(5, 8))[labels] + spread * rng.normal(size=(15, 8))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    loss = objective(*visits(np.arange(6), [0, 1])).build().compare(torch.tensor(vectors), torch.tensor(labels))
+    assert float(loss) == pytest.approx(loss_by_hand(vectors, labels), rel=1e-6, abs=1e-9)
 
 
 def test_the_loss_is_finite_and_reaches_every_weight():
