@@ -201,7 +201,7 @@ def det(
             hovertemplate="FPIR %{x:.2%}, missed %{y:.1%}<extra></extra>",
         )  # fmt: skip
     layout(plot, 300)
-    plot.update_xaxes(type="log", title_text="FPIR: strangers matched", tickformat=".1%")
+    plot.update_xaxes(type="log", title_text="FPIR: strangers matched", tickformat="~%", dtick="D2")
     plot.update_yaxes(title_text="FNIR: known people missed", tickformat=".0%", rangemode="tozero")
     return Figure(name, title, caption, plot, ("FPIR", "FNIR", "threshold"), rows)
 

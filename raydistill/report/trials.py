@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
+from plotly.colors import sample_colorscale
 
 from raydistill.report.evidence import Evidence
 from raydistill.report.figures import INK, SKY, VERMILION, Cell, Figure, layout, vertical
@@ -102,19 +103,28 @@ def parallel(evidence: Evidence) -> Figure | None:
     if len(drawn) < 2:
         return None
     last = next((name for name in ("utility", "kept_share") if name in drawn), list(drawn)[-1])
+    words, places = SETTINGS | MEASURED, {name: _placed(name, values) for name, values in drawn.items()}
+    colours = sample_colorscale("Cividis", places[last])
     plot = go.Figure()
-    plot.add_parcoords(
-        line={"color": drawn[last], "colorscale": "Cividis"},
-        dimensions=[_axis(name, values) for name, values in drawn.items()],
-        labelangle=-12,
-    )
-    layout(plot, 330)
-    plot.update_layout(margin={"l": 60, "r": 40, "t": 80, "b": 20})
+    # The chosen one last, on top of the others. Lines and not `parcoords`, which needs WebGL and can't be printed.
+    for row in sorted(range(len(trials)), key=lambda row: bool(trials[row].get("chosen"))):
+        is_chosen = bool(trials[row].get("chosen"))
+        plot.add_scatter(
+            x=list(range(len(drawn))), y=[places[name][row] for name in drawn], mode="lines", name="chosen",
+            line={"color": VERMILION if is_chosen else colours[row], "width": 4 if is_chosen else 1.5},
+            text=_hover(trials[row]), hovertemplate="%{text}<extra></extra>", showlegend=is_chosen,
+        )  # fmt: skip
+    layout(plot, 250)
+    plot.update_xaxes(tickvals=list(range(len(drawn))), ticktext=[words[name] for name in drawn], showgrid=True)
+    plot.update_xaxes(range=[-0.4, len(drawn) - 0.6])
+    plot.update_yaxes(visible=False, range=[-0.12, 1.12])
+    for place, values in enumerate(drawn.values()):
+        for end, shift in ((min(values), -0.07), (max(values), 1.07)):
+            plot.add_annotation(x=place, y=shift, text=f"{end:.3g}", showarrow=False, font={"size": 12})
     caption = (
-        f"One line a setting, coloured by {MEASURED.get(last, SETTINGS.get(last, last))}. "
-        "Drag along an axis to pick some; drag an axis to move it."
+        f"One line a setting, the darker the lower in {words[last]}. Each axis runs from the smallest to the largest "
+        "value, those of error rates logarithmically."
     )
-    words = SETTINGS | MEASURED
     rows = list(zip(*drawn.values(), strict=True))
     figure = Figure("parallel", "Every setting at once", caption, plot, [words[name] for name in drawn], rows)
     return figure.read_from(evidence.path("tune", "trials"))
@@ -144,18 +154,11 @@ def importances(evidence: Evidence) -> Figure | None:
     return drawn.read_from(evidence.path("tune", "importances"))
 
 
-def _axis(name: str, values: list[float]) -> dict[str, object]:
-    words = SETTINGS | MEASURED
-    if name not in LOGARITHMIC:
-        return {"label": words[name], "values": values}
-    ticks = np.geomspace(min(values), max(values), 5)
-    texts = [f"{tick:.2g}" for tick in ticks]
-    return {
-        "label": words[name],
-        "values": np.log10(values).round(6).tolist(),
-        "tickvals": np.log10(ticks).round(6).tolist(),
-        "ticktext": texts,
-    }
+def _placed(name: str, values: Sequence[float]) -> list[float]:
+    """Return where values lie between their smallest, 0, and their largest, 1."""
+    scaled = np.log(values) if name in LOGARITHMIC else np.asarray(values)
+    share: list[float] = ((scaled - scaled.min()) / np.ptp(scaled)).round(4).tolist()
+    return share
 
 
 def _symbol(trial: Mapping[str, Cell]) -> str:

@@ -75,9 +75,10 @@ def test_all_settings_at_once_are_those_that_vary(evidence):
     run = evidence(trial(0.7), trial(0.8, target_fpir=0.01, chosen=False))
     figure = parallel(run)
     assert list(figure.header) == ["FPIR, identity", "AUROC, probe"]
-    fpir, _ = figure.plot.data[0].dimensions
-    assert list(fpir["values"]) == [-1, -2]
-    assert fpir["ticktext"][0] == "0.01"
+    # The chosen one is drawn last.
+    assert [list(line.y) for line in figure.plot.data] == [[0, 1], [1, 0]]
+    assert [line.showlegend for line in figure.plot.data] == [False, True]
+    assert {note.text for note in figure.plot.layout.annotations} == {"0.01", "0.1", "0.7", "0.8"}
     assert parallel(evidence(trial(0.7), trial(0.7))) is None
 
 
