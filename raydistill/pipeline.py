@@ -44,7 +44,7 @@ def wire(c: Config) -> list[Stage]:
     guard = {"calibration": t_latents["calibration"]}
     teacher = TrainDiffusion("teacher", c.teacher, {**learnt, **t_start, **guard}, s)
     prompts, shared = {"prompts": data["prompts"]}, {"sharing": data["sharing"]}
-    t_samples = Sample("teacher_samples", c.teacher_samples, {"model": teacher["model"], **prompts}, s)
+    t_samples = Sample("teacher_samples", c.teacher_samples_in_turn, {"model": teacher["model"], **prompts}, s)
 
     eyes = {"eye_filter": reid["network"], "eye_judge": judge["network"], "eye_auditor": auditor["network"]}
     how = EmbedConfig(
@@ -91,7 +91,7 @@ def wire(c: Config) -> list[Stage]:
     if c.teacher_samples.target_kept:
         # By new seeds, until the filter has kept enough.
         of = {"samples_of": t_samples.node, "matches_of": t_matches.node}
-        how_more = TopUpConfig(samples=c.teacher_samples, match=c.match, filter=c.filter, **of)
+        how_more = TopUpConfig(samples=c.teacher_samples_in_turn, match=c.match, filter=c.filter, **of)
         asked = {"model": teacher["model"], **prompts, **judged, **chosen, **shared}
         seen = {"gallery": gallery[""], "unseen": strangers[""], **s_eyes}
         more = [TopUp("more_samples", how_more, {**asked, **seen}, s)]

@@ -45,9 +45,12 @@ REQUESTS = pa.schema(
         pa.field("sex", pa.string()),
         pa.field("age_band", pa.string()),
         pa.field("seed", pa.int64(), nullable=False),
+        pa.field("guidance_scale", pa.float32()),
+        pa.field("num_inference_steps", pa.int32()),
     ]
 )
-"""What is asked of a model: one row a sample, planned before any sampling. Null is "not said"."""
+"""What is asked of a model: one row a sample, planned before any sampling. Null is "not said", and of the last two "as
+usual": there is something where samples take turns in several ways."""
 
 SAMPLES = pa.schema([*REQUESTS, pa.field("image", pa.binary()), pa.field("failure", pa.string())])
 """Synthetic images. `image` is PNG, 8-bit grey; null with the reason in `failure` where generation failed."""

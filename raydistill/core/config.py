@@ -111,6 +111,21 @@ class SearchSpace(Section):
     prompt_patients: CountRange | None = Field(
         None, description="Train patients who must share a sample's prompt; ingest.prompts.k do anyway."
     )
+    guidance_scales: tuple[Annotated[float, Field(ge=1.0)], ...] = Field(
+        (),
+        description="The teacher's samples take turns in these, and those of one are kept; with "
+        "teacher_samples.target_kept more are made with that. None: teacher_samples.guidance_scale.",
+    )
+    steps: tuple[Annotated[int, Field(ge=1, le=1000)], ...] = Field(
+        (), description="The same with the solver's steps. None: teacher_samples.num_inference_steps."
+    )
+
+    def ways(self, usual: SampleConfig) -> tuple[tuple[float, int], ...]:
+        """Return the ways that the teacher's samples take turns in; none where there is nothing to choose."""
+        if not self.guidance_scales and not self.steps:
+            return ()
+        scales, steps = self.guidance_scales or (usual.guidance_scale,), self.steps or (usual.num_inference_steps,)
+        return tuple((scale, count) for scale in scales for count in steps)
 
 
 class TuneConfig(Section):
@@ -279,7 +294,17 @@ class Config(Section):
             raise ValueError(
                 "student_samples.target_kept: no student is trained on these; it is teacher_samples' to set"
             )
+        if self.teacher_samples.ways and self.tune.space.ways(self.teacher_samples):
+            raise ValueError("teacher_samples.ways: tune.space.guidance_scales and steps say what is taken turns in")
+        if self.tune.space.prompt_patients and self.teacher_samples.requests.table:
+            raise ValueError("tune.space.prompt_patients: of a table's prompts nobody knows who shares them")
         return self
+
+    @property
+    def teacher_samples_in_turn(self) -> SampleConfig:
+        """The teacher's samples, in all ways among which the search chooses."""
+        ways = self.tune.space.ways(self.teacher_samples)
+        return self.teacher_samples.model_copy(update={"ways": ways}) if ways else self.teacher_samples
 
     @property
     def evidence(self) -> EvidenceConfig:

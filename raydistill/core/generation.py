@@ -45,6 +45,11 @@ class SampleConfig(Section):
     guidance_scale: float = Field(2.0, ge=1.0)
     solver: Solver = "dpmsolver++"
     num_inference_steps: PositiveInt = Field(20, le=1000, description="Of the schedule's 1,000.")
+    ways: tuple[tuple[Annotated[float, Field(ge=1.0)], Annotated[int, Field(ge=1, le=1000)]], ...] = Field(
+        (),
+        description="Pairs of guidance_scale and num_inference_steps that the samples take turns in, in the place of "
+        "those two; tune.space sets them for the teacher's.",
+    )
     batch_size: PositiveInt = Field(32, description="Fixed shape of every batch; a tail is padded.")
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="Of the networks; noise stays in float32.")
     compiled: bool = Field(False, description="Compile the UNet with torch: worth it for many images on a GPU.")

@@ -18,8 +18,9 @@ from raydistill.data.vocabulary import BASE_PROMPT, SEXES, VIEWS, Fields, age_ba
 
 __all__ = ["FREQUENCIES", "Description", "PromptTable", "describe", "template_texts"]
 
+OF_ONE_SAMPLE = ("sample_id", "seed", "guidance_scale", "num_inference_steps")
 FREQUENCIES = pa.schema(
-    [*(f for f in REQUESTS if f.name not in ("sample_id", "seed")), pa.field("count", pa.int64(), nullable=False)]
+    [*(f for f in REQUESTS if f.name not in OF_ONE_SAMPLE), pa.field("count", pa.int64(), nullable=False)]
 )
 """The joint frequencies from which requests are drawn: one row a prompt, `count` train images.
 

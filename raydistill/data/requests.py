@@ -36,6 +36,7 @@ class Requests:
         config: how prompts are chosen.
         seed: of the choices and of the samples' own seeds.
         node: prefix of the sample ids.
+        ways: guidance scale and steps that rows take turns in; none says nothing of them.
         is_shuffled: ask for prompts in an order drawn from the seed, where each has its turn.
 
     Raises:
@@ -43,8 +44,16 @@ class Requests:
     """
 
     def __init__(
-        self, frequencies: pa.Table, config: RequestConfig, seed: int, node: str, *, is_shuffled: bool = False
+        self,
+        frequencies: pa.Table,
+        config: RequestConfig,
+        seed: int,
+        node: str,
+        *,
+        ways: Sequence[tuple[float, int]] = (),
+        is_shuffled: bool = False,
     ) -> None:
+        self.ways = ways
         prompts = frequencies.sort_by("prompt")
         if is_shuffled:
             prompts = prompts.take(pa.array(generator(seed, "order").permutation(prompts.num_rows)))
@@ -64,7 +73,10 @@ class Requests:
         rows = self.prompts.drop_columns(["count"]).take(pa.array(self._chosen(numbers), pa.int64()))
         ids = pa.array([f"{self.node}-{i:08d}" for i in numbers], pa.string())
         seeds = pa.array([derive_seed(self.seed, "sample", i) for i in numbers], pa.int64())
+        turns = [self.ways[i % len(self.ways)] if self.ways else (None, None) for i in numbers]
         columns = {**{name: rows[name] for name in rows.column_names}, "sample_id": ids, "seed": seeds}
+        columns["guidance_scale"] = pa.array([guidance for guidance, _ in turns], pa.float32())
+        columns["num_inference_steps"] = pa.array([steps for _, steps in turns], pa.int32())
         return pa.table([columns[name] for name in REQUESTS.names], schema=REQUESTS)
 
     def _each(self) -> NDArray[np.int64]:

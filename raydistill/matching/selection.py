@@ -8,10 +8,12 @@ from pydantic import BaseModel, ConfigDict
 from raydistill.core.rows import turns
 from raydistill.core.seeds import derive_seed
 
-REASONS = ("rare_prompt", "patient_quota", "balance")
+REASONS = ("another_way", "rare_prompt", "patient_quota", "balance")
 """Why a sample that the policy keeps is left out, in the order in which it is asked."""
 
-SELECTED = ("sample_id", "score", "nearest_patient_id", "labels", "prompt_patients")
+SELECTED = (
+    "sample_id", "score", "nearest_patient_id", "labels", "prompt_patients", "guidance_scale", "num_inference_steps",
+)  # fmt: skip
 """Columns that a selection reads."""
 
 
@@ -23,6 +25,8 @@ class Selection(BaseModel):
         balance: in [0, 1], how far groups with the same findings are brought down to the size of the median group: of n
             samples as many as n^(1 - balance) times the median^balance are kept. 0 leaves them, 1 makes them equal.
         prompt_patients: train patients who must share a sample's prompt.
+        guidance_scale: with which a sample must have been made, where samples took turns.
+        num_inference_steps: steps in which it must have been made, there.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -30,6 +34,8 @@ class Selection(BaseModel):
     patient_quota: int | None = None
     balance: float = 0.0
     prompt_patients: int | None = None
+    guidance_scale: float | None = None
+    num_inference_steps: int | None = None
 
     @property
     def is_everything(self) -> bool:
@@ -50,9 +56,12 @@ def left_out(kept: pa.Table, selection: Selection) -> NDArray[np.str_]:
     """
     reasons = np.full(kept.num_rows, "", dtype="<U16")
     ids, scores = kept["sample_id"].to_pylist(), kept["score"].to_numpy()
+    for name in ("guidance_scale", "num_inference_steps"):
+        if (wanted := getattr(selection, name)) is not None:
+            reasons[kept[name].to_numpy() != np.float32(wanted)] = "another_way"
     if selection.prompt_patients is not None:
         shared = np.array([count or 0 for count in kept["prompt_patients"].to_pylist()])
-        reasons[shared < selection.prompt_patients] = "rare_prompt"
+        reasons[(reasons == "") & (shared < selection.prompt_patients)] = "rare_prompt"
     if selection.patient_quota is not None:
         rows = np.flatnonzero(reasons == "")
         order = rows[np.lexsort((np.array(ids, object)[rows].astype(str), scores[rows]))]

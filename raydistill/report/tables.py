@@ -173,6 +173,9 @@ def setting(evidence: Evidence) -> dict[str, Any]:
 def _selected(selection: Mapping[str, Any]) -> str:
     """Say how many of a kind are kept; empty where nothing bounds that."""
     said = []
+    for name, words in (("guidance_scale", "guidance"), ("num_inference_steps", "steps")):
+        if selection.get(name):
+            said.append(f"only samples of {words} {selection[name]:g} are kept")
     if selection.get("prompt_patients"):
         said.append(f"samples are left out whose prompt fewer than {selection['prompt_patients']} train patients share")
     if selection.get("patient_quota"):

@@ -19,6 +19,8 @@ SETTINGS = {
     "patient_quota": "samples a patient",
     "balance": "balance",
     "prompt_patients": "patients a prompt",
+    "guidance_scale": "guidance",
+    "num_inference_steps": "steps",
 }
 """What a trial sets, in words."""
 

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -39,7 +40,7 @@ PNG_BYTES_PER_PIXEL = 0.7
 class Sample(Stage):
     """Inputs: `model`, `prompts` (k-anonymous frequencies). Output: `samples/part-*.parquet`, sorted by `sample_id`."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     resumable: ClassVar[bool] = True
     config: SampleConfig
 
@@ -108,7 +109,7 @@ def requests_of(context: Context, config: SampleConfig, seed: int, node: str) ->
     """
     own = config.requests.table
     frequencies = read_prompts(own) if own else context.inputs["prompts"].read_table()
-    return Requests(frequencies, config.requests, seed, node)
+    return Requests(frequencies, config.requests, seed, node, ways=config.ways)
 
 
 def make_samples(context: Context, shards: Sequence[Shard], requests: Requests, config: SampleConfig) -> None:
@@ -181,15 +182,24 @@ class SamplePiece:
     def __call__(self, piece: Piece) -> tuple[pa.Table]:
         """Return the samples of a piece; an image that can't be made keeps its row and a reason."""
         requests = self.requests.rows(range(piece.first, piece.first + piece.rows))
-        made = self.sampler.finished(
-            _encoded,
-            requests["prompt"].to_pylist(),
-            requests["seed"].to_pylist(),
-            self.way,
-        )
-        images = pa.array([None if isinstance(image, Failure) else image for image in made], pa.binary())
-        failures = pa.array([image.reason if isinstance(image, Failure) else None for image in made], pa.string())
+        made: dict[int, bytes | Failure] = {}
+        for way, rows in self._by_way(requests).items():
+            asked = requests.take(pa.array(rows))
+            prompts, seeds = (asked[name].to_pylist() for name in ("prompt", "seed"))
+            made |= zip(rows, self.sampler.finished(_encoded, prompts, seeds, way), strict=True)
+        finished = [made[row] for row in range(requests.num_rows)]
+        images = pa.array([None if isinstance(image, Failure) else image for image in finished], pa.binary())
+        failures = pa.array([image.reason if isinstance(image, Failure) else None for image in finished], pa.string())
         return (pa.Table.from_arrays([*requests.columns, images, failures], schema=SAMPLES),)
+
+    def _by_way(self, requests: pa.Table) -> dict[Way, list[int]]:
+        """Return the rows that are made in each way: the usual one, where a row says nothing of it."""
+        rows: dict[Way, list[int]] = {}
+        asked = zip(*(requests[name].to_pylist() for name in ("guidance_scale", "num_inference_steps")), strict=True)
+        for row, (guidance, steps) in enumerate(asked):
+            own = self.way if steps is None else replace(self.way, guidance_scale=guidance, num_inference_steps=steps)
+            rows.setdefault(own, []).append(row)
+        return rows
 
 
 def _encoded(images: NDArray[np.uint8]) -> Sequence[bytes | Failure]:

@@ -10,12 +10,15 @@ from raydistill.core.store import Store
 from raydistill.matching.policy import MatchPolicy, judged
 from raydistill.matching.selection import SELECTED, Selection, left_out
 
+ASKED = ("sample_id", "labels", "prompt", "guidance_scale", "num_inference_steps")
+"""Columns of samples that a selection needs."""
+
 
 def candidates(samples: pa.Table, matches: pa.Table, sharing: pa.Table) -> pa.Table:
     """Bring together what a selection reads.
 
     Args:
-        samples: `sample_id`, `labels` and `prompt`.
+        samples: `ASKED`.
         matches: columns.JUDGED of the same samples, in the same order.
         sharing: how many train patients share each prompt, `data.prompts.SHARING`.
 
@@ -24,8 +27,10 @@ def candidates(samples: pa.Table, matches: pa.Table, sharing: pa.Table) -> pa.Ta
     """
     shared = dict(zip(sharing["prompt"].to_pylist(), sharing["patients"].to_pylist(), strict=True))
     counts = [shared.get(prompt) for prompt in samples["prompt"].to_pylist()]
-    columns = [samples["sample_id"], matches["score"], matches["nearest_patient_id"], samples["labels"]]
-    return pa.table([*columns, pa.array(counts, pa.int64())], names=list(SELECTED))
+    columns = {name: samples[name] for name in ASKED if name != "prompt"}
+    columns |= {name: matches[name] for name in ("score", "nearest_patient_id")}
+    columns["prompt_patients"] = pa.array(counts, pa.int64())
+    return pa.table([columns[name] for name in SELECTED], names=list(SELECTED))
 
 
 def not_selected(
@@ -44,7 +49,7 @@ def not_selected(
     table, parts = sharing.read_table(), []
     for samples, matches, shards in sets:
         for shard in shards:
-            asked = samples.read_table(shard, columns=["sample_id", "labels", "prompt", "failure"])
+            asked = samples.read_table(shard, columns=[*ASKED, "failure"])
             asked = asked.filter(asked["failure"].is_null()).sort_by("sample_id")
             found = matches.read_table(shard, columns=list(JUDGED)).sort_by("query_id")
             kept = judged(policy, found)["keep"]

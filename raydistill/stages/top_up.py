@@ -11,6 +11,7 @@ from raydistill.core.seeds import derive_seed
 from raydistill.core.store import Store
 from raydistill.distributed.shards import Shard, cut
 from raydistill.matching.policy import MatchPolicy, Policy, judged, make_policy
+from raydistill.matching.selection import Selection
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.match import SAMPLES, make_matches, place
 from raydistill.stages.sample import deciding, make_samples, requests_of, rows_per_piece, rows_per_shard, side_of
@@ -56,9 +57,10 @@ class TopUp(Stage):
 
     def run(self, context: Context) -> Outcome:
         """Make, match and judge round by round. A round's size follows from what was kept before it."""
-        config, inputs = self.config.samples, context.inputs
-        assert config.target_kept
+        inputs = context.inputs
         thresholds = Policy(**inputs["policy"].read_json("policy.json"))
+        config = _in_the_way_of(thresholds.selection, self.config.samples)
+        assert config.target_kept
         policy = make_policy(self.config.filter, thresholds)
         sets = [(inputs["samples"], inputs["matches"] / SAMPLES, inputs["samples"].shards())]
         asked, passed = _counted(policy, *sets[0])
@@ -85,6 +87,14 @@ class TopUp(Stage):
         if kept < config.target_kept:
             notes = [f"the budget of {budget} samples ended with {kept} kept of the {config.target_kept} wanted"]
         return Outcome(counts={"rows": asked - first, "kept_of_all": kept}, facts=facts | {"notes": notes})
+
+
+def _in_the_way_of(chosen: Selection, config: SampleConfig) -> SampleConfig:
+    """Ask for no more samples of ways that the search didn't choose."""
+    if chosen.guidance_scale is None and chosen.num_inference_steps is None:
+        return config
+    way = chosen.guidance_scale or config.guidance_scale, chosen.num_inference_steps or config.num_inference_steps
+    return config.model_copy(update={"ways": (way,)})
 
 
 def _named(shards: list[Shard]) -> list[Shard]:

@@ -23,11 +23,12 @@ from raydistill.metrics.identification import rates
 from raydistill.metrics.utility import macro_auroc
 from raydistill.stages.base import Context
 from raydistill.stages.images import pixels, read_sampled, rows_of
-from raydistill.stages.selecting import candidates
+from raydistill.stages.selecting import ASKED, candidates
 
 IS_LOG = {"target_fpir": True, "near_copy_fpir": True, "patient_quota": True, "balance": False, "prompt_patients": True}
-IS_WHOLE = ("patient_quota", "prompt_patients")
-
+IS_WHOLE = ("patient_quota", "prompt_patients", "num_inference_steps")
+CHOICES = {"guidance_scale": "guidance_scales", "num_inference_steps": "steps"}
+"""Settings that are one of a few values, by what the configuration calls those."""
 
 PANEL = 48
 """Samples that are shown with every trial."""
@@ -82,19 +83,32 @@ class Evidence:
         return ids
 
 
-def bounds_of(space: SearchSpace) -> dict[str, Bounds]:
-    """Return the range of every setting that is used."""
+def bounds_of(space: SearchSpace) -> dict[str, Bounds | tuple[float, ...]]:
+    """Return the range of every setting that is used, or all that it may be."""
     ranges = {name: getattr(space, name) for name in IS_LOG}
-    return {
+    bounds: dict[str, Bounds | tuple[float, ...]] = {
         name: Bounds(ends[0], ends[1], is_log=IS_LOG[name], is_whole=name in IS_WHOLE)
         for name, ends in ranges.items()
         if ends is not None
+    }
+    return bounds | {name: getattr(space, values) for name, values in CHOICES.items() if getattr(space, values)}
+
+
+def searched(space: SearchSpace) -> dict[str, Bounds | tuple[float, ...]]:
+    """Return the range of every setting that may be more than one value."""
+    return {
+        name: values
+        for name, values in bounds_of(space).items()
+        if (values.low < values.high if isinstance(values, Bounds) else len(values) > 1)
     }
 
 
 def setting_of(space: SearchSpace, tried: Mapping[str, Any]) -> dict[str, float]:
     """Return a whole setting: what is tried, and what stays as it is."""
-    whole = {name: tried.get(name, ends.low) for name, ends in bounds_of(space).items()}
+    whole = {
+        name: tried.get(name, values.low if isinstance(values, Bounds) else values[0])
+        for name, values in bounds_of(space).items()
+    }
     return {name: int(value) if name in IS_WHOLE else float(value) for name, value in whole.items()}
 
 
@@ -122,7 +136,8 @@ def evaluate_setting(tried: dict[str, float], evidence: Evidence, config: TuneNo
     limits, setting = config.tune, setting_of(config.tune.space, tried)
     policy = policy_for(setting, evidence, config)
     keep = kept_by(policy, evidence, config)
-    kept_share = float(keep.mean())
+    of = _same_way(policy.selection, evidence)
+    kept_share = float(keep.sum() / max(1, of.sum()))
     risk, risk_high = _risk(evidence, keep, config)
     utility = _utility(evidence, keep, config.confidence)
     constraints = {"risk": risk_high - limits.max_excess_risk, "kept_share": limits.min_kept_share - kept_share}
@@ -147,6 +162,12 @@ def kept_by(policy: Policy, evidence: Evidence, config: TuneNodeConfig) -> NDArr
     if not policy.selection.is_everything:
         keep[keep] = left_out(evidence.candidates.filter(pa.array(keep)), policy.selection) == ""
     return np.asarray(keep)
+
+
+def _same_way(selection: Selection, evidence: Evidence) -> NDArray[np.bool_]:
+    """Say which samples were made in the way that a selection asks for: of these a share is kept."""
+    ways = Selection(guidance_scale=selection.guidance_scale, num_inference_steps=selection.num_inference_steps)
+    return np.asarray(left_out(evidence.candidates, ways) == "")
 
 
 def _risk(evidence: Evidence, keep: NDArray[np.bool_], how: TuneNodeConfig) -> tuple[float, float]:
@@ -186,7 +207,7 @@ def _utility(evidence: Evidence, keep: NDArray[np.bool_], confidence: float) -> 
 def read_evidence(context: Context, config: TuneConfig) -> Evidence:
     """Read and compute once what all trials share."""
     inputs = context.inputs
-    columns, most = ["sample_id", "image", "labels", "prompt"], config.max_samples
+    columns, most = [*ASKED, "image"], config.max_samples
     samples = read_sampled({"images": inputs["samples"]}, columns, most, context.seed).sort_by("sample_id")
     if not samples.num_rows:
         raise NothingToDo("no sample to filter: the teacher made no image")

@@ -23,6 +23,7 @@ from raydistill.stages.trial import (
     kept_by,
     policy_for,
     read_evidence,
+    searched,
     setting_of,
 )
 
@@ -49,7 +50,7 @@ class Tune(Stage):
         evidence = read_evidence(context, self.config.tune)
         how = self.config.tune
         space = Search(
-            bounds={name: ends for name, ends in bounds_of(how.space).items() if ends.low < ends.high},
+            bounds=searched(how.space),
             goals=GOALS if how.goal == "pareto" else {"objective": "max"},
             num_trials=how.num_trials,
             batch=how.trials_per_batch,

@@ -18,16 +18,18 @@ SELECTIONS = st.builds(
     patient_quota=st.none() | st.integers(1, 5),
     balance=st.floats(0, 1),
     prompt_patients=st.none() | st.integers(1, 9),
+    guidance_scale=st.none() | st.sampled_from([1.0, 2.0, 3.0]),
 )
 
 
 def table(rows):
-    columns = dict(
-        zip(("score", "nearest_patient_id", "labels", "prompt_patients"), zip(*rows, strict=True), strict=True)
-    )
+    names = ("score", "nearest_patient_id", "labels", "prompt_patients")
+    columns = {"sample_id": [f"s{i}" for i in range(len(rows))]}
+    columns |= {name: [row[at] for row in rows] for at, name in enumerate(names)}
+    columns |= {"guidance_scale": [1.0 + i % 2 for i in range(len(rows))], "num_inference_steps": [20] * len(rows)}
     types = {"score": pa.float32(), "labels": pa.list_(pa.string()), "prompt_patients": pa.int64()}
-    ids = {"sample_id": [f"s{i}" for i in range(len(rows))]}
-    return pa.table({name: pa.array(list(own), types.get(name)) for name, own in (ids | columns).items()})
+    types |= {"guidance_scale": pa.float32(), "num_inference_steps": pa.int32()}
+    return pa.table({name: pa.array(own, types.get(name)) for name, own in columns.items()})
 
 
 def group(labels):
@@ -70,3 +72,10 @@ def test_balance_brings_the_large_group_down_to_the_median(balance, kept):
     reasons = left_out(table(rows), Selection(balance=balance))
     assert (reasons[:16] == "").sum() == kept
     assert set(reasons[16:]) == {""}
+
+
+def test_samples_of_another_way_are_left_out_first():
+    rows = [(0.1, "p", [], 9)] * 4
+    reasons = left_out(table(rows), Selection(guidance_scale=2.0, num_inference_steps=20, patient_quota=1))
+    assert reasons.tolist() == ["another_way", "", "another_way", "patient_quota"]
+    assert set(left_out(table(rows), Selection(num_inference_steps=5))) == {"another_way"}

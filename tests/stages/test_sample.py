@@ -13,7 +13,7 @@ from raydistill.core.training import DiffusionConfig
 from raydistill.data.prompts import FREQUENCIES
 from raydistill.diffusion.components import prepare_initial
 from raydistill.stages.base import Context
-from raydistill.stages.sample import Sample, rows_per_piece, rows_per_shard
+from raydistill.stages.sample import ReleasedSample, Sample, rows_per_piece, rows_per_shard
 
 MODEL = DiffusionConfig(block_out_channels=(32, 64), text_hidden_size=32)
 
@@ -50,6 +50,27 @@ def test_cuts_and_workers_change_nothing(local_ray, asked, tmp_path):
     # A reader that looks for an id can pass over the others.
     about = pq.ParquetFile(first._at("part-00001.parquet")).metadata.row_group(1).column(0).statistics
     assert (about.min, about.max) == ("samples-00000024", "samples-00000031")
+
+
+@pytest.mark.ray
+def test_samples_that_take_turns_are_each_made_as_if_all_were_made_in_that_way(local_ray, asked, tmp_path):
+    ways = ((1.0, 2), (4.0, 3))
+    turns = sampled(asked, tmp_path / "turns", ways=ways).read_table()
+    assert turns["guidance_scale"].to_pylist() == [1.0, 4.0] * 25
+    assert turns["num_inference_steps"].to_pylist() == [2, 3] * 25
+    for number, (guidance, steps) in enumerate(ways):
+        alone = {"guidance_scale": guidance, "num_inference_steps": steps}
+        made = sampled(asked, tmp_path / f"{number}", **alone).read_table()
+        assert made["image"].to_pylist()[number::2] == turns["image"].to_pylist()[number::2]
+        assert made["guidance_scale"].null_count == 50
+
+
+def test_released_samples_come_from_seeds_that_only_the_run_folder_knows(tmp_path):
+    store = Store.open(str(tmp_path))
+    known, secret = (Context({}, store, store, seed=5, private_seed=seed) for seed in (0, 77))
+    assert Sample("samples", SampleConfig(), {}, seed=5).root(secret) == 5
+    assert ReleasedSample("samples", SampleConfig(), {}, seed=5).root(secret) == 77
+    assert ReleasedSample("samples", SampleConfig(), {}, seed=5).root(known) == 0
 
 
 def test_a_table_of_prompts_is_in_the_key_by_its_content(tmp_path):
