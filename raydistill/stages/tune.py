@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raydistill.diffusion.features import public_digest
+from raydistill.distributed.hparams import write_hparams
 from raydistill.distributed.tune import Search, importances, search
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.rungs import Pictures, climb, rank_agreement
@@ -74,6 +75,10 @@ class Tune(Stage):
             context.out.write_table("importances/part-00000.parquet", pa.table(columns))
         agreement = rank_agreement(table, self.config.confidence)
         context.out.write_json("metrics.json", {"rank_agreement": agreement.model_dump(mode="json")})
+        if context.logs and context.tracking.tensorboard:
+            measured = ["objective", "kept_share", "risk_high", "utility", "network_utility"]
+            records: Any = table.to_dict("records")
+            write_hparams(context.logs, records, list(space.bounds), measured)
         chosen = setting | {name: float(best[name]) for name in ("utility", "risk_high")}
         return Outcome(
             counts={"trials": len(table), "feasible": int(table["feasible"].sum())},
