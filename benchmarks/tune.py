@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -119,17 +120,13 @@ def distances(tried: Tried) -> dict[str, dict[int, float]]:
 
 def run_of(way: str, budget: int, seed: int, tried: Tried) -> list[dict[str, Any]]:
     """Search as the product does, its trials in this process."""
-    from raydistill.distributed.suggest import points, suggester
+    from raydistill.distributed.suggest import domains, points, suggester
 
     space = Search(searched(WIDE), {"objective": "max"}, budget, BATCH, derive_seed(seed, "search"), way)
     if way == "grid":
         each = int(budget**0.5 + 1e-9)
         axes = {name: points(bounds, each) for name, bounds in space.bounds.items() if isinstance(bounds, Bounds)}
-        return [
-            tried({"target_fpir": a, "near_copy_fpir": b}) for a in axes["target_fpir"] for b in axes["near_copy_fpir"]
-        ]
-    from raydistill.distributed.suggest import domains
-
+        return [tried(dict(zip(axes, values, strict=True))) for values in product(*axes.values())]
     searcher, found = suggester(space), []
     searcher.set_search_properties(None, None, domains(space))
     for first in range(0, budget, BATCH):
@@ -159,9 +156,8 @@ def pace(evidence: Evidence, config: TuneNodeConfig) -> dict[str, float]:
     ratio = {cpus: seconds[f"search on {cpus}"] / (64 * seconds["network"]) for cpus in (1, 2)}
     print("\n| | trials a minute | of the time of 64 classifiers, one after another |\n|---|---|---|")
     for cpus in (1, 2):
-        print(
-            f"| 64 trials on {cpus} CPU{'s' * (cpus > 1)} | {60 * 64 / seconds[f'search on {cpus}']:.0f} | {ratio[cpus]:.1%} |"
-        )
+        name, rate = f"64 trials on {cpus} CPU{'s' * (cpus > 1)}", 60 * 64 / seconds[f"search on {cpus}"]
+        print(f"| {name} | {rate:.0f} | {ratio[cpus]:.1%} |")
     return {"share_on_1": round(ratio[1], 4), "share_on_2": round(ratio[2], 4)}
 
 
