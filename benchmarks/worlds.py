@@ -1,7 +1,9 @@
 """Worlds whose truth is known: a cohort of phantoms, and generators of which it is known whom they leak.
 
-Everything that judges them is the product's own: roles, galleries, matching, audit, gate. Only the networks aren't
-trained here; they are the packaged ones, which saw other phantoms.
+What judges them is the product's own: roles, galleries, matching, audit, and the audit's part of the gate, which is
+its budgets and what it calls too little evidence. The gate's other checks aren't tried: membership and utility, which
+need the student itself, samples asked for harder, the filter's self-test. The networks aren't trained here; they are
+the packaged ones, which saw other phantoms.
 """
 
 from collections.abc import Callable
@@ -15,7 +17,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from raydistill.core.columns import ROLES, SAMPLES
-from raydistill.core.config import Budgets, EvaluateConfig, IngestConfig, PhantomSource
+from raydistill.core.config import Budgets, EvaluateConfig, IngestConfig, PhantomSource, SelfTestConfig
 from raydistill.core.generation import MatchConfig
 from raydistill.core.seeds import derive_seed, generator
 from raydistill.core.store import Store
@@ -29,7 +31,7 @@ from raydistill.stages.audit import audit
 from raydistill.stages.base import Context
 from raydistill.stages.embed import PICTURES, EmbedConfig, EmbedPiece, in_groups
 from raydistill.stages.gallery import GALLERY, Galleries, Plan, digest_of
-from raydistill.stages.images import pixels
+from raydistill.stages.images import pixels, read_people
 from raydistill.stages.ingest import Ingest, IngestNodeConfig
 from raydistill.stages.match import MatchPiece
 
@@ -80,6 +82,7 @@ class World:
         self.gallery = {"images": len(ids), "sha256": digest_of(ids)}
         for role in ("probe", "calibration", "evaluation"):
             self._match(role, self.roles[role])
+        self._plant()
 
     def records(self, role: str) -> pa.Table:
         """Read the records of a role."""
@@ -101,16 +104,22 @@ class World:
         (self.store / name).write_json(GALLERY, self.gallery)
         for role in ("probe", "calibration", "evaluation"):
             (self.store / name / role).write_table("part-0.parquet", (self.store / "matches" / role).read_table())
-        inputs = {"matches": self.store / name, "images": samples, **self.roles}
+        inputs = {"matches": self.store / name, "images": samples, "selftest": self.store, **self.roles}
         context = Context(inputs=inputs, out=self.store / f"{name}_audit", work=self.store / "work", seed=self.seed)
         return audit(context, EvaluateConfig())
 
     def verdict(self, metrics: dict[str, MetricResult], budgets: Budgets) -> tuple[Verdict, list[str]]:
-        """Return what the gate says of an audit, as far as it needs no model: verdict and reasons."""
-        verdict, reasons = judge(risk_checks(metrics, budgets))
+        """Return what the audit's part of the gate says: verdict and reasons, in the order of `stages.release`."""
+        checks = risk_checks(metrics, budgets)
+        verdict, reasons = judge(checks)
+        broken = sum(check.outcome == "fail" for check in checks)
         patients = len(set(self.records("evaluation")["patient_id"].to_pylist()))
         short = short_of_evidence(metrics, patients, budgets)
-        return ("insufficient_evidence" if short and verdict == "pass" else verdict), [*short, *reasons]
+        return ("insufficient_evidence" if short and verdict == "pass" else verdict), [
+            *reasons[:broken],
+            *short,
+            *reasons[broken:],
+        ]
 
     def _embed(self, images: Store, out: Store) -> None:
         config = EmbedConfig(batch_size=MATCH.batch_size, near_copy_max_shift=2, compute=MATCH.compute)
@@ -125,7 +134,24 @@ class World:
         work = MatchPiece(self.eyes, {role: images}, self.galleries, MATCH)
         for name in images.shards():
             tables = [work(piece)[0] for piece in in_groups(images, name, f"{role}/{name}", []).pieces]
-            (out / ("samples" if role == "samples" else role)).write_tables(name, tables)
+            (out / role).write_tables(name, tables)
+
+    def _plant(self) -> None:
+        """Plant copies of train images as the self-test does, less those that a teacher has to make."""
+        records = read_people(
+            self.roles["train"], ["image_id", "patient_id", "image"], SelfTestConfig().num_images, self.seed
+        )
+        for treatment in TREATMENTS:
+            treated = distort(pixels(records), treatment, range(len(records)))
+            images = pa.array([encode_png(image) for image in treated])
+            (self.store / "plants").write_table(f"{treatment}.parquet", records.set_column(2, "image", images))
+        self._match("plants", self.store / "plants")
+        for treatment in TREATMENTS:
+            found = (self.store / "matches" / "plants").read_table(f"{treatment}.parquet")
+            columns = {"source_role": ["train"] * len(found), "treatment": [treatment] * len(found)}
+            columns |= {"patient_id": found["query_patient_id"], "auditor_score": found["score"]}
+            planted = pa.table(columns | {"structure_score": found["structure_score"]})
+            (self.store / "planted").write_table(f"{treatment}.parquet", planted)
 
 
 Make = Callable[[World, int, np.random.Generator], Grey]
@@ -138,7 +164,8 @@ class Truth:
     Attributes:
         make: draws so many images.
         leak: share of them that show a gallery patient.
-        right: the verdicts that are right.
+        right: the verdict that is right; two where evidence may honestly not suffice. What leaks mustn't pass, however
+            little and whatever the budget, and where nothing leaks `fail` is a false accusation.
         patients: of its cohort, where it isn't the usual number.
         samples: drawn of it, where it isn't the usual number.
     """
@@ -148,6 +175,11 @@ class Truth:
     right: tuple[Verdict, ...]
     patients: int | None = None
     samples: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a verdict that can't be right."""
+        if ("pass" if self.leak else "fail") in self.right:
+            raise ValueError(f"a leak of {self.leak:g} can't rightly end in {' or '.join(self.right)}")
 
 
 def strangers(world: World, number: int, rng: np.random.Generator, people: int | None = None) -> Grey:
@@ -164,9 +196,9 @@ def copies(world: World, number: int, rng: np.random.Generator) -> Grey:
     return images[rng.integers(len(images), size=number)]
 
 
-def perturbed(world: World, number: int, rng: np.random.Generator) -> Grey:
-    """Return train images, shifted, cropped, blurred and so on by turns."""
-    images, treatments = copies(world, number, rng), list(TREATMENTS)
+def perturbed(world: World, number: int, rng: np.random.Generator, treatments: tuple[str, ...] = TREATMENTS) -> Grey:
+    """Return train images, treated by turns."""
+    images = copies(world, number, rng)
     for turn, treatment in enumerate(treatments):
         rows = np.arange(turn, number, len(treatments))
         images[rows] = distort(images[rows], treatment, rng.integers(2**31, size=len(rows)).tolist())
@@ -192,6 +224,17 @@ TRUTHS = {
     "exact copier": Truth(copies, 1.0, ("fail",)),
     "copier with perturbations": Truth(perturbed, 1.0, ("fail",)),
     "1 % copier": Truth(partial(partly, leaked=copies, share=0.01), 0.01, ("fail",)),
+    "perturbed 1 % copier": Truth(
+        partial(partly, leaked=partial(perturbed, treatments=("shift", "crop", "blur")), share=0.01), 0.01, ("fail",)
+    ),
+    # As many people and samples as an honest generator passes with. Pixel by pixel these are no copies.
+    "moved 1 % copier": Truth(
+        partial(partly, leaked=partial(perturbed, treatments=("shift", "crop", "rotate")), share=0.01),
+        0.01,
+        ("fail", "insufficient_evidence"),
+        patients=2000,
+        samples=2000,
+    ),
     "identity leaker": Truth(same_people, 1.0, ("fail",)),
     "30 % identity leaker": Truth(partial(partly, leaked=same_people, share=0.3), 0.3, ("fail",)),
     "10 % identity leaker": Truth(
@@ -200,7 +243,7 @@ TRUTHS = {
     # A claim that nobody is shown takes more people than the proof that somebody is.
     "honest": Truth(strangers, 0.0, ("pass",), patients=2000, samples=2000),
     "honest, fewer people": Truth(strangers, 0.0, ("pass", "insufficient_evidence")),
-    "mode-collapsed": Truth(partial(strangers, people=3), 0.0, ("insufficient_evidence", "fail")),
+    "mode-collapsed": Truth(partial(strangers, people=3), 0.0, ("insufficient_evidence",)),
     "too small to tell": Truth(strangers, 0.0, ("insufficient_evidence",), patients=60),
 }
 
