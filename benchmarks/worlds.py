@@ -227,11 +227,11 @@ TRUTHS = {
     "perturbed 1 % copier": Truth(
         partial(partly, leaked=partial(perturbed, treatments=("shift", "crop", "blur")), share=0.01), 0.01, ("fail",)
     ),
-    # As many people and samples as an honest generator passes with. Pixel by pixel these are no copies.
+    # As many people and samples as an honest generator passes with. Pixel by pixel these are no copies; a network sees.
     "moved 1 % copier": Truth(
         partial(partly, leaked=partial(perturbed, treatments=("shift", "crop", "rotate")), share=0.01),
         0.01,
-        ("fail", "insufficient_evidence"),
+        ("fail",),
         patients=2000,
         samples=2000,
     ),

@@ -22,8 +22,9 @@ def risk_checks(student: Metrics, budgets: Budgets) -> list[Check]:
     """Hold what an audit of the student's samples found against its budgets.
 
     Copies count twice: their share must be small with its whole interval, and if any are certain, however few, that
-    fails; so do patients who are certainly hit more often than chance hits people. Samples that were asked for harder
-    have the same budgets, where there are some, and the worst way of asking has that of the excess risk by itself.
+    fails; so do samples that certainly show somebody, and patients who are certainly hit more often than chance hits
+    people. Samples that were asked for harder have the same budgets, where there are some, and the worst way of asking
+    has that of the excess risk by itself.
 
     Args:
         student: the audit's metrics.
@@ -31,7 +32,7 @@ def risk_checks(student: Metrics, budgets: Budgets) -> list[Check]:
     """
     prefixes = [prefix for prefix in ("", "attacked_") if f"{prefix}excess_risk" in student]
     limits = {f"{prefix}{name}": limit for prefix in prefixes for name, limit in _limits(budgets).items()}
-    proven = {f"{prefix}copied_excess": 0.0 for prefix in prefixes}
+    proven = {f"{prefix}{name}": 0.0 for prefix in prefixes for name in ("copied_excess", "identified_excess")}
     proven |= {f"{prefix}closer_to_train_excess": budgets.max_closer_to_train_share - 0.5 for prefix in prefixes}
     limits |= {"attacked_worst_excess_risk": budgets.max_excess_risk} if len(prefixes) > 1 else {}
     proven |= {EXCESS: 0.0}

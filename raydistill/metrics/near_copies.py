@@ -36,8 +36,8 @@ def near_copy_rates(
     return {f"near_copy_{name}": found[theirs] for name, theirs in names.items()}
 
 
-def copied_rates(
-    structure_scores: Any, unseen_scores: Any, threshold: float, sizes: tuple[int, int], confidence: float = 0.95
+def certain_rates(
+    name: str, scores: Any, unseen_scores: Any, threshold: float, sizes: tuple[int, int], confidence: float = 0.95
 ) -> dict[str, MetricResult]:
     """Return the share of samples twice as near to a gallery image as any stranger's is, and what chance explains.
 
@@ -47,21 +47,22 @@ def copied_rates(
     another here: the claim is about this model.
 
     Args:
-        structure_scores: (N,) maximum of the near-copy measure over the gallery, in [-1, 1].
+        name: of what is certain: `copied` by the near-copy measure, `identified` by a network.
+        scores: (N,) maximum of the measure over the gallery, in [-1, 1].
         unseen_scores: (N,) the same samples' maximum over a gallery of people the model never saw.
-        threshold: at or above it a sample is a copy.
+        threshold: at or above it a sample is certain.
         sizes: images in the gallery and in the unseen one.
         confidence: two-sided confidence, in (0, 1).
 
     Returns:
-        `copied_rate`, exact; `copied_excess`, exact too unless the unseen gallery is hit.
+        `<name>_rate`, exact; `<name>_excess`, exact too unless the unseen gallery is hit.
 
     Source: Clopper and Pearson 1934; the difference as in `paired_difference`.
     """
-    names, n = ("copied_rate", "copied_excess"), len(structure_scores)
+    names, n = (f"{name}_rate", f"{name}_excess"), len(scores)
     if not n or not all(sizes):
         return dict.fromkeys(names, insufficient(NO_SAMPLES, n=n, unit=SAMPLES, confidence=confidence))
-    ours, theirs = (np.asarray(scores) >= threshold for scores in (structure_scores, unseen_scores))
+    ours, theirs = (np.asarray(values) >= threshold for values in (scores, unseen_scores))
     scale, rate = sizes[0] / sizes[1], exact_rate(int(ours.sum()), n, confidence)
     chance = scale * float(theirs.mean())
     where = f"threshold {threshold:.4g}"
@@ -71,10 +72,10 @@ def copied_rates(
         value, low, high = paired_difference(ours, theirs, np.arange(n), confidence, scale)
         how = f"paired difference to an unseen gallery, scaled by {scale:.3g}; MOVER on mid-P limits"
     return {
-        "copied_rate": rate_result(
+        names[0]: rate_result(
             rate, unit=SAMPLES, control=chance, estimator=exact, reference="Clopper and Pearson 1934", note=where
         ),
-        "copied_excess": MetricResult(
+        names[1]: MetricResult(
             value=value,
             interval=(low, high),
             confidence=confidence,

@@ -47,6 +47,8 @@ TABLES = {
     "train_minus_unseen_rate": AUDIT,
     **{f"patients_hit_{k}": AUDIT for k in HIT_TIMES},
     "patients_hit_excess": AUDIT,
+    "identified_rate": AUDIT,
+    "identified_excess": AUDIT,
     "auditor_tpir": "auditor/probe",
     "near_copy_control_rate": "auditor/evaluation",
     "membership_probe_auc": "membership.parquet",

@@ -149,9 +149,19 @@ METRICS = {
         "can't see, it can't clear.",
         PRIVACY,
     ),
-    "copied_sensitivity": Title(
-        "Copies that count as certain",
-        "Share of the same images that structure alone calls certain copies. It is blind to shifts and crops.",
+    "identified_rate": Title(
+        "Images that certainly show somebody",
+        "Share of samples twice as like a gallery image, to the auditor's network, as any stranger's is.",
+        PRIVACY,
+    ),
+    "identified_excess": Title(
+        "Images that certainly show somebody, beyond chance",
+        "That share less what an unseen gallery explains; above 0, however little, people are shown.",
+        PRIVACY,
+    ),
+    "certain_sensitivity": Title(
+        "Copies that are certain",
+        "Share of the same images that are proven copies, by structure or by the network; cropped ones seldom are.",
         PRIVACY,
     ),
     "membership_probe_auc": Title(

@@ -22,7 +22,7 @@ from raydistill.metrics import identification
 from raydistill.metrics.filtering import GENERATED
 from raydistill.metrics.intervals import clustered_rate, korn_graubard
 from raydistill.metrics.leak import UNIT, leak_rate
-from raydistill.metrics.near_copies import copied_rates, near_copy_rates
+from raydistill.metrics.near_copies import certain_rates, near_copy_rates
 from raydistill.metrics.pairwise import pairwise_threshold_fpir
 from raydistill.metrics.patients import hits_by_patient, patients_hit
 from raydistill.metrics.result import MetricResult, insufficient
@@ -52,6 +52,7 @@ class Auditor:
         identity: the point on `score`.
         structure: the point on `structure_score`.
         certain: the threshold on `structure_score` from which on a picture is certainly a copy.
+        certain_identity: that on `score` from which on it certainly shows somebody.
         people: patient ids of the gallery and of the unseen one, one an image.
         confidence: of the intervals.
     """
@@ -62,6 +63,7 @@ class Auditor:
     identity: OperatingPoint
     structure: OperatingPoint
     certain: float
+    certain_identity: float
     people: tuple[pa.ChunkedArray, pa.ChunkedArray]
     confidence: float
 
@@ -78,6 +80,7 @@ class Auditor:
             identity=_point(strangers, "score", how.audit_fpir, how.confidence),
             structure=_point(strangers, "structure_score", how.audit_near_copy_fpir, how.confidence),
             certain=certain_threshold(_numpy(strangers, "structure_score")),
+            certain_identity=certain_threshold(_numpy(strangers, "score")),
             people=(people[0], people[1]),
             confidence=how.confidence,
         )
@@ -110,7 +113,10 @@ class Auditor:
         ):
             metrics[name] = metrics[name].model_copy(update={"baseline": self._expected(column, point)})
         sizes = len(self.people[0]), len(self.people[1])
-        metrics |= copied_rates(structures, unseen, self.certain, sizes, how)
+        metrics |= certain_rates("copied", structures, unseen, self.certain, sizes, how)
+        metrics |= certain_rates(
+            "identified", scores, _numpy(samples, "unseen_score"), self.certain_identity, sizes, how
+        )
         metrics |= _train_or_unseen(samples, self.strangers, threshold, how)
         size = min(len(ids.unique()) for ids in self.people)
         return metrics | _patients_hit(samples, threshold, size, how)
@@ -130,7 +136,8 @@ class Auditor:
         found = _numpy(copies, "auditor_score") >= self.identity.threshold
         flagged = {
             "auditor_sensitivity": found | (structures >= self.structure.threshold),
-            "copied_sensitivity": structures >= self.certain,
+            "certain_sensitivity": (structures >= self.certain)
+            | (_numpy(copies, "auditor_score") >= self.certain_identity),
         }
         unit = "share of planted near-copies"
         return {name: clustered_rate(hits, patients, self.confidence, unit=unit) for name, hits in flagged.items()}
@@ -161,7 +168,9 @@ def audit(context: Context, how: EvaluateConfig) -> Metrics:
     samples, auditor = only_kept(context.inputs, found, "query_id"), Auditor.of(context.inputs, how)
     points = {"identity": auditor.identity, "structure": auditor.structure}
     dumped: dict[str, Any] = {name: point.model_dump(mode="json") for name, point in points.items()}
-    context.out.write_json("operating_point.json", dumped | {"certain_copy": {"threshold": auditor.certain}})
+    certain = {"certain_copy": {"threshold": auditor.certain}}
+    certain["certain_identity"] = {"threshold": auditor.certain_identity}
+    context.out.write_json("operating_point.json", dumped | certain)
     metrics = auditor.risk(samples)
     asked = _asked_for(context.inputs, samples)
     metrics |= prompt_metrics(context.inputs, samples, asked, how)

@@ -44,7 +44,7 @@ class Evaluate(Stage):
     trained on the teacher's samples). Output: `metrics.json`, `predictions/`, `tables/`, `operating_point.json`.
     """
 
-    version: ClassVar[int] = 15
+    version: ClassVar[int] = 16
     config: EvaluateConfig
 
     def check(self, config: Config) -> None:

@@ -20,7 +20,7 @@ FIRST_REASON = {
     "exact copier": "student.excess_risk",
     "copier with perturbations": "student.excess_risk",
     "1 % copier": "student.copied_excess",
-    "perturbed 1 % copier": "student.copied_excess",
+    "moved 1 % copier": "student.identified_excess",
     "identity leaker": "student.excess_risk",
     "too small to tell": "evaluation patients are too few",
 }
@@ -31,15 +31,7 @@ def world(tmp_path_factory):
     return World(str(tmp_path_factory.mktemp("world")), 0, PATIENTS)
 
 
-MAY_PASS = pytest.mark.xfail(
-    strict=False,
-    reason="some cohorts pass it: moved copies aren't certain ones, and by identity 1 % is lost among false alarms",
-)
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=MAY_PASS if name == "moved 1 % copier" else ()) for name in TRUTHS]
-)
+@pytest.mark.parametrize("name", TRUTHS)
 def test_the_verdict_is_right_and_says_why(world, tmp_path, name):
     truth = TRUTHS[name]
     where = World(str(tmp_path), 0, truth.patients) if truth.patients else world

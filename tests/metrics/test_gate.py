@@ -19,6 +19,7 @@ def student(**changed):
         "leak_rate": (0.0, -0.02, 0.03),
         "near_copy_excess": (0.0, -0.01, 0.01),
         "copied_excess": (0.0, -0.001, 0.003),
+        "identified_excess": (0.0, -0.002, 0.002),
         "closer_to_train_share": (0.5, 0.46, 0.54),
         "closer_to_train_excess": (0.0, -0.1, 0.1),
         "patients_hit_excess": (0.0, -0.03, 0.03),

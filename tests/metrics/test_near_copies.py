@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from raydistill.matching.calibration import certain_threshold
-from raydistill.metrics.near_copies import copied_rates, near_copy_rates
+from raydistill.metrics.near_copies import certain_rates, near_copy_rates
 
 
 def test_near_copies_at_zero_show_the_rule_of_three():
@@ -22,17 +22,17 @@ def test_near_copies_beyond_chance_are_those_that_strangers_do_not_have():
 
 
 def test_copies_by_hand():
-    found = copied_rates([0.9, 0.9, 0.1, 0.9], [0.9, 0.1, 0.1, 0.1], 0.5, (200, 100))
+    found = certain_rates("copied", [0.9, 0.9, 0.1, 0.9], [0.9, 0.1, 0.1, 0.1], 0.5, (200, 100))
     assert found["copied_rate"].value == 0.75
     assert found["copied_rate"].control == pytest.approx(2 * 0.25)
     assert found["copied_excess"].value == pytest.approx(0.75 - 2 * 0.25)
-    none = copied_rates(np.zeros(1000), np.zeros(1000), 0.5, (200, 100))
+    none = certain_rates("copied", np.zeros(1000), np.zeros(1000), 0.5, (200, 100))
     assert "rule of three, rate below 0.003" in none["copied_rate"].note
     assert none["copied_excess"].interval[1] == pytest.approx(1 - 0.025 ** (1 / 1000), rel=1e-6)
-    single = copied_rates(np.arange(1000) == 0, np.zeros(1000), 0.5, (200, 100))
+    single = certain_rates("copied", np.arange(1000) == 0, np.zeros(1000), 0.5, (200, 100))
     assert single["copied_excess"].interval[0] > 0
-    assert copied_rates([], [], 0.5, (1, 1))["copied_rate"].value is None
-    assert copied_rates([0.1], [0.1], 0.5, (1, 0))["copied_excess"].value is None
+    assert certain_rates("copied", [], [], 0.5, (1, 1))["copied_rate"].value is None
+    assert certain_rates("copied", [0.1], [0.1], 0.5, (1, 0))["copied_excess"].value is None
 
 
 def galleries(rng, people):
@@ -66,7 +66,7 @@ def test_chance_proves_no_copies_however_uneven_galleries_are_and_a_hundredth_is
 
         def excess(made, train=train, unseen=unseen, threshold=threshold, sizes=sizes):
             scores = (nearest(made, side) for side in (train, unseen))
-            return copied_rates(*scores, threshold, sizes)["copied_excess"].interval
+            return certain_rates("copied", *scores, threshold, sizes)["copied_excess"].interval
 
         wrong.append(excess(made)[0] > 0)
         copied = made.copy()

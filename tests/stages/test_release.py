@@ -17,11 +17,13 @@ STUDENT = {
     "leak_rate": (0.0, -0.03, 0.04),
     "near_copy_excess": (0.0, -0.01, 0.01),
     "copied_excess": (0.0, -0.001, 0.005),
+    "identified_excess": (0.0, -0.002, 0.002),
     "closer_to_train_share": (0.5, 0.45, 0.55),
     "attacked_excess_risk": (0.0, -0.02, 0.03),
     "attacked_leak_rate": (0.0, -0.03, 0.04),
     "attacked_near_copy_excess": (0.0, -0.01, 0.01),
     "attacked_copied_excess": (0.0, -0.001, 0.005),
+    "attacked_identified_excess": (0.0, -0.002, 0.002),
     "attacked_closer_to_train_share": (0.5, 0.45, 0.55),
     **{f"{prefix}closer_to_train_excess": (0.0, -0.05, 0.05) for prefix in ("", "attacked_")},
     "attacked_worst_excess_risk": (0.0, -0.03, 0.04),
@@ -134,7 +136,10 @@ def test_it_passes_when_every_interval_keeps_its_budget(tmp_path):
     assert certificate["filter"] == {"identity_threshold": 0.5}
 
 
-PROVEN = ("closer_to_train_excess", "attacked_closer_to_train_excess", "patients_hit_excess")
+PROVEN = (
+    "closer_to_train_excess", "attacked_closer_to_train_excess", "patients_hit_excess", "identified_excess",
+    "attacked_identified_excess",
+)  # fmt: skip
 """What fails only where it is certain."""
 SHORT = ("auditor_tpir", "auditor_sensitivity", "control_rate", "near_copy_control_rate")
 """What no claim can be made without."""
