@@ -4,6 +4,7 @@ Utility is measured on calibration patients, risk by the judge, a network the fi
 are not an input of this stage.
 """
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -58,7 +59,9 @@ class Tune(Stage):
             seed=context.seed,
             algorithm=how.algorithm,
         )
-        trials = search(evaluate_setting, {"config": self.config}, evidence, space, context.work, context.progress)
+        # No trial looks at pictures, which may be gigabytes.
+        shared = replace(evidence, images=evidence.images[:0], test_images=evidence.test_images[:0])
+        trials = search(evaluate_setting, {"config": self.config}, shared, space, context.work, context.progress)
         table = pd.DataFrame(trials).sort_values(list(bounds_of(how.space)), ignore_index=True)
         table = table.join(self._climb(table, evidence, context))
         table["chosen"] = table.index == choose(table)
