@@ -119,7 +119,7 @@ def wire(c: Config) -> list[Stage]:
     seen_by_auditor = {"gallery": gallery[""], "unseen": strangers[""], "eye_auditor": eyes["eye_auditor"]}
     a_matches = Match("attack_matches", c.match, {"images": attack["samples"], **seen_by_auditor}, s)
 
-    cohort = {"train": train, "evaluation": evaluation, "findings": data["findings"]}
+    cohort = {"train": train, "calibration": calibration, "evaluation": evaluation, "findings": data["findings"]}
 
     def evaluate(name: str, **inputs: View) -> Stage:
         return Evaluate(f"{name}_evaluation", c.evaluate, {**cohort, **inputs}, s)
@@ -132,7 +132,7 @@ def wire(c: Config) -> list[Stage]:
     shadow = {"shadow": shadows[0]["model"]} if shadows else {}
 
     r_eval = evaluate("real", images=train)
-    reference = {"reference": r_eval["predictions"]}
+    reference = {"reference": r_eval["predictions"], "extractor": r_eval["extractor"]}
     t_audit = {"matches": t_matches["auditor"], "probe": probe, **reference}
     t_eval = evaluate("teacher", images=t_samples["samples"], model=teacher["model"], **t_audit, **shadow)
     f_eval = evaluate("filtered", **kept, **f_audit, **reference)

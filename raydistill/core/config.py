@@ -10,7 +10,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from raydistill.core.generation import AttackConfig, MatchConfig, SampleConfig
 from raydistill.core.section import Compute, CountRange, Import, OpenShare, Range, Section, Share, ShareRange
-from raydistill.core.training import DiffusionConfig, Eyes, TrackingConfig
+from raydistill.core.training import BackboneConfig, DiffusionConfig, Eyes, TrackingConfig
 
 
 class ParquetSource(Section):
@@ -187,10 +187,19 @@ class EvaluateConfig(Section):
         "re-identification risk is that of all.",
     )
     probe_steps: PositiveInt = Field(300, description="Training budget of the findings classifier, equal for all.")
+    encoder: BackboneConfig | None = Field(
+        None, description="A public encoder (`pretrained`), in whose eyes fidelity is measured too, as `encoder_…`."
+    )
     metrics: dict[str, Import] = Field(
         default_factory=dict, description="Somebody's own `raydistill.metrics.custom.Metric`s, by name."
     )
     compute: Compute = Compute(num_workers=1)
+
+    @model_validator(mode="after")
+    def _works(self) -> "EvaluateConfig":
+        if self.encoder is not None and self.encoder.pretrained is None:
+            raise ValueError("encoder.pretrained: which public weights? A network that learned nothing sees nothing")
+        return self
 
 
 class Budgets(Section):

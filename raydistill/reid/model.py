@@ -127,11 +127,25 @@ class ReidNetwork(nn.Module):
             return self._seen(pixels)
         return F.normalize(torch.stack([self._seen(view) for view in shifted(pixels)]).sum(dim=0), dim=1)
 
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Describe images as somebody's pretrained backbone does, whatever the head has learned.
+
+        Args:
+            images: (N, R, R) grey levels, as for embedding.
+
+        Returns:
+            (N, C), C the channels of the last feature map.
+        """
+        pixels = F.interpolate(standardise(images).unsqueeze(1), size=(self.input_side,) * 2, mode="bilinear")
+        return self._pooled(pixels.expand(-1, self.channels, -1, -1))
+
     def _seen(self, pixels: torch.Tensor) -> torch.Tensor:
         """Embed what the backbone is shown, (N, C, S, S), once."""
+        return F.normalize(self.head(self._pooled(pixels)).float(), dim=1)
+
+    def _pooled(self, pixels: torch.Tensor) -> torch.Tensor:
         hidden: torch.Tensor = self.backbone(pixels.to(self.head.weight.dtype)).last_hidden_state
-        pooled = hidden.mean(dim=(2, 3)) if hidden.dim() == 4 else hidden.mean(dim=1)
-        return F.normalize(self.head(pooled).float(), dim=1)
+        return hidden.mean(dim=(2, 3)) if hidden.dim() == 4 else hidden.mean(dim=1)
 
     def save(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
         """Write `config.json` and `model.safetensors` into a folder, which is made when missing.

@@ -283,6 +283,10 @@ METRICS = {
 
 
 VARIANTS = {
+    ("domain_", ""): (
+        ", by a domain network", "On the features of a network that learned findings from the real train images."
+    ),
+    ("encoder_", ""): (", by a public encoder", "On the features of the public encoder that was configured."),
     ("attacked_", ""): (", asked harder", "Of samples asked for with other guidance, few steps, every prompt alike."),
     ("membership_calibrated_", "membership_"): (
         ", by difficulty", "Each image is judged beside how hard it is for a model that saw neither side."

@@ -16,15 +16,25 @@ from raydistill.core.config import Config, EvaluateConfig
 from raydistill.core.errors import NothingToDo
 from raydistill.core.progress import Progress, silent
 from raydistill.core.store import Store
-from raydistill.diffusion.features import public_digest, public_features
+from raydistill.diffusion.features import public_digest
 from raydistill.distributed.task import run_on_worker
-from raydistill.metrics import classifier, fidelity, utility
+from raydistill.metrics import classifier, utility
 from raydistill.metrics.custom import build_metrics, measure
 from raydistill.metrics.reliability import calibration_error
 from raydistill.metrics.result import MetricResult
+from raydistill.reid.model import check_backbone, weights_digest
 from raydistill.stages.audit import audit
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.classifier import train_classifier
+from raydistill.stages.fidelity import (
+    DOMAIN,
+    EXTRACTOR,
+    Images,
+    extractors,
+    fidelity_by_finding,
+    fidelity_metrics,
+    write_extractor,
+)
 from raydistill.stages.images import are_samples, pixels, read_sampled
 from raydistill.stages.membership import attacked
 
@@ -35,25 +45,29 @@ RECORD_COLUMNS = ["image_id", "patient_id", "image", "labels", "prompt", "sex", 
 
 
 class Evaluate(Stage):
-    """Inputs: `images`, `train`, `evaluation`, `findings`, and those of the following that apply.
+    """Inputs: `images`, `train`, `calibration`, `evaluation`, `findings`, and those of the following that apply.
 
     `verdicts` (judge the kept samples only), `matches` of the auditor, both perhaps with more samples (`more_images`,
     `more_matches`), `attack_matches` (samples that were asked for harder), `gallery` and
     `strangers` (the auditor's embeddings), `model` (attack it), `shadow` (a model that
-    saw none of it), `reference` (predictions of the classifier trained on real images), `teacher_predictions` (of that
-    trained on the teacher's samples). Output: `metrics.json`, `predictions/`, `tables/`, `operating_point.json`.
+    saw none of it), `reference` (predictions of the classifier trained on real images), `extractor` (that classifier;
+    an evaluation without a reference makes it), `teacher_predictions` (of that trained on the teacher's samples).
+    Output: `metrics.json`, `predictions/`, `tables/`, `operating_point.json`, `extractor/`.
     """
 
-    version: ClassVar[int] = 16
+    version: ClassVar[int] = 17
     config: EvaluateConfig
 
     def check(self, config: Config) -> None:
-        """Refuse somebody's own metric that can't be imported."""
+        """Refuse somebody's own metric that can't be imported, and an encoder that can't be read."""
         build_metrics(self.config.metrics)
+        if self.config.encoder is not None:
+            check_backbone(self.config.encoder, config.ingest.resolution)
 
     def key_config(self) -> dict[str, Any]:
         """Put the public weights that look at the images into the key."""
-        return {**super().key_config(), "features": public_digest()}
+        own = {} if self.config.encoder is None else {"encoder_weights": weights_digest(self.config.encoder)}
+        return {**super().key_config(), "features": public_digest(), **own}
 
     def run(self, context: Context) -> Outcome:
         """Measure everything the inputs allow, on a worker."""
@@ -80,15 +94,14 @@ class Evaluate(Stage):
         progress(2, steps, "parts")
         metrics |= self._utility(context, judged, images, real, real_images)
         progress(3, steps, "parts")
-        train_images = pixels(read_sampled({"images": context.inputs["train"]}, ["image"], most, seed))
-        whose = {
-            "patients": real["patient_id"].to_numpy(),
-            "judged_patients": None if synthetic else judged["patient_id"].to_numpy(),
-        }
-        metrics |= _fidelity(
-            images, real_images, train_images, **whose, confidence=self.config.confidence, seed=context.seed
+        people = None if synthetic else judged["patient_id"].to_numpy()
+        sets = (
+            Images(images, judged["labels"].to_pylist(), people),
+            Images(real_images, real["labels"].to_pylist(), real["patient_id"].to_numpy()),
         )
-        metrics |= measure(build_metrics(self.config.metrics), images, real_images, train_images)
+        train = read_sampled({"images": context.inputs["train"]}, ["image", "labels"], most, seed)
+        metrics |= self._fidelity(context, *sets, Images(pixels(train), train["labels"].to_pylist(), None))
+        metrics |= measure(build_metrics(self.config.metrics), images, real_images, pixels(train))
         progress(4, steps, "parts")
         dumped = {name: result.model_dump(mode="json") for name, result in metrics.items()}
         context.out.write_json("metrics.json", dumped)
@@ -96,6 +109,18 @@ class Evaluate(Stage):
         return Outcome(
             counts={"images": judged.num_rows, "evaluation_patients": patients, "evaluation_images": real.num_rows}
         )
+
+    def _fidelity(self, context: Context, judged: Images, real: Images, train: Images) -> Metrics:
+        """Compare with evaluation images; the floor is what other real images reach, that no extractor learned from."""
+        how, seed, most = self.config, context.seed, self.config.max_images
+        domain = context.inputs.get("extractor", context.out / EXTRACTOR)
+        looks = extractors(domain, how.encoder, train.pixels.shape[1])
+        calibration = pixels(read_sampled({"images": context.inputs["calibration"]}, ["image"], most, seed))
+        floors = {"": train.pixels, DOMAIN: calibration}
+        findings = context.inputs["findings"].read_json("findings.json")["findings"]
+        by_finding = fidelity_by_finding(looks[""], judged, real, train, findings, how, seed)
+        context.out.write_table("tables/fidelity_by_finding.parquet", by_finding)
+        return fidelity_metrics(looks, judged, real, floors, how, seed)
 
     def _utility(self, context: Context, judged: pa.Table, images: Grey, real: pa.Table, real_images: Grey) -> Metrics:
         """Train the findings classifier on these images with the same budget as on any others; test it on real ones.
@@ -111,6 +136,9 @@ class Evaluate(Stage):
         patients = real["patient_id"].to_numpy()
         labels = classifier.label_matrix(judged["labels"].filter(pa.array(taught)).to_pylist(), findings)
         model = train_classifier(images[taught], labels, how.probe_steps, self.root_seed, how.compute)
+        if "reference" not in context.inputs:
+            # What learned from real images shows the other evaluations what is like them.
+            write_extractor(model, context.out)
         scores = classifier.predict(model, real_images)
         predictions = {"image_id": real["image_id"]} | dict(zip(findings, scores.T, strict=True))
         context.out.write_table("predictions/part-00000.parquet", pa.table(predictions))
@@ -137,9 +165,3 @@ def _predicted(store: Store, findings: list[str]) -> NDArray[np.float64]:
     """Read (N, F) probabilities of another evaluation, of the same images in the same order."""
     table = store.read_table()
     return np.stack([table[finding].to_numpy() for finding in findings], axis=1)
-
-
-def _fidelity(images: Grey, real_images: Grey, train_images: Grey, **how: Any) -> Metrics:
-    """Compare with evaluation images; the floor is what real train images reach."""
-    judged, real, floor = (public_features(grey, pooled=True) for grey in (images, real_images, train_images))
-    return fidelity.all_metrics(real, judged, floor, **how)
