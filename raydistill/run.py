@@ -149,11 +149,13 @@ def _connect(stack: ExitStack, runner: Any, display: Display) -> None:
 
 
 def _run_stage(runner: Any, stage: Any, number: int, states: dict[str, str], display: Display) -> None:
+    from raydistill.distributed.gauges import watched
+
     states[stage.node] = "running"
     _write_summary(runner, states)
     with display.stage(stage.node, number, len(runner.stages)) as shown:
         try:
-            manifest, cached = runner.execute(stage, shown.progress)
+            manifest, cached = runner.execute(stage, watched(shown.progress, stage.node))
         except BaseException:
             states[stage.node] = "failed"
             _write_summary(runner, states)

@@ -183,8 +183,11 @@ def _trial(
 ) -> None:
     from ray import tune
 
+    from raydistill.distributed.gauges import show_trial
+
     measured = measure(config, shared, **arguments)
     constraints = measured.pop("constraints")
+    show_trial(tune.get_context().get_trial_name(), measured)
     told = {goal: measured[goal] for goal in goals} | {"constraints": constraints}
     tune.report(told | {"measured": measured})
     news.add.remote(total, "trials")
