@@ -63,7 +63,7 @@ class Release(Stage):
         looks = len(context.inputs["student_evaluation"].siblings())
         said = {"verdict": verdict, "reasons": reasons, "checks": held, "evaluations": looks}
         context.out.write_json("verdict.json", said)
-        context.out.write_json("certificate.json", self._certificate(context, verdict, reasons, touched))
+        context.out.write_json("certificate.json", self._certificate(context, verdict, reasons, touched, looks))
         return Outcome(counts={"checks": len(checks)}, facts={"verdict": verdict})
 
     def _checks(self, context: Context) -> list[Check]:
@@ -114,7 +114,9 @@ class Release(Stage):
             found.append("No setting of the filter kept the search's bounds on risk and on the share kept.")
         return found
 
-    def _certificate(self, context: Context, verdict: str, reasons: list[str], touched: list[str]) -> dict[str, Any]:
+    def _certificate(
+        self, context: Context, verdict: str, reasons: list[str], touched: list[str], looks: int
+    ) -> dict[str, Any]:
         student = context.manifests["student"]
         evidence = {name: {"key": m.key, "digest": m.digest} for name, m in sorted(context.manifests.items())}
         certificate = {
@@ -131,7 +133,7 @@ class Release(Stage):
             "filter": context.manifests["filter"].facts.get("policy"),
             "budgets": self.config.release.budgets.model_dump(),
             "settings": _measuring(self.config.evidence),
-            "evaluations": len(context.inputs["student_evaluation"].siblings()),
+            "evaluations": looks,
             "evidence": evidence,
             "limits": "No formal guarantee: the attacks that were run found what is stated, others may find more.",
         }

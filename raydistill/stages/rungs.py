@@ -101,8 +101,10 @@ def candidates_of(table: pd.DataFrame, kept: Callable[[int], NDArray[np.bool_]],
     seen: set[bytes] = set()
     rows: list[int] = []
     for row in order:
+        if len(rows) == most:
+            break
         same = kept(int(row)).tobytes()
-        if same not in seen and len(rows) < most:
+        if same not in seen:
             seen.add(same)
             rows.append(int(row))
     return sorted(rows)
