@@ -85,6 +85,7 @@ class Builder:
                 "prompt": ["chest x-ray, pa view, " + (" and ".join(x) or "no finding") for x in labels],
                 "labels": labels, "view": ["pa"] * self.samples, "sex": ["female", "male"] * (self.samples // 2),
                 "age_band": ["40 to 59"] * self.samples, "seed": list(range(self.samples)), "image": images,
+                "guidance_scale": [None] * self.samples, "num_inference_steps": [None] * self.samples,
                 "failure": ["one grey level everywhere" if image is None else None for image in images],
             },
             schema=SAMPLES,
