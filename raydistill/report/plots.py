@@ -206,17 +206,26 @@ def det(
     return Figure(name, title, caption, plot, ("FPIR", "FNIR", "threshold"), rows)
 
 
-def bars(name: str, title: str, caption: str, seconds: Mapping[str, float]) -> Figure:
-    """Draw the seconds of every node, first to last."""
+def bars(
+    name: str,
+    title: str,
+    caption: str,
+    values: Mapping[str, float],
+    header: tuple[str, str] = ("node", "seconds"),
+    *,
+    unit: str = "seconds",
+    percent: bool = False,
+) -> Figure:
+    """Draw a number of each of several things, first to last: by default the seconds of every node."""
     plot = go.Figure()
     plot.add_bar(
-        x=list(seconds.values()), y=list(seconds), orientation="h", marker={"color": SKY}, showlegend=False,
-        hovertemplate="%{y}: %{x:.1f} s<extra></extra>",
+        x=list(values.values()), y=list(values), orientation="h", marker={"color": SKY}, showlegend=False,
+        hovertemplate=f"%{{y}}: %{{x:{'.0%' if percent else '.1f'}}}{'' if percent else ' s'}<extra></extra>",
     )  # fmt: skip
-    layout(plot, 26 * len(seconds))
+    layout(plot, 26 * len(values))
     plot.update_yaxes(autorange="reversed", showgrid=False)
-    plot.update_xaxes(title_text="seconds")
-    return Figure(name, title, caption, plot, ("node", "seconds"), list(seconds.items()))
+    plot.update_xaxes(title_text=unit, **({"tickformat": ".0%", "range": [0, 1]} if percent else {}))
+    return Figure(name, title, caption, plot, header, list(values.items()))
 
 
 def _levelled(counts: NDArray[np.int64], least: int) -> NDArray[np.float64]:

@@ -8,7 +8,8 @@ import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
 from raydistill.report.evidence import Evidence
-from raydistill.report.figures import INK, SKY, VERMILION, Cell, Figure, layout, vertical
+from raydistill.report.figures import INK, VERMILION, Cell, Figure, layout, vertical
+from raydistill.report.plots import bars
 
 LEAST_SPAN = 0.1
 """Of an axis of utility: settings that hardly differ must not look far apart."""
@@ -138,21 +139,14 @@ def importances(evidence: Evidence) -> Figure | None:
     if table is None or table.num_rows < 2:
         return None
     shares = {SETTINGS[row["setting"]]: row["importance"] for row in table.to_pylist()}
-    plot = go.Figure()
-    plot.add_bar(
-        x=list(shares.values()), y=list(shares), orientation="h", marker={"color": SKY}, showlegend=False,
-        hovertemplate="%{y}: %{x:.0%}<extra></extra>",
-    )  # fmt: skip
-    layout(plot, 34 * len(shares))
-    plot.update_yaxes(autorange="reversed", showgrid=False)
-    plot.update_xaxes(title_text="share of the variation explained", tickformat=".0%", range=[0, 1])
     caption = (
         "How much of the variation of what the search maximises goes with each setting (fANOVA, Hutter et al. 2014). "
         "Of few trials this is rough, and where settings hardly differ it is a share of next to nothing."
     )
-    drawn = Figure(
-        "importances", "Which setting matters", caption, plot, ("setting", "importance"), list(shares.items())
-    )
+    drawn = bars(
+        "importances", "Which setting matters", caption, shares, ("setting", "importance"),
+        unit="share of the variation explained", percent=True,
+    )  # fmt: skip
     return drawn.read_from(evidence.path("tune", "importances"))
 
 
