@@ -1,15 +1,16 @@
-"""What a person sees: one live line for the running stage, one line for each finished one.
+"""What a person sees: one live line for the running stage, a search's best so far below it, one line for each finished.
 
 Where there is no terminal, as in a job's log, the running stage writes a line from time to time.
 """
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.padding import Padding
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -21,9 +22,11 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 from rich.text import Text
 
 from raydistill.core.manifest import Manifest
+from raydistill.core.progress import Rows
 
 NAME_WIDTH = 20
 LINE_EVERY_S = 30.0
@@ -57,7 +60,7 @@ class Display:
         """
         title = f"[{number:2d}/{total}] {node:<{NAME_WIDTH}}"
         columns = [TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), MofNCompleteColumn()]
-        live = Progress(
+        live = Live(
             *columns, TextColumn("{task.fields[unit]}"), Rate(), TimeElapsedColumn(), TextColumn("ETA"),
             TimeRemainingColumn(), console=self.console, transient=True, disable=not self.console.is_terminal,
         )  # fmt: skip
@@ -68,7 +71,7 @@ class Display:
 class StageLine:
     """The line of one stage: a bar while it runs, a sentence when it is done."""
 
-    def __init__(self, display: Display, title: str, live: Progress, task: TaskID) -> None:
+    def __init__(self, display: Display, title: str, live: "Live", task: TaskID) -> None:
         """Start at nothing done."""
         self.display, self.title, self.live, self.task = display, title, live, task
         self.written = time.monotonic()
@@ -80,6 +83,14 @@ class StageLine:
         if self.live.disable and now - self.written >= self.display.line_every_s:
             self.written = now
             self.display.line(f"{self.title} {self._course()}")
+
+    def standings(self, rows: Rows) -> None:
+        """Show what a search has found so far; in a log, only once it has ended."""
+        if not rows:
+            return
+        self.live.below = Table(*rows[0], box=None, padding=(0, 0, 0, 2))
+        for row in rows:
+            self.live.below.add_row(*(f"{value:.4g}" for value in row.values()))
 
     def _course(self) -> str:
         """How far it is and what is left, by the pace of the last half minute."""
@@ -98,8 +109,22 @@ class StageLine:
         """
         said = manifest.skipped or ", ".join(f"{name} {count:,}" for name, count in manifest.counts.items())
         self.display.line(f"{self.title} {f'{manifest.seconds:.0f} s' if state == 'done' else state:>7}  {said}")
+        if self.live.below:
+            self.display.console.print(Padding.indent(self.live.below, 6))
         for note in manifest.facts.get("notes", ()):
             self.display.line(f"{'':8}note: {note}")
+
+
+class Live(Progress):
+    """A bar, and something below it."""
+
+    below: Table | None = None
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Return what is drawn."""
+        yield from super().get_renderables()
+        if self.below:
+            yield Padding.indent(self.below, 6)
 
 
 class Rate(ProgressColumn):

@@ -155,7 +155,7 @@ def _run_stage(runner: Any, stage: Any, number: int, states: dict[str, str], dis
     _write_summary(runner, states)
     with display.stage(stage.node, number, len(runner.stages)) as shown:
         try:
-            manifest, cached = runner.execute(stage, watched(shown.progress, stage.node))
+            manifest, cached = runner.execute(stage, watched(shown.progress, stage.node), shown.standings)
         except BaseException:
             states[stage.node] = "failed"
             _write_summary(runner, states)

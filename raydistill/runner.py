@@ -20,7 +20,7 @@ from raydistill.core.config import Config
 from raydistill.core.errors import InputError, LineageError, NothingToDo
 from raydistill.core.loading import parse
 from raydistill.core.manifest import SCHEMA_VERSION, InputEntry, Manifest, artifact_key, digest_files
-from raydistill.core.progress import Progress, silent
+from raydistill.core.progress import Progress, Standings, silent, unseen
 from raydistill.core.secret import private_seed, run_secret
 from raydistill.core.store import Store, readable
 from raydistill.stages.base import Context, Outcome, Stage
@@ -97,12 +97,15 @@ class Runner:
         """Whether a node whose inputs are complete needs no run."""
         return self.load(stage.node, self._key(stage)) is not None
 
-    def execute(self, stage: Stage, progress: Progress = silent) -> tuple[Manifest, bool]:
+    def execute(
+        self, stage: Stage, progress: Progress = silent, standings: Standings = unseen
+    ) -> tuple[Manifest, bool]:
         """Bring one node up to date.
 
         Args:
             stage: a node whose inputs are complete.
             progress: told how far the stage is.
+            standings: shown what a search has found so far.
 
         Returns:
             Its manifest, and whether it was cached.
@@ -111,7 +114,7 @@ class Runner:
         manifest = self.load(stage.node, key)
         if manifest:
             return manifest, True
-        context = self.context(stage, progress)
+        context = self.context(stage, progress, standings)
         out = context.out
         if not stage.resumable:
             out.delete()
@@ -139,7 +142,7 @@ class Runner:
         context.work.delete()
         return manifest, False
 
-    def context(self, stage: Stage, progress: Progress = silent) -> Context:
+    def context(self, stage: Stage, progress: Progress = silent, standings: Standings = unseen) -> Context:
         """Return what a stage whose inputs are complete runs with."""
         key, sources = self._key(stage), {name: self.manifests[v.node.node] for name, v in stage.inputs.items()}
         folders = {name: self.artifact(source.node, source.key) for name, source in sources.items()}
@@ -154,6 +157,7 @@ class Runner:
             tracking=self.config.tracking,
             cluster=self.config.cluster,
             progress=progress,
+            standings=standings,
         )
 
     def verify(self) -> Iterator[tuple[str, int]]:

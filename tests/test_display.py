@@ -2,7 +2,11 @@
 
 import re
 import time
+from io import StringIO
 
+from rich.console import Console
+
+from raydistill.core.manifest import Manifest
 from raydistill.display import Display, Rate
 
 
@@ -38,3 +42,36 @@ def test_what_an_earlier_attempt_did_is_no_part_of_the_pace():
         line.progress(500_010, 1_000_000, "steps")
         (task,) = line.live.tasks
         assert 0 < float(Rate().render(task).plain.removesuffix("/s")) <= 200
+
+
+BEST = [{"target_fpir": 0.0123, "utility": 0.75}, {"target_fpir": 0.5, "utility": 0.5}]
+
+
+def searched(display, shown):
+    with display.stage("tune", 8, 12) as line:
+        for rows in shown:
+            line.standings(rows)
+        line.finish("done", Manifest.model_construct(skipped="", counts={"trials": 16}, facts={}, seconds=3.0))
+
+
+def test_a_terminal_sees_the_best_trials_while_the_search_goes_on():
+    display = Display()
+    display.console = Console(file=StringIO(), force_terminal=True, width=80)
+    with display.stage("tune", 8, 12) as line:
+        line.standings(BEST)
+        line.live.refresh()
+        seen = display.console.file.getvalue()
+    assert "target_fpir" in seen
+    assert "0.0123" in seen
+
+
+def test_a_log_hears_of_the_best_trials_once_and_last(capsys):
+    searched(Display(), [BEST[1:], BEST])
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split() for line in lines[1:]] == [["target_fpir", "utility"], ["0.0123", "0.75"], ["0.5", "0.5"]]
+    assert "16" in lines[0]
+
+
+def test_a_search_that_found_nothing_shows_nothing(capsys):
+    searched(Display(), [[]])
+    assert len(capsys.readouterr().err.splitlines()) == 1

@@ -15,6 +15,7 @@ from typing import Any
 from raydistill.core.config import ClusterConfig
 from raydistill.core.errors import ConfigError, RaydistillError
 from raydistill.core.interrupt import end_as_by_interrupt
+from raydistill.core.progress import Progress
 from raydistill.core.scratch import sweep
 from raydistill.core.section import Compute
 
@@ -209,6 +210,7 @@ class _Board:
 
     def __init__(self) -> None:
         self.last: tuple[int, int, str] | None = None
+        self.rows: list[Any] = []
 
     def post(self, done: int, total: int, unit: str) -> None:
         self.last = (done, total, unit)
@@ -216,18 +218,22 @@ class _Board:
     def add(self, total: int, unit: str) -> None:
         self.last = (1 + (self.last[0] if self.last else 0), total, unit)
 
-    def read(self) -> tuple[int, int, str] | None:
-        return self.last
+    def tell(self, row: Any) -> None:
+        self.rows.append(row)
+
+    def read(self) -> tuple[tuple[int, int, str] | None, list[Any]]:
+        return self.last, self.rows
 
 
 @contextmanager
-def board(progress: Callable[[int, int, str], None]) -> Iterator[Any]:
-    """Give workers a handle through which they reach `progress` on the driver.
+def board(progress: Progress, found: Callable[[list[Any]], None] | None = None) -> Iterator[Any]:
+    """Give workers a handle through which they reach the driver.
 
-    It has `post.remote(done, total, unit)`, and `add.remote(total, unit)` for one more done.
+    It has `post.remote(done, total, unit)`, `add.remote(total, unit)` for one more done, and `tell.remote(row)`.
 
     Args:
         progress: called on a thread of the driver, about twice a second while something changes.
+        found: called there with all rows that were told, when there are more.
 
     Yields:
         A Ray actor handle; pass it to workers.
@@ -238,15 +244,19 @@ def board(progress: Callable[[int, int, str], None]) -> Iterator[Any]:
     stop = threading.Event()
 
     def poll() -> None:
-        seen = None
-        while not stop.wait(POLL_S):
+        seen, told, over = None, 0, False
+        while not over:
+            over = stop.wait(POLL_S)
             try:
-                last = ray.get(actor.read.remote())
+                last, rows = ray.get(actor.read.remote())
             except ray.exceptions.RayError:  # the job has its own way of saying that its cluster is gone
                 return
             if last and last != seen:
                 seen = last
                 progress(*last)
+            if found and len(rows) > told:
+                told = len(rows)
+                found(rows)
 
     thread = threading.Thread(target=poll, daemon=True)
     thread.start()

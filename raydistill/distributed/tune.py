@@ -1,5 +1,6 @@
 """Searches with Ray Tune and Optuna: trials share read-only data, and an interrupted search keeps its trials."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -62,6 +63,7 @@ def search(
     space: Search,
     work: Store,
     progress: Progress,
+    found: Callable[[list[dict[str, Any]]], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Search a space.
 
@@ -73,6 +75,7 @@ def search(
         space: what to search.
         work: where trials are kept; a search found there goes on.
         progress: told the trials done.
+        found: shown what `measure` returned in all trials so far, when there are more.
 
     Returns:
         What `measure` returned, one dict a trial; no names of trials, which are random.
@@ -80,20 +83,21 @@ def search(
     Raises:
         TrainingError: when a trial failed for good.
     """
-    import ray
     from ray import tune
 
     work.make()
-    found = work / NAME
+    folder = work / NAME
     total = space.num_trials if space.bounds else 1
-    with board(progress) as news:
+    with board(progress, found) as news:
         trials = {"measure": measure, "arguments": arguments, "shared": shared, "news": news, "total": total}
         trials |= {"goals": tuple(space.goals)}
         trainable = tune.with_resources(tune.with_parameters(_trial, **trials), {"cpu": CPUS_PER_TRIAL})
-        if _can_go_on(found):
-            ray.get([news.add.remote(total, "trials") for _ in range(_finished(found))])
+        if _can_go_on(folder):
+            for measured in _measured(folder):
+                news.tell.remote(measured)
+                news.add.remote(total, "trials")
             tuner = tune.Tuner.restore(
-                found.path, trainable, storage_filesystem=work.filesystem, resume_unfinished=True, restart_errored=True
+                folder.path, trainable, storage_filesystem=work.filesystem, resume_unfinished=True, restart_errored=True
             )
         else:
             tuner = _new_search(trainable, space, work)
@@ -156,19 +160,20 @@ def _new_search(trainable: Any, space: Search, work: Store) -> Any:
     )
 
 
-def _can_go_on(found: Store) -> bool:
+def _can_go_on(folder: Store) -> bool:
     """Whether a search left enough to restore; a kill while it was being set up or written leaves less."""
-    names = found.files()
+    names = folder.files()
     has_state = any(name.startswith("experiment_state") for name in names)
-    if has_state and "tuner.pkl" in names and found.read_bytes("tuner.pkl").endswith(PICKLE_END):
+    if has_state and "tuner.pkl" in names and folder.read_bytes("tuner.pkl").endswith(PICKLE_END):
         return True
-    found.delete()
+    folder.delete()
     return False
 
 
-def _finished(found: Store) -> int:
-    """How many trials have reported; each writes one line of results."""
-    return sum(name.endswith("/result.json") and bool(found.read_bytes(name)) for name in found.files())
+def _measured(folder: Store) -> list[dict[str, Any]]:
+    """Return what the trials that have reported measured; each wrote one line of results."""
+    lines = [folder.read_bytes(name).strip() for name in folder.files() if name.endswith("/result.json")]
+    return [json.loads(line)["measured"] for line in lines if line]
 
 
 def _trial(
@@ -190,4 +195,5 @@ def _trial(
     show_trial(tune.get_context().get_trial_name(), measured)
     told = {goal: measured[goal] for goal in goals} | {"constraints": constraints}
     tune.report(told | {"measured": measured})
+    news.tell.remote(measured)
     news.add.remote(total, "trials")

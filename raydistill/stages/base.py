@@ -16,7 +16,7 @@ from pydantic_core import to_jsonable_python
 from raydistill.core.config import ClusterConfig, Config
 from raydistill.core.errors import InputError
 from raydistill.core.manifest import Manifest
-from raydistill.core.progress import Progress, silent
+from raydistill.core.progress import Progress, Standings, silent, unseen
 from raydistill.core.section import NOT_IN_KEY, Compute
 from raydistill.core.seeds import derive_seed
 from raydistill.core.store import Store
@@ -45,6 +45,7 @@ class Context:
         tracking: other places to send it to.
         cluster: how many failures to survive.
         progress: reports how far the stage is.
+        standings: shows what a search has found so far.
         private_seed: another seed of the node's, that nobody outside the run folder can derive.
     """
 
@@ -57,6 +58,7 @@ class Context:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     progress: Progress = silent
+    standings: Standings = unseen
     private_seed: int = 0
 
 

@@ -5,6 +5,7 @@ are not an input of this stage.
 """
 
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from raydistill.core.progress import Standings
 from raydistill.diffusion.features import public_digest
 from raydistill.distributed.hparams import write_hparams
 from raydistill.distributed.tune import Search, importances, search
@@ -31,6 +33,9 @@ from raydistill.stages.trial import (
 
 GOALS = {"objective": "max", "risk_high": "min", "kept_share": "max"}
 """What is searched for: the first alone, or all of them."""
+
+MEASURED, SHOWN = ("utility", "kept_share", "risk_high"), 5
+"""What a terminal shows of the best trials so far, and of how many."""
 
 
 class Tune(Stage):
@@ -61,7 +66,8 @@ class Tune(Stage):
         )
         # No trial looks at pictures, which may be gigabytes.
         shared = replace(evidence, images=evidence.images[:0], test_images=evidence.test_images[:0])
-        trials = search(evaluate_setting, {"config": self.config}, shared, space, context.work, context.progress)
+        found = partial(_show, context.standings, list(space.bounds))
+        trials = search(evaluate_setting, {"config": self.config}, shared, space, context.work, context.progress, found)
         table = pd.DataFrame(trials).sort_values(list(bounds_of(how.space)), ignore_index=True)
         table = table.join(self._climb(table, evidence, context))
         table["chosen"] = table.index == choose(table)
@@ -108,6 +114,12 @@ class Tune(Stage):
         )
         most = self.config.tune.candidates if table["utility"].notna().any() else 0
         return climb(table, kept, pictures, most, context.work, context.progress)
+
+
+def _show(standings: Standings, settings: list[str], trials: list[dict[str, Any]]) -> None:
+    """Show the best trials so far."""
+    best = sorted(trials, key=lambda trial: (trial["excess"], -trial["objective"]))[:SHOWN]
+    standings([{name: trial[name] for name in (*settings, *MEASURED)} for trial in best])
 
 
 def choose(table: pd.DataFrame) -> int:
