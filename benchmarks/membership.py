@@ -21,11 +21,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from raydistill.core.loading import parse, validate
-from raydistill.core.store import Store
 from raydistill.distributed.session import prepare_libraries, session
+from raydistill.folder import opened
 from raydistill.metrics.membership import membership_attack
-from raydistill.pipeline import wire
 from raydistill.runner import Runner
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.encode import Encode
@@ -62,7 +60,8 @@ class Half(Stage):
 def main() -> None:
     """Train, attack, print."""
     prepare_libraries()
-    runner = opened(Store.open(sys.argv[1]))
+    runner = opened(sys.argv[1], halved)
+    runner.plan()
     extra = [stage for stage in runner.stages if stage.node.startswith("half")]
     with session(runner.config.cluster):
         for stage in extra:
@@ -86,20 +85,14 @@ def main() -> None:
     print(json.dumps(figures))
 
 
-def opened(run: Store) -> Runner:
-    """Open a finished run, with a model more that saw half of the train patients."""
-    config = validate(parse(run.read_bytes("config.yaml"), "config.yaml"))
-    known = {node: about["key"] for node, about in run.read_json("summary.json")["nodes"].items()}
-    stages = wire(config)
+def halved(stages: list[Stage]) -> list[Stage]:
+    """Return what makes a model more, one that sees half of the train patients and is trained as the shadow was."""
     ingest, shadow = (next(stage for stage in stages if stage.node == node) for node in ("ingest", "shadow"))
-    half = Half("half", config.source, {"train": ingest["train"]}, config.seed)
-    latents = Encode("half_latents", config.teacher, {"images": half["own"]}, config.seed)
+    seed = ingest.root_seed
+    half = Half("half", ingest.config, {"train": ingest["train"]}, seed)
+    latents = Encode("half_latents", shadow.config, {"images": half["own"]}, seed)
     rows = {"rows": latents["train"], "initial": shadow.inputs["initial"]}
-    runner = Runner(
-        run, config, [*stages, half, latents, TrainDiffusion("half_model", config.shadow, rows, config.seed)], known
-    )
-    runner.plan()
-    return runner
+    return [half, latents, TrainDiffusion("half_model", shadow.config, rows, seed)]
 
 
 def sides(runner: Runner) -> dict[str, pa.Table]:

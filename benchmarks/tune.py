@@ -25,15 +25,13 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import numpy as np
 
 from raydistill.core.config import ClusterConfig, SearchSpace
-from raydistill.core.loading import parse, validate
 from raydistill.core.progress import silent
 from raydistill.core.scratch import temporary_folder
 from raydistill.core.seeds import derive_seed
 from raydistill.core.store import Store
 from raydistill.distributed.session import prepare_libraries, session
 from raydistill.distributed.tune import Bounds, Search, search
-from raydistill.pipeline import wire
-from raydistill.runner import Runner
+from raydistill.folder import opened
 from raydistill.stages.classifier import train_classifier
 from raydistill.stages.rungs import ALONE
 from raydistill.stages.trial import Evidence, TuneNodeConfig, evaluate_setting, read_evidence, searched
@@ -49,7 +47,7 @@ def main() -> None:
     prepare_libraries()
     with temporary_folder() as folder:
         run = sys.argv[1] if len(sys.argv) > 1 else made(folder)
-        evidence, config = read(Store.open(run))
+        evidence, config = read(run)
     tried = Tried(evidence, config)
     quality = distances(tried)
     speed = pace(evidence, config)
@@ -64,11 +62,9 @@ def made(folder: str) -> str:
     return run
 
 
-def read(run: Store) -> tuple[Evidence, TuneNodeConfig]:
+def read(run: str) -> tuple[Evidence, TuneNodeConfig]:
     """Return what the run's search read, and its settings over a wide space."""
-    config = validate(parse(run.read_bytes("config.yaml"), "config.yaml"))
-    known = {node: about["key"] for node, about in run.read_json("summary.json")["nodes"].items()}
-    runner = Runner(run, config, wire(config), known)
+    runner = opened(run)
     runner.plan()
     stage = next(stage for stage in runner.stages if stage.node == "tune")
     assert isinstance(stage.config, TuneNodeConfig)

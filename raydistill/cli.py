@@ -11,11 +11,11 @@ from typing import Annotated, Any
 import typer
 
 from raydistill import __version__
-from raydistill.core.config import Config
 from raydistill.core.errors import InputError, RaydistillError
 from raydistill.core.interrupt import end_as_by_interrupt
-from raydistill.core.loading import load_config, overridden, parse, validate
+from raydistill.core.loading import load_config, overridden, parse
 from raydistill.core.store import Store
+from raydistill.folder import new_runner, opened, read, read_summary
 
 EXIT_BY_VERDICT = {"pass": 0, "fail": 3, "insufficient_evidence": 4}
 INTERRUPTED, UNREAD = 130, 141
@@ -102,12 +102,12 @@ def tune(
     end_as_by_interrupt()
     store = Store.open(run_dir)
     where = f"{store.uri}/config.yaml"
-    resolved = overridden(parse(_read(store, "config.yaml"), where), overrides or [], f"{where}: ")
+    resolved = overridden(parse(read(store, "config.yaml"), where), overrides or [], f"{where}: ")
     from raydistill.display import Display
     from raydistill.run import run as run_pipeline
 
     run_pipeline(resolved, run_dir, Display(quiet), until="tune")
-    runner = _runner(resolved, run_dir)
+    runner = new_runner(resolved, run_dir)
     runner.plan()
     manifest = runner.manifests["tune"]
     if manifest.skipped:
@@ -129,7 +129,7 @@ def plan(
     from raydistill.costs import costs
     from raydistill.run import check_before_ray, default_run_dir
 
-    runner = _runner(resolved, run_dir or default_run_dir(resolved))
+    runner = new_runner(resolved, run_dir or default_run_dir(resolved))
     check_before_ray(resolved, runner.run, runner.stages)
     lines = runner.plan()
     ahead = costs(resolved, {line.node for line in lines if line.state == "cached"})
@@ -150,7 +150,7 @@ def status(
     metrics: Annotated[bool, typer.Option("--metrics", help="Show every metric too.")] = False,
 ) -> None:
     """Show how far a run is, from its summary."""
-    summary = _summary(run_dir)
+    summary = read_summary(run_dir)
     if as_json:
         typer.echo(json.dumps(summary, indent=1))
         return
@@ -182,7 +182,7 @@ def verify(
     if alone.exists(SUMS):
         typer.echo(f"{verify_release(alone, pem)} files are what {SUMS} says")
         return
-    runner = _finished(run_dir)
+    runner = opened(run_dir)
     files = 0
     for node, count in runner.verify():
         files += count
@@ -199,7 +199,7 @@ def checkpoint(
     folder: Annotated[Path, typer.Argument(help="Where to write; it must not exist.")],
 ) -> None:
     """Write the last checkpoint of a training as the model it would have become. A teacher's is private."""
-    runner = _finished(run_dir)
+    runner = opened(run_dir)
     if folder.exists():
         raise InputError(f"{folder} is there already: choose another folder")
     states = {line.node: line for line in runner.plan()}
@@ -220,9 +220,9 @@ def report(run_dir: RunArgument) -> None:
     """Render report.html of a run again."""
     from raydistill.report.html import write_report
 
-    runner = _finished(run_dir)
+    runner = opened(run_dir)
     runner.plan()
-    write_report(runner, _summary(run_dir))
+    write_report(runner, read_summary(run_dir))
     typer.echo(f"{runner.run.uri}/report.html")
 
 
@@ -233,42 +233,6 @@ def config(config: ConfigOption = None, overrides: SetOption = None) -> None:
     import yaml
 
     typer.echo(yaml.safe_dump(load_config(config, overrides or []).model_dump(mode="json"), sort_keys=False))
-
-
-def _runner(resolved: Config, run_dir: str, known: dict[str, str] | None = None) -> Any:
-    from raydistill.distributed.session import prepare_libraries
-
-    prepare_libraries()
-    from raydistill.pipeline import wire
-    from raydistill.runner import Runner
-
-    return Runner(Store.open(run_dir), resolved, wire(resolved), known)
-
-
-def _finished(run_dir: str) -> Any:
-    """Return the runner of a run folder as it is, by the keys of its summary: source and weights may be gone."""
-    store = Store.open(run_dir)
-    where = f"{store.uri}/config.yaml"
-    resolved = validate(parse(_read(store, "config.yaml"), where), f"{where}: ")
-    keys = {node: entry["key"] for node, entry in _summary(run_dir)["nodes"].items() if entry["key"]}
-    return _runner(resolved, run_dir, keys)
-
-
-def _summary(run_dir: str) -> dict[str, Any]:
-    store = Store.open(run_dir)
-    try:
-        return dict(json.loads(_read(store, "summary.json")))
-    except ValueError as error:
-        raise InputError(f"{store.uri}/summary.json is damaged; `raydistill run` writes it again") from error
-
-
-def _read(store: Store, name: str) -> bytes:
-    from raydistill.runner import check_folder
-
-    check_folder(store)
-    if not store.exists(name):
-        raise InputError(f"no {name} in {store.uri}: is it a run folder?")
-    return store.read_bytes(name)
 
 
 def _table(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:

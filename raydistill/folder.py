@@ -1,0 +1,78 @@
+"""A run folder as it is: what `status`, `verify` and `report` read, whether or not its run is finished."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from raydistill.core.config import Config
+from raydistill.core.errors import InputError
+from raydistill.core.loading import parse, validate
+from raydistill.core.store import Store
+
+
+def new_runner(
+    resolved: Config,
+    run_dir: str,
+    known: dict[str, str] | None = None,
+    more: Callable[[list[Any]], list[Any]] = lambda stages: [],
+) -> Any:
+    """Return the runner of a configuration in a folder.
+
+    Args:
+        resolved: the whole configuration.
+        run_dir: a path or URI.
+        known: keys taken as given, by node.
+        more: given the pipeline's stages, returns others that read them.
+    """
+    from raydistill.distributed.session import prepare_libraries
+
+    prepare_libraries()
+    from raydistill.pipeline import wire
+    from raydistill.runner import Runner
+
+    stages = list(wire(resolved))
+    return Runner(Store.open(run_dir), resolved, [*stages, *more(stages)], known)
+
+
+def opened(run_dir: str, more: Callable[[list[Any]], list[Any]] = lambda stages: []) -> Any:
+    """Return the runner of a run folder, by the keys of its summary: source and weights may be gone.
+
+    Args:
+        run_dir: a path or URI.
+        more: given the pipeline's stages, returns others that read them.
+
+    Raises:
+        InputError: when that isn't a run folder, or a damaged one.
+    """
+    store = Store.open(run_dir)
+    where = f"{store.uri}/config.yaml"
+    resolved = validate(parse(read(store, "config.yaml"), where), f"{where}: ")
+    keys = {node: entry["key"] for node, entry in read_summary(run_dir)["nodes"].items() if entry["key"]}
+    return new_runner(resolved, run_dir, keys, more)
+
+
+def read_summary(run_dir: str) -> dict[str, Any]:
+    """Return what `raydistill.summary` wrote.
+
+    Raises:
+        InputError: when there is none, or it isn't whole.
+    """
+    store = Store.open(run_dir)
+    try:
+        return dict(json.loads(read(store, "summary.json")))
+    except ValueError as error:
+        raise InputError(f"{store.uri}/summary.json is damaged; `raydistill run` writes it again") from error
+
+
+def read(store: Store, name: str) -> bytes:
+    """Return a file of a run folder.
+
+    Raises:
+        InputError: when that isn't a run folder of this schema, or the file isn't there.
+    """
+    from raydistill.runner import check_folder
+
+    check_folder(store)
+    if not store.exists(name):
+        raise InputError(f"no {name} in {store.uri}: is it a run folder?")
+    return store.read_bytes(name)
