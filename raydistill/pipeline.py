@@ -76,8 +76,10 @@ def wire(c: Config) -> list[Stage]:
             tune=c.tune,
             filter=c.filter,
             audit_fpir=c.evaluate.audit_fpir,
+            audit_near_copy_fpir=c.evaluate.audit_near_copy_fpir,
             confidence=c.evaluate.confidence,
             network_steps=c.evaluate.probe_steps,
+            compute=c.evaluate.compute,
         ),
         {"samples": t_samples["samples"], **shared, "calibration": calibration}
         | {"findings": data["findings"], "matches": t_matches["filter"], "judge": t_matches["judge"]},

@@ -96,7 +96,7 @@ def run(
     check_before_ray(config, store, runner.stages)
     states = {stage.node: "pending" for stage in runner.stages}
     cached = {line.node for line in runner.plan() if line.state == "cached"}
-    if until and cached >= {stage.node for stage in wanted}:
+    if until and cached >= {stage.node for stage in wanted} and runner.is_of_this():
         display.line(f"everything up to {until} in {store.uri} is up to date; nothing to run")
         return RunResult(UNDECIDED, [], store.uri, {})
     if len(cached) == len(states):

@@ -64,6 +64,14 @@ class Runner:
         self.run, self.config, self.stages, self.known = run, config, stages, known or {}
         self.manifests: dict[str, Manifest] = {}
 
+    def is_of_this(self) -> bool:
+        """Whether the run folder is of this very configuration."""
+        return self.run.exists("config.yaml") and self.run.read_bytes("config.yaml") == self._resolved()
+
+    def _resolved(self) -> bytes:
+        resolved = {"schema": SCHEMA_VERSION, **self.config.model_dump(mode="json")}
+        return yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True).encode()
+
     def open(self) -> None:
         """Make the run folder this configuration's.
 
@@ -71,10 +79,8 @@ class Runner:
             InputError: when the folder holds something else, or a run of another schema.
         """
         check_folder(self.run)
-        resolved = {"schema": SCHEMA_VERSION, **self.config.model_dump(mode="json")}
-        content = yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True).encode()
         try:
-            self.run.write_bytes("config.yaml", content)
+            self.run.write_bytes("config.yaml", self._resolved())
         except OSError as error:
             raise InputError(f"{self.run.uri} can't be written: {error}; choose another --run-dir") from error
 

@@ -104,6 +104,15 @@ def test_the_same_again_does_nothing(store):
     assert not store.exists(".work/write/" + first[0][0].key)
 
 
+def test_a_folder_is_of_the_configuration_that_it_was_opened_with(store):
+    stages = wire()
+    runner = Runner(store, Config(), stages)
+    assert not runner.is_of_this()
+    runner.open()
+    assert runner.is_of_this()
+    assert not Runner(store, Config(name="other"), stages).is_of_this()
+
+
 def test_a_change_reruns_only_what_follows_and_keeps_the_old_artifact(store):
     old, _ = run(store, wire())
     new, _ = run(store, wire(second="?"))

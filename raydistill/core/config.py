@@ -131,7 +131,7 @@ class SearchSpace(Section):
 class TuneConfig(Section):
     """The search over filter settings."""
 
-    num_trials: PositiveInt = 12
+    num_trials: PositiveInt = 32
     algorithm: Literal["tpe", "nsga2", "random", "grid"] = Field(
         "tpe", description="tpe and nsga2 learn from what was tried, and of which bounds it broke."
     )
@@ -146,15 +146,30 @@ class TuneConfig(Section):
         "more for the better half in every rung; 0: the linear probe decides.",
     )
     max_excess_risk: Share = Field(0.1, description="Bound on the judge's upper excess risk of what is kept.")
+    max_near_copy_excess: Share = Field(
+        0.1, description="Bound on the near-copies of what is kept beyond chance, upper."
+    )
     min_kept_share: Share = Field(0.1, description="A setting that keeps less can't train a student.")
     trials_per_batch: PositiveInt = Field(
         8, description="Trials suggested together, on what is known then; the cluster runs as many as it has room for."
     )
-    max_samples: PositiveInt = Field(10_000, description="Samples the search looks at, drawn at random from more.")
+    max_samples: PositiveInt = Field(
+        10_000,
+        description="Samples the search looks at, drawn at random from more; quotas and balance count all of them.",
+    )
     rule_seeds: PositiveInt = Field(
-        2,
+        3,
         description="Classifiers trained afterwards for the search's setting and each simple rule beside it.",
     )
+
+    @model_validator(mode="after")
+    def _works(self) -> "TuneConfig":
+        listed = max(1, len(self.space.guidance_scales)) * max(1, len(self.space.steps))
+        if self.algorithm == "grid" and listed > self.num_trials:
+            raise ValueError(
+                f"num_trials: a grid of guidance_scales and steps alone has {listed} points; ask for as many"
+            )
+        return self
 
 
 class FilterConfig(Section):
@@ -305,6 +320,10 @@ class Config(Section):
             )
         if self.teacher_samples.ways and self.tune.space.ways(self.teacher_samples):
             raise ValueError("teacher_samples.ways: tune.space.guidance_scales and steps say what is taken turns in")
+        if self.tune.space.prompt_patients and self.tune.space.prompt_patients[1] <= self.ingest.prompts.k:
+            raise ValueError(
+                "tune.space.prompt_patients: every prompt is shared by ingest.prompts.k anyway; go beyond it"
+            )
         if self.tune.space.prompt_patients and self.teacher_samples.requests.table:
             raise ValueError("tune.space.prompt_patients: of a table's prompts nobody knows who shares them")
         return self

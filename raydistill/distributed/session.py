@@ -37,6 +37,10 @@ LIBRARY_ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     # Ctrl-C would end a search early and go on with the trials that there are.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # TensorBoard would show a run of its own for every trial beside the search's HParams.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # Trials take seconds; by default up to ten seconds of them would be lost with a killed driver.
+    "TUNE_GLOBAL_CHECKPOINT_S": "1",
 }
 
 LOCAL_ENVIRONMENT = {

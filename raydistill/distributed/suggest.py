@@ -15,6 +15,9 @@ from raydistill.distributed.tune import Bounds, Search
 CONSTRAINTS = "constraints/"
 """How the names of bounds begin in what Ray Tune tells a searcher, which is flat."""
 
+TPE_STARTUP = 10
+"""Trials at random before TPE learns, at most; Optuna's own number."""
+
 
 def domains(space: Search) -> dict[str, Any]:
     """Return what Ray Tune is given of each setting's range: points of a grid, or where to draw from."""
@@ -27,6 +30,13 @@ def domains(space: Search) -> dict[str, Any]:
         name: tune.grid_search(points(values, each) if isinstance(values, Bounds) else list(values))
         for name, values in space.bounds.items()
     }
+
+
+def count_of(space: Search) -> int:
+    """Return the number of trials: with a grid no more than asked for, without anything to search one."""
+    if space.algorithm == "grid":
+        return prod(len(listed["grid_search"]) for listed in domains(space).values())
+    return space.num_trials if space.bounds else 1
 
 
 def points(bounds: Bounds, count: int) -> list[float]:
@@ -43,15 +53,19 @@ def suggester(space: Search) -> "InBatches":
     et al. 2002.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    seed = space.seed % 2**32
+    seed, size = space.seed % 2**32, space.num_trials if space.algorithm == "random" else space.batch
     samplers = {
-        "tpe": lambda: optuna.samplers.TPESampler(seed=seed),
+        # The first batch is drawn at random; in the others a setting that is under way counts as a bad one, so that
+        # those of a batch aren't all the same.
+        "tpe": lambda: optuna.samplers.TPESampler(
+            seed=seed, n_startup_trials=min(TPE_STARTUP, size), constant_liar=True
+        ),
         "nsga2": lambda: optuna.samplers.NSGAIISampler(seed=seed, population_size=max(2, space.batch)),
         "random": lambda: optuna.samplers.RandomSampler(seed=seed),
     }
     names, modes = list(space.goals), list(space.goals.values())
     goals = (names, modes) if len(names) > 1 else (names[0], modes[0])
-    return InBatches(Bounded(metric=goals[0], mode=goals[1], sampler=samplers[space.algorithm]()), space.batch)
+    return InBatches(Bounded(metric=goals[0], mode=goals[1], sampler=samplers[space.algorithm]()), size)
 
 
 class Bounded(OptunaSearch):  # type: ignore[misc]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,10 @@ from raydistill.distributed.session import board, root_cause
 
 NAME = "search"
 CPUS_PER_TRIAL = 1.0
+MAX_FAILURES = 2
+"""Times that a trial is tried again."""
+LEAST_DIFFERENCE = 1e-6
+"""Objectives that differ by less are equal, and nothing explains why they aren't."""
 PICKLE_END = b"."
 """The last byte of a whole pickle; Ray doesn't write the file in one step."""
 
@@ -85,9 +90,11 @@ def search(
     """
     from ray import tune
 
+    from raydistill.distributed.suggest import count_of
+
     work.make()
     folder = work / NAME
-    total = space.num_trials if space.bounds else 1
+    total = count_of(space)
     with board(progress, found) as news:
         trials = {"measure": measure, "arguments": arguments, "shared": shared, "news": news, "total": total}
         trials |= {"goals": tuple(space.goals)}
@@ -107,12 +114,13 @@ def search(
     return [result.metrics["measured"] for result in results]
 
 
-def importances(settings: pd.DataFrame, objective: pd.Series, seed: int) -> dict[str, float]:
+def importances(settings: pd.DataFrame, objective: pd.Series, space: Search, seed: int) -> dict[str, float]:
     """Return how much of the objective's variation each setting explains, largest first; none if nothing varies.
 
     Args:
         settings: the searched settings of N trials, a column each.
         objective: what they came to.
+        space: that was searched.
         seed: of the trees.
 
     Source: functional ANOVA, Hutter, Hoos and Leyton-Brown 2014 (ICML), as Optuna has it.
@@ -121,9 +129,14 @@ def importances(settings: pd.DataFrame, objective: pd.Series, seed: int) -> dict
     from optuna.distributions import FloatDistribution
 
     varied = [str(name) for name in settings if settings[name].nunique() > 1]
-    if not varied or objective.nunique() < 2:
+    if not varied or objective.max() - objective.min() < LEAST_DIFFERENCE:
         return {}
-    ranges = {name: FloatDistribution(float(settings[name].min()), float(settings[name].max())) for name in varied}
+    ranges = {
+        name: FloatDistribution(
+            float(settings[name].min()), float(settings[name].max()), log=getattr(space.bounds[name], "is_log", False)
+        )
+        for name in varied
+    }
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize")
     for (_, row), value in zip(settings[varied].astype(float).iterrows(), objective, strict=True):
@@ -138,6 +151,7 @@ def importances(settings: pd.DataFrame, objective: pd.Series, seed: int) -> dict
 
 def _new_search(trainable: Any, space: Search, work: Store) -> Any:
     from ray import tune
+    from ray.tune.logger import JsonLoggerCallback
 
     from raydistill.distributed.suggest import domains, suggester
 
@@ -154,7 +168,8 @@ def _new_search(trainable: Any, space: Search, work: Store) -> Any:
             name=NAME,
             storage_path=work.path,
             storage_filesystem=work.filesystem,
-            failure_config=tune.FailureConfig(max_failures=2),
+            failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
+            callbacks=[JsonLoggerCallback()],
             verbose=0,
         ),
     )
@@ -163,9 +178,13 @@ def _new_search(trainable: Any, space: Search, work: Store) -> Any:
 def _can_go_on(folder: Store) -> bool:
     """Whether a search left enough to restore; a kill while it was being set up or written leaves less."""
     names = folder.files()
-    has_state = any(name.startswith("experiment_state") for name in names)
-    if has_state and "tuner.pkl" in names and folder.read_bytes("tuner.pkl").endswith(PICKLE_END):
-        return True
+    states = sorted(name for name in names if name.startswith("experiment_state"))
+    if states and "tuner.pkl" in names and folder.read_bytes("tuner.pkl").endswith(PICKLE_END):
+        for name in reversed(states):
+            with suppress(ValueError):
+                json.loads(folder.read_bytes(name))
+                return True
+            (folder / name).delete()
     folder.delete()
     return False
 

@@ -30,10 +30,14 @@ def simple_rules(matches: pa.Table, strangers: pa.Table, chosen: Kept, confidenc
     """
     fixed = ThresholdPolicy(policy_at(strangers, FIXED_FPIR, FIXED_FPIR, confidence)).judge(matches)
     similar = quantile_threshold(strangers["structure_score"].to_numpy(), 1 - PERCENTILE)
-    drawn = generator(seed, "random drop").permutation(len(chosen)) < int(chosen.sum())
     return {
         "fixed_fpir": np.asarray(fixed["keep"].to_numpy(zero_copy_only=False)),
         "percentile_95": np.asarray(matches["structure_score"].to_numpy() < similar),
         "no_filter": np.ones(len(chosen), bool),
-        "random_drop": drawn,
+        "random_drop": random_drop(chosen, seed),
     }
+
+
+def random_drop(chosen: Kept, seed: int) -> Kept:
+    """Return as many of N samples as are `chosen` (N,), whichever they are."""
+    return np.asarray(generator(seed, "random drop").permutation(len(chosen)) < int(chosen.sum()))

@@ -46,7 +46,7 @@ def macro_auroc(
     unit, note = "mean area under the ROC curve over findings", described(used)
     if not used.any():
         return insufficient(note or "no findings", n=len(truth), unit=unit, confidence=confidence, reference=REFERENCE)
-    areas = _mean_area(truth[:, used], values[:, used])
+    areas = mean_area(truth[:, used], values[:, used])
     value = evaluate(areas, len(truth))
     spread = resample(areas, patients, repetitions=bootstrap, seed=seed)
     return MetricResult(
@@ -153,7 +153,7 @@ def paired_difference(
     note = described(used)
     if not used.any():
         return insufficient(note or "no findings", n=len(truth), unit=unit, confidence=confidence, reference=REFERENCE)
-    a, b = (_mean_area(truth[:, used], np.asarray(scores, dtype=float)[:, used]) for scores in (scores_a, scores_b))
+    a, b = (mean_area(truth[:, used], np.asarray(scores, dtype=float)[:, used]) for scores in (scores_a, scores_b))
 
     def gap(weights: Floats) -> Floats:
         return a(weights) - b(weights)
@@ -183,7 +183,8 @@ def described(used: NDArray[np.bool_]) -> str | None:
     return None if used.all() else f"{rare} in {int((~used).sum())} of {len(used)} findings"
 
 
-def _mean_area(truth: NDArray[np.bool_], scores: Floats) -> WeightedStatistic:
+def mean_area(truth: NDArray[np.bool_], scores: Floats) -> WeightedStatistic:
+    """Return the mean area over findings, of `truth` and `scores` (N, F), as a statistic to bootstrap."""
     areas = [weighted_auc(hit, column) for hit, column in zip(truth.T, scores.T, strict=True)]
 
     def mean(weights: Floats) -> Floats:

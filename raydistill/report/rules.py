@@ -7,7 +7,7 @@ from typing import Any
 RULES = {
     "chosen": "the search's setting",
     "chosen_again": "the same, classifiers of other seeds",
-    "fixed_fpir": "both thresholds at an FPIR of 1 %",
+    "fixed_fpir": "both thresholds at an FPIR of 1 %, or the least that calibration supports",
     "percentile_95": "near-copies alone, at the 95th percentile of strangers",
     "random_drop": "as many samples, drawn by chance",
     "no_filter": "no filter",
@@ -37,7 +37,7 @@ def rules(metrics: Mapping[str, Mapping[str, Any]]) -> list[Rule]:
     ]
 
 
-def conclusion(metrics: Mapping[str, Mapping[str, Any]]) -> str | None:
+def conclusion(metrics: Mapping[str, Mapping[str, Any]]) -> str:
     """Say which rules the search's setting certainly beats, which certainly beat it, which can't be told from it."""
     outcomes: dict[str, list[str]] = {"beats": [], "is beaten by": [], "can't be told from": []}
     for rule, words in RULES.items():
@@ -45,7 +45,11 @@ def conclusion(metrics: Mapping[str, Mapping[str, Any]]) -> str | None:
         if rule == "chosen_again" or not regret or not regret["interval"]:
             continue
         low, high = regret["interval"]
-        how = "beats" if high < 0 else "is beaten by" if low > 0 else "can't be told from"
+        how = "beats" if low > 0 else "is beaten by" if high < 0 else "can't be told from"
         outcomes[how].append(words)
     said = [f"{how} {'; '.join(names)}" for how, names in outcomes.items() if names]
-    return f"In utility the search's setting {', and '.join(said)}." if said else None
+    if not said:
+        return (
+            "In utility nothing could be compared: no findings to learn, nothing kept, or too few patients to test on."
+        )
+    return f"In utility the search's setting {', and '.join(said)}."

@@ -30,6 +30,7 @@ MEASURED = {
     "utility": "AUROC, probe",
     "network_utility": "AUROC, network",
     "risk_high": "excess risk, upper bound",
+    "near_copies_high": "near-copies, upper bound",
 }
 """What a trial measures, in words."""
 

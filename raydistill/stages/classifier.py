@@ -1,6 +1,10 @@
-"""Train a findings classifier for an evaluation: seconds in the evaluation's own process, through the one loop."""
+"""Train findings classifiers for an evaluation: seconds each, through the one loop, on as many workers as there are."""
 
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +12,15 @@ from numpy.typing import NDArray
 from transformers import AutoModelForImageClassification, PreTrainedModel
 
 from raydistill.core.deepspeed import DeepSpeedConfig
+from raydistill.core.progress import Progress
 from raydistill.core.scratch import temporary_folder
 from raydistill.core.section import Compute
 from raydistill.core.store import Store
 from raydistill.core.training import OptimizerConfig
 from raydistill.distributed.job import TrainJob
+from raydistill.distributed.task import run_on_workers
 from raydistill.distributed.train import train_here
-from raydistill.metrics.classifier import FindingsObjective
+from raydistill.metrics.classifier import FindingsObjective, predict
 
 BATCH_SIZE, LR, WEIGHT_DECAY = 64, 3e-3, 0.05
 """Equal for every set of images that is compared."""
@@ -54,3 +60,68 @@ def train_classifier(
             )
         )
         return AutoModelForImageClassification.from_pretrained(Path(folder, "out", "network")).eval()
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What classifiers are trained on, and what they are asked about.
+
+    Args:
+        images: uint8 (N, R, R); `labels` (N, F) of 0 and 1.
+        tested: uint8 (M, R, R).
+        steps: of each training.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.float32]
+    tested: NDArray[np.uint8]
+    steps: int
+
+
+@dataclass(frozen=True)
+class Pupil:
+    """One classifier: by name the rows that it learns from, and its seed."""
+
+    rows: str
+    seed: int
+
+
+def teach(
+    lesson: Lesson,
+    rows: Mapping[str, NDArray[np.bool_]],
+    pupils: Sequence[Pupil],
+    compute: Compute,
+    work: Store,
+    progress: Progress,
+) -> list[NDArray[np.float32]]:
+    """Train a classifier for each of several sets of rows, as many at a time as there is room for.
+
+    Args:
+        lesson: shared by all.
+        rows: (N,) by name.
+        pupils: who is trained.
+        compute: size of each one's worker.
+        work: where what they said outlives a kill.
+        progress: told of each.
+
+    Returns:
+        Each one's probabilities (M, F) of what is tested.
+    """
+    return run_on_workers(
+        partial(_answers, compute=compute, work=work), (lesson, rows), pupils, compute, progress, "classifiers"
+    )
+
+
+def _answers(
+    shared: tuple[Lesson, Mapping[str, NDArray[np.bool_]]], pupil: Pupil, compute: Compute, work: Store
+) -> NDArray[np.float32]:
+    """Train one and ask it, unless that was done before a kill."""
+    lesson, keep = shared[0], shared[1][pupil.rows]
+    name = f"answers/{hashlib.sha256(keep.tobytes()).hexdigest()[:16]}-{pupil.seed}.npy"
+    if not work.exists(name):
+        model = train_classifier(lesson.images[keep], lesson.labels[keep], lesson.steps, pupil.seed, compute)
+        content = BytesIO()
+        np.save(content, predict(model, lesson.tested), allow_pickle=False)
+        work.write_bytes(name, content.getvalue())
+    found: NDArray[np.float32] = np.load(BytesIO(work.read_bytes(name)), allow_pickle=False)
+    return found

@@ -1,8 +1,6 @@
 """Was the search worth it? Its setting beside simple rules, on evaluation patients, with classifiers of fresh seeds."""
 
-from dataclasses import replace
-from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -11,22 +9,21 @@ from numpy.typing import NDArray
 from raydistill.core.columns import JUDGED
 from raydistill.core.config import EvaluateConfig
 from raydistill.core.errors import NothingToDo
-from raydistill.core.progress import Progress, silent
-from raydistill.core.section import Section
+from raydistill.core.section import Compute, Section
 from raydistill.core.seeds import derive_seed
 from raydistill.core.store import Store
-from raydistill.distributed.task import run_on_worker
 from raydistill.matching.calibration import calibrate
-from raydistill.matching.rules import simple_rules
-from raydistill.metrics import classifier, utility
+from raydistill.matching.rules import random_drop, simple_rules
+from raydistill.metrics import classifier
 from raydistill.metrics.identification import rates
+from raydistill.metrics.repeated import luck_of_training, repeated_auroc, repeated_difference
 from raydistill.metrics.result import MetricResult
 from raydistill.stages.base import Context, Outcome, Stage
-from raydistill.stages.classifier import train_classifier
+from raydistill.stages.classifier import Lesson, Pupil, teach
 from raydistill.stages.images import pixels, read_sampled, rows_of
 
-CHOSEN, AGAIN = "chosen", "chosen_again"
-"""The search's setting, and the same once more with other seeds: what is between those two is luck."""
+CHOSEN, AGAIN, DROP = "chosen", "chosen_again", "random_drop"
+"""The search's setting; the same once more with other seeds, what is between those two is luck; as many by chance."""
 COLUMNS = ["image", "labels", "patient_id"]
 
 
@@ -43,15 +40,16 @@ class Rules(Stage):
     Output: `metrics.json`: `rule_utility.<rule>`, `rule_regret.<rule>`, `rule_excess_risk.<rule>`, `rule_kept.<rule>`.
     """
 
+    version: ClassVar[int] = 2
     config: RulesNodeConfig
 
-    def run(self, context: Context) -> Outcome:
-        """Train and compare on a worker."""
-        alone = Rules(self.node, self.config, {}, self.root_seed)
-        work = partial(alone._measure, replace(context, progress=silent))
-        return run_on_worker(work, self.config.evaluate.compute, context.progress)
+    @property
+    def compute(self) -> Compute:
+        """What each classifier's worker takes."""
+        return self.config.evaluate.compute
 
-    def _measure(self, context: Context, progress: Progress) -> Outcome:
+    def run(self, context: Context) -> Outcome:
+        """Choose, measure and compare."""
         how, inputs = self.config.evaluate, context.inputs
         columns = ["sample_id", "image", "labels"]
         samples = read_sampled({"images": inputs["samples"]}, columns, how.max_images, context.seed)
@@ -62,47 +60,58 @@ class Rules(Stage):
         matches = rows_of(inputs["matches"] / "samples", ids, JUDGED, "query_id")
         chosen = rows_of(inputs["verdicts"], ids, ["sample_id", "keep"], "sample_id")["keep"].to_numpy()
         strangers = (inputs["matches"] / "calibration").read_table()
-        rules = {CHOSEN: chosen, AGAIN: chosen}
-        rules |= simple_rules(matches, strangers, chosen, how.confidence, context.seed)
+        rules = {CHOSEN: chosen} | simple_rules(matches, strangers, chosen, how.confidence, context.seed)
         audited = rows_of(inputs["auditor"] / "samples", ids, JUDGED, "query_id")
         metrics = _kept(rules, how) | _risks(rules, audited, inputs["auditor"], how)
-        metrics |= self._utilities(context, rules, samples, progress)
+        metrics |= self._utilities(context, rules, samples)
         context.out.write_json("metrics.json", {name: one.model_dump(mode="json") for name, one in metrics.items()})
         return Outcome(counts={"samples": samples.num_rows, "rules": len(rules)})
 
     def _utilities(
-        self, context: Context, rules: dict[str, NDArray[np.bool_]], samples: pa.Table, progress: Progress
+        self, context: Context, rules: dict[str, NDArray[np.bool_]], samples: pa.Table
     ) -> dict[str, MetricResult]:
-        """Train the same classifier on what each rule keeps; hold each against the search's setting, image by image."""
+        """Train the same classifiers on what each rule keeps; hold each against the search's, image by image."""
         how = self.config.evaluate
         findings = context.inputs["findings"].read_json("findings.json")["findings"]
         real = read_sampled({"images": context.inputs["evaluation"]}, COLUMNS, how.max_images, context.seed)
         real = real.filter(real["labels"].is_valid())
-        has_labels = samples["labels"].is_valid().to_numpy()
-        if not findings or not real.num_rows or not has_labels.any():
+        taught = samples.filter(samples["labels"].is_valid())
+        if not findings or not real.num_rows or not taught.num_rows:
             return {}
-        images, labels = pixels(samples), [labels or [] for labels in samples["labels"].to_pylist()]
-        taught, tested = classifier.label_matrix(labels, findings), pixels(real)
+        labels = classifier.label_matrix(taught["labels"].to_pylist(), findings)
+        lesson = Lesson(pixels(taught), labels, pixels(real), how.probe_steps)
         truth = classifier.label_matrix(real["labels"].to_pylist(), findings)
-        options = (real["patient_id"].to_numpy(), how.confidence, how.bootstrap, context.seed)
-        scores, done, total = {}, 0, len(rules) * self.config.seeds
-        for rule, keep in rules.items():
-            rows, predicted = keep & has_labels, []
-            for number in range(self.config.seeds if rows.any() else 0):
-                # Every rule gets the same seeds; the setting's second training gets others.
-                seed = derive_seed(context.seed, "again" if rule == AGAIN else "fresh", number)
-                model = train_classifier(images[rows], taught[rows], how.probe_steps, seed, how.compute)
-                predicted.append(classifier.predict(model, tested))
-                done += 1
-                progress(done, total, "classifiers")
-            if predicted:
-                scores[rule] = np.mean(predicted, axis=0)
-        metrics = {f"rule_utility.{rule}": utility.macro_auroc(truth, own, *options) for rule, own in scores.items()}
+        scores = self._answers(context, lesson, rules, samples["labels"].is_valid().to_numpy())
+        alike: dict[str, list[NDArray[np.float32]]] = {}
+        for rule, own in scores.items():
+            # The setting's second trainings differ from its first by their seeds alone.
+            alike.setdefault(CHOSEN if rule == AGAIN else rule, []).extend(own)
+        luck = luck_of_training(truth, alike.values())
+        options = (real["patient_id"].to_numpy(), luck, how.confidence, how.bootstrap, context.seed)
+        metrics = {f"rule_utility.{rule}": repeated_auroc(truth, own, *options) for rule, own in scores.items()}
         if CHOSEN in scores:
             for rule in scores.keys() - {CHOSEN}:
-                regret = utility.paired_difference(truth, scores[rule], scores[CHOSEN], *options)
-                metrics[f"rule_regret.{rule}"] = regret
+                lost = repeated_difference(truth, scores[CHOSEN], scores[rule], *options)
+                metrics[f"rule_regret.{rule}"] = lost
         return metrics
+
+    def _answers(
+        self, context: Context, lesson: Lesson, rules: dict[str, NDArray[np.bool_]], has_labels: NDArray[np.bool_]
+    ) -> dict[str, list[NDArray[np.float32]]]:
+        """Return what the classifiers of each rule say, where it keeps anything that can be learned from."""
+        rows, pupils, owners = {}, [], []
+        for number in range(self.config.seeds):
+            seeds = {name: derive_seed(context.seed, name, number) for name in ("fresh", "again", "drop")}
+            # Every rule gets the same seeds, and what is dropped by chance is other samples each time.
+            kept = rules | {AGAIN: rules[CHOSEN], DROP: random_drop(rules[CHOSEN], seeds["drop"])}
+            for rule, keep in kept.items():
+                if keep[has_labels].any():
+                    name = f"{rule}/{number}"
+                    rows[name] = keep[has_labels]
+                    pupils.append(Pupil(name, seeds["again" if rule == AGAIN else "fresh"]))
+                    owners.append(rule)
+        said = teach(lesson, rows, pupils, self.config.evaluate.compute, context.work, context.progress)
+        return {rule: [own for own, whose in zip(said, owners, strict=True) if whose == rule] for rule in owners}
 
 
 def _kept(rules: dict[str, NDArray[np.bool_]], how: EvaluateConfig) -> dict[str, MetricResult]:

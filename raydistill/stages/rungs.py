@@ -3,10 +3,7 @@
 A linear probe on public features is what a trial can afford. What the released data is for is a network trained on it.
 """
 
-import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,44 +15,22 @@ from raydistill.core.progress import Progress
 from raydistill.core.section import Compute
 from raydistill.core.seeds import derive_seed
 from raydistill.core.store import Store
-from raydistill.distributed.task import run_on_workers
-from raydistill.metrics.classifier import predict
 from raydistill.metrics.result import MetricResult, insufficient
 from raydistill.metrics.utility import macro_auroc
-from raydistill.stages.classifier import train_classifier
+from raydistill.stages.classifier import Lesson, Pupil, teach
 
 FEWEST = 4
 """Settings whose order can be compared at all: three agree by chance in one of six."""
 
 
-ALONE = Compute(num_workers=1)
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """What classifiers are trained and tested on.
-
-    Args:
-        images: uint8 (N, R, R), samples that say what they show; `labels` (N, F) of 0 and 1.
-        tested: uint8 (M, R, R), calibration images; `truth` (M, F), `patients` (M,).
-        steps: of each training.
-        seed: root of the trainings' seeds.
-    """
-
-    images: NDArray[np.uint8]
-    labels: NDArray[np.float32]
-    tested: NDArray[np.uint8]
-    truth: NDArray[np.float32]
-    patients: NDArray[Any]
-    steps: int
-    seed: int
-
-
 def climb(
     table: pd.DataFrame,
     kept: Callable[[int], NDArray[np.bool_]],
-    pictures: Pictures,
+    lesson: Lesson,
+    truth: tuple[NDArray[np.float32], NDArray[Any]],
     most: int,
+    seed: int,
+    compute: Compute,
     work: Store,
     progress: Progress,
 ) -> pd.DataFrame:
@@ -66,9 +41,12 @@ def climb(
 
     Args:
         table: trials, with `feasible`, `objective` and `utility`.
-        kept: says which of the N pictures a row's setting keeps.
-        pictures: what to train and test on.
+        kept: says which of the lesson's N images a row's setting keeps.
+        lesson: what to train and test on, the latter calibration images.
+        truth: (M, F) what these show, and (M,) whose they are.
         most: settings of the first rung, at most.
+        seed: root of the trainings' seeds.
+        compute: size of the worker of each.
         work: where what was measured outlives a kill.
         progress: told of each rung's trainings.
 
@@ -79,15 +57,14 @@ def climb(
     Source: successive halving, Jamieson and Talwalkar 2016 (AISTATS).
     """
     result = pd.DataFrame({"network_utility": np.nan, "networks": 0}, index=table.index)
-    chosen = candidates_of(table, kept, most)
-    sets = {row: kept(row) for row in chosen}
-    reached: dict[int, list[float]] = {row: [] for row in chosen}
-    alive, rung = chosen, 0
+    alive, rung = candidates_of(table, kept, most), 0
+    sets = {str(row): kept(row) for row in alive}
+    reached: dict[int, list[float]] = {row: [] for row in alive}
     while alive and (rung == 0 or len(alive) > 1):
-        looking = partial(train_one, rung=rung, work=work)
-        areas = run_on_workers(looking, (pictures, sets), alive, ALONE, progress, "networks")
-        for row, area in zip(alive, areas, strict=True):
-            reached[row].append(area)
+        pupils = [Pupil(str(row), derive_seed(seed, "rung", rung)) for row in alive]
+        for row, answers in zip(alive, teach(lesson, sets, pupils, compute, work, progress), strict=True):
+            area = macro_auroc(truth[0], answers, truth[1], bootstrap=0).value
+            reached[row].append(float("nan") if area is None else area)
             result.loc[row, "network_utility"] = np.mean(reached[row])
             result.loc[row, "networks"] = len(reached[row])
         best_first = result.loc[alive, "network_utility"].sort_values(ascending=False, kind="stable").index
@@ -96,8 +73,9 @@ def climb(
 
 
 def candidates_of(table: pd.DataFrame, kept: Callable[[int], NDArray[np.bool_]], most: int) -> list[int]:
-    """Return the rows of the best feasible trials, of those that keep the same samples one."""
-    order = table[table["feasible"]].sort_values("objective", ascending=False, kind="stable").index
+    """Return the rows of the best feasible trials whose utility is known, of those that keep the same samples one."""
+    able = table[table["feasible"] & table["utility"].notna()]
+    order = able.sort_values("objective", ascending=False, kind="stable").index
     seen: set[bytes] = set()
     rows: list[int] = []
     for row in order:
@@ -108,23 +86,6 @@ def candidates_of(table: pd.DataFrame, kept: Callable[[int], NDArray[np.bool_]],
             seen.add(same)
             rows.append(int(row))
     return sorted(rows)
-
-
-def train_one(shared: tuple[Pictures, Mapping[int, NDArray[np.bool_]]], row: int, rung: int, work: Store) -> float:
-    """Train one network on what a row's setting keeps, unless that was done before a kill.
-
-    Returns:
-        Its macro AUROC on calibration images; NaN where none can be measured.
-    """
-    pictures, sets = shared
-    name = f"rungs/{rung}-{hashlib.sha256(sets[row].tobytes()).hexdigest()[:16]}.json"
-    if not work.exists(name):
-        keep, seed = sets[row], derive_seed(pictures.seed, "rung", rung)
-        model = train_classifier(pictures.images[keep], pictures.labels[keep], pictures.steps, seed, ALONE)
-        area = macro_auroc(pictures.truth, predict(model, pictures.tested), pictures.patients, bootstrap=0)
-        work.write_json(name, {"area": area.value})
-    area_there = work.read_json(name)["area"]
-    return float("nan") if area_there is None else float(area_there)
 
 
 def rank_agreement(table: pd.DataFrame, confidence: float) -> MetricResult:

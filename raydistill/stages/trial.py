@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from raydistill.core.columns import JUDGED
 from raydistill.core.config import FilterConfig, SearchSpace, TuneConfig
 from raydistill.core.errors import NothingToDo
-from raydistill.core.section import Section
+from raydistill.core.section import Compute, Section
 from raydistill.core.seeds import generator
 from raydistill.diffusion.features import public_features
 from raydistill.distributed.tune import Bounds
@@ -20,9 +21,9 @@ from raydistill.matching.policy import Policy, judged, make_policy, policy_at
 from raydistill.matching.selection import Selection, left_out
 from raydistill.metrics.classifier import FindingsProbe, label_matrix
 from raydistill.metrics.identification import rates
-from raydistill.metrics.utility import macro_auroc
+from raydistill.metrics.utility import macro_auroc, supported
 from raydistill.stages.base import Context
-from raydistill.stages.images import pixels, read_sampled, rows_of
+from raydistill.stages.images import pixels, read_kept, read_sampled, rows_of
 from raydistill.stages.selecting import ASKED, candidates
 
 IS_LOG = {"target_fpir": True, "near_copy_fpir": True, "patient_quota": True, "balance": False, "prompt_patients": True}
@@ -40,8 +41,10 @@ class TuneNodeConfig(Section):
     tune: TuneConfig
     filter: FilterConfig
     audit_fpir: float
+    audit_near_copy_fpir: float
     confidence: float
     network_steps: int
+    compute: Compute
 
 
 @dataclass(frozen=True)
@@ -49,12 +52,13 @@ class Evidence:
     """All a trial reads, computed once and shared through the object store.
 
     Args:
-        matches: the filter's matches of the samples, in the order of every array here.
+        matches: the filter's matches of the samples that are counted.
         candidates: `selection.SELECTED` of them.
-        panel: rows of a few samples, drawn by chance, of which every trial says whether it keeps them.
+        looked: rows of the N samples among them that are looked at, in the order of every array here.
+        panel: rows of a few of these N, drawn by chance, of which every trial says whether it keeps them.
         strangers: the filter's matches of calibration images.
-        judge_scores: (N,) the judge's scores of the samples, with `judge_patients` (N,) nearest by it.
-        judge_strangers: (M,) the judge's scores of calibration images, with `stranger_patients` (M,).
+        judge: the judge's matches of the N, columns.JUDGED.
+        judge_strangers: the judge's matches of calibration images, columns.MATCHES.
         images: uint8 (N, R, R), the samples; `test_images` (M, R, R), calibration images. No trial reads them.
         features: (N, D) float32 of the samples; `labels` (N, F) what was asked of them, where `has_labels` (N,).
         test_features: (M, D) float32 of calibration images; `test_labels` (M, F), `test_patients` (M,).
@@ -62,12 +66,11 @@ class Evidence:
 
     matches: pa.Table
     candidates: pa.Table
+    looked: NDArray[np.int64]
     panel: NDArray[np.int64]
     strangers: pa.Table
-    judge_scores: NDArray[np.float32]
-    judge_patients: NDArray[Any]
-    judge_strangers: NDArray[np.float32]
-    stranger_patients: NDArray[Any]
+    judge: pa.Table
+    judge_strangers: pa.Table
     images: NDArray[np.uint8]
     test_images: NDArray[np.uint8]
     features: NDArray[np.float32]
@@ -79,8 +82,18 @@ class Evidence:
 
     def panel_ids(self) -> list[str]:
         """Return the ids of the panel's samples."""
-        ids: list[str] = self.matches["query_id"].take(pa.array(self.panel)).to_pylist()
+        ids: list[str] = self.judge["query_id"].take(pa.array(self.panel)).to_pylist()
         return ids
+
+    @property
+    def can_teach(self) -> bool:
+        """Whether any utility can be measured: there is something to learn from, and enough to test on."""
+        return bool(self.has_labels.any() and supported(self.test_labels.astype(bool)).any())
+
+    @property
+    def supported_fpir(self) -> float:
+        """The smallest FPIR that the calibration patients support."""
+        return float(1 / (pc.count_distinct(self.strangers["query_patient_id"]).as_py() + 1))
 
 
 def bounds_of(space: SearchSpace) -> dict[str, Bounds | tuple[float, ...]]:
@@ -112,6 +125,14 @@ def setting_of(space: SearchSpace, tried: Mapping[str, Any]) -> dict[str, float]
     return {name: int(value) if name in IS_WHOLE else float(value) for name, value in whole.items()}
 
 
+def in_reach(space: SearchSpace, supported: float) -> SearchSpace:
+    """Return a space without FPIRs that calibration doesn't support: they are all one, the smallest that it does."""
+    ends = {name: getattr(space, name) for name in ("target_fpir", "near_copy_fpir")}
+    return space.model_copy(
+        update={name: (max(low, supported), max(high, supported)) for name, (low, high) in ends.items()}
+    )
+
+
 def policy_for(setting: Mapping[str, Any], evidence: Evidence, config: TuneNodeConfig) -> Policy:
     """Return the policy of a whole setting."""
     fpirs = (setting["target_fpir"], setting["near_copy_fpir"])
@@ -128,19 +149,26 @@ def evaluate_setting(tried: dict[str, float], evidence: Evidence, config: TuneNo
         config: bounds and estimators.
 
     Returns:
-        The whole setting, `kept_share`, `utility` (macro AUROC; NaN in a cohort without findings), `objective` (the
-        utility, or there the share that is kept), `risk` and `risk_high` (the judge's excess risk of what is kept and
-        its upper bound), `constraints`, `excess` (how far they are broken, together), `feasible`, and `dropped` (who of
-        the panel).
+        The whole setting, `kept_share`, `utility` (macro AUROC; NaN where nothing is kept that can be learned from),
+        `objective` (the utility, or in a cohort without findings the share that is kept), `risk` and `risk_high` (the
+        judge's excess risk of what is kept and its upper bound), `near_copies_high` (that of near-copies beyond
+        chance), `constraints`, `excess` (how far they are broken, together), `feasible`, and `dropped` (who of the
+        panel).
     """
     limits, setting = config.tune, setting_of(config.tune.space, tried)
     policy = policy_for(setting, evidence, config)
     keep = kept_by(policy, evidence, config)
     of = _same_way(policy.selection, evidence)
     kept_share = float(keep.sum() / max(1, of.sum()))
-    risk, risk_high = _risk(evidence, keep, config)
+    risk, risk_high = _excess(evidence, keep, "score", config.audit_fpir, config.confidence)
+    copies_high = _excess(evidence, keep, "structure_score", config.audit_near_copy_fpir, config.confidence)[1]
     utility = _utility(evidence, keep, config.confidence)
-    constraints = {"risk": risk_high - limits.max_excess_risk, "kept_share": limits.min_kept_share - kept_share}
+    constraints = {
+        "risk": risk_high - limits.max_excess_risk,
+        "near_copies": copies_high - limits.max_near_copy_excess,
+        "kept_share": limits.min_kept_share - kept_share,
+        "taught": float(evidence.can_teach and utility is None),
+    }
     excess = sum(max(0.0, broken) for broken in constraints.values())
     return {
         **setting,
@@ -148,41 +176,43 @@ def evaluate_setting(tried: dict[str, float], evidence: Evidence, config: TuneNo
         "utility": float("nan") if utility is None else utility,
         "risk": risk,
         "risk_high": risk_high,
+        "near_copies_high": copies_high,
         "constraints": constraints,
         "excess": excess,
         "feasible": excess == 0.0,
-        "objective": kept_share if utility is None else utility,
-        "dropped": [evidence.matches["query_id"][int(row)].as_py() for row in evidence.panel if not keep[row]],
+        "objective": utility or (0.0 if evidence.can_teach else kept_share),
+        "dropped": [name for name, row in zip(evidence.panel_ids(), evidence.panel, strict=True) if not keep[row]],
     }
 
 
 def kept_by(policy: Policy, evidence: Evidence, config: TuneNodeConfig) -> NDArray[np.bool_]:
-    """Say which samples (N,) a policy and its selection keep."""
+    """Say which of the samples that are looked at (N,) a policy and its selection keep, of all that are counted."""
     keep = judged(make_policy(config.filter, policy), evidence.matches)["keep"].to_numpy(zero_copy_only=False).copy()
     if not policy.selection.is_everything:
         keep[keep] = left_out(evidence.candidates.filter(pa.array(keep)), policy.selection) == ""
-    return np.asarray(keep)
+    return np.asarray(keep[evidence.looked])
 
 
 def _same_way(selection: Selection, evidence: Evidence) -> NDArray[np.bool_]:
-    """Say which samples were made in the way that a selection asks for: of these a share is kept."""
+    """Say which samples (N,) were made in the way that a selection asks for: of these a share is kept."""
     ways = Selection(guidance_scale=selection.guidance_scale, num_inference_steps=selection.num_inference_steps)
-    return np.asarray(left_out(evidence.candidates, ways) == "")
+    return np.asarray(left_out(evidence.candidates, ways) == "")[evidence.looked]
 
 
-def _risk(evidence: Evidence, keep: NDArray[np.bool_], how: TuneNodeConfig) -> tuple[float, float]:
-    """Return the judge's excess risk of the kept samples and its upper bound; 1 when nothing is kept."""
+def _excess(
+    evidence: Evidence, keep: NDArray[np.bool_], column: str, fpir: float, confidence: float
+) -> tuple[float, float]:
+    """Return how many of the kept samples reach a threshold of the judge's beyond chance, and the upper bound.
+
+    Where nothing is kept, or nothing can be said, both are 1.
+    """
     if not keep.any():
         return 1.0, 1.0
-    point = calibrate(evidence.judge_strangers, evidence.stranger_patients, how.audit_fpir, how.confidence)
-    result = rates(
-        evidence.judge_scores[keep],
-        evidence.judge_patients[keep],
-        evidence.judge_strangers,
-        evidence.stranger_patients,
-        point.threshold,
-        confidence=how.confidence,
-    )["excess_risk"]
+    kept, strangers = evidence.judge.filter(pa.array(keep)), evidence.judge_strangers
+    control = strangers[column].to_numpy(), strangers["query_patient_id"].to_numpy()
+    threshold = calibrate(*control, fpir, confidence).threshold
+    scores, nearest = kept[column].to_numpy(), kept["nearest_patient_id"].to_numpy()
+    result = rates(scores, nearest, *control, threshold, confidence=confidence)["excess_risk"]
     if result.value is None or result.interval is None:
         return 1.0, 1.0
     return result.value, result.interval[1]
@@ -191,7 +221,7 @@ def _risk(evidence: Evidence, keep: NDArray[np.bool_], how: TuneNodeConfig) -> t
 def _utility(evidence: Evidence, keep: NDArray[np.bool_], confidence: float) -> float | None:
     """Return the macro AUROC on calibration patients of a linear probe fitted on the kept samples; None without any."""
     taught = keep & evidence.has_labels
-    if not taught.any() or not evidence.test_labels.size:
+    if not taught.any() or not evidence.can_teach:
         return None
     probe = FindingsProbe().fit(evidence.features[taught], evidence.labels[taught])
     return macro_auroc(
@@ -216,20 +246,21 @@ def read_evidence(context: Context, config: TuneConfig) -> Evidence:
     real = real.filter(real["labels"].is_valid())
     images, tested = pixels(samples), pixels(real) if real.num_rows else np.zeros((0, 1, 1), np.uint8)
     findings = inputs["findings"].read_json("findings.json")["findings"]
+    # How many of a kind are kept depends on all that there are.
+    counted = config.space.patient_quota is not None or any(config.space.balance)
+    asked = read_kept({"images": inputs["samples"]}, list(ASKED)).sort_by("sample_id") if counted else samples
     matches, judge = (
-        rows_of(inputs[eye] / "samples", samples["sample_id"], JUDGED, "query_id") for eye in ("matches", "judge")
+        rows_of(inputs[eye] / "samples", ids, JUDGED, "query_id")
+        for eye, ids in (("matches", asked["sample_id"]), ("judge", samples["sample_id"]))
     )
-    strangers = (inputs["matches"] / "calibration").read_table()
-    judge_strangers = (inputs["judge"] / "calibration").read_table()
     return Evidence(
         matches=matches,
-        candidates=candidates(samples, matches, inputs["sharing"].read_table()),
+        candidates=candidates(asked, matches, inputs["sharing"].read_table()),
+        looked=pc.index_in(samples["sample_id"], asked["sample_id"].combine_chunks()).to_numpy(),
         panel=np.sort(generator(context.seed, "panel").permutation(samples.num_rows)[:PANEL]),
-        strangers=strangers,
-        judge_scores=judge["score"].to_numpy(),
-        judge_patients=judge["nearest_patient_id"].to_numpy(),
-        judge_strangers=judge_strangers["score"].to_numpy(),
-        stranger_patients=judge_strangers["query_patient_id"].to_numpy(),
+        strangers=(inputs["matches"] / "calibration").read_table(),
+        judge=judge,
+        judge_strangers=(inputs["judge"] / "calibration").read_table(),
         images=images,
         test_images=tested,
         features=public_features(images),

@@ -13,17 +13,20 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from raydistill.core.config import TuneConfig
 from raydistill.core.progress import Standings
 from raydistill.diffusion.features import public_digest
 from raydistill.distributed.hparams import write_hparams
 from raydistill.distributed.tune import Search, importances, search
 from raydistill.stages.base import Context, Outcome, Stage
-from raydistill.stages.rungs import Pictures, climb, rank_agreement
+from raydistill.stages.classifier import Lesson
+from raydistill.stages.rungs import climb, rank_agreement
 from raydistill.stages.trial import (
     Evidence,
     TuneNodeConfig,
     bounds_of,
     evaluate_setting,
+    in_reach,
     kept_by,
     policy_for,
     read_evidence,
@@ -34,7 +37,7 @@ from raydistill.stages.trial import (
 GOALS = {"objective": "max", "risk_high": "min", "kept_share": "max"}
 """What is searched for: the first alone, or all of them."""
 
-MEASURED, SHOWN = ("utility", "kept_share", "risk_high"), 5
+MEASURED, SHOWN = ("utility", "kept_share", "risk_high", "near_copies_high"), 5
 """What a terminal shows of the best trials so far, and of how many."""
 
 
@@ -45,7 +48,7 @@ class Tune(Stage):
     `importances/` where there is something to tell apart.
     """
 
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 8
     config: TuneNodeConfig
 
     def key_config(self) -> dict[str, Any]:
@@ -55,65 +58,82 @@ class Tune(Stage):
     def run(self, context: Context) -> Outcome:
         """Search, choose, and write the whole frontier beside the choice."""
         evidence = read_evidence(context, self.config.tune)
-        how = self.config.tune
-        space = Search(
-            bounds=searched(how.space),
-            goals=GOALS if how.goal == "pareto" else {"objective": "max"},
-            num_trials=how.num_trials,
-            batch=how.trials_per_batch,
-            seed=context.seed,
-            algorithm=how.algorithm,
-        )
+        space = in_reach(self.config.tune.space, evidence.supported_fpir)
+        config = self.config.model_copy(update={"tune": self.config.tune.model_copy(update={"space": space})})
+        plan = plan_of(config.tune, context.seed)
         # No trial looks at pictures, which may be gigabytes.
         shared = replace(evidence, images=evidence.images[:0], test_images=evidence.test_images[:0])
-        found = partial(_show, context.standings, list(space.bounds))
-        trials = search(evaluate_setting, {"config": self.config}, shared, space, context.work, context.progress, found)
-        table = pd.DataFrame(trials).sort_values(list(bounds_of(how.space)), ignore_index=True)
-        table = table.join(self._climb(table, evidence, context))
+        # What Ray Tune writes is kept with what people watch: `ray.tune.Tuner.restore` opens it as a `ResultGrid`.
+        folder = context.logs or context.work
+        found = partial(_show, context.standings, list(plan.bounds))
+        trials = search(evaluate_setting, {"config": config}, shared, plan, folder, context.progress, found)
+        table = pd.DataFrame(trials).sort_values(list(bounds_of(space)), ignore_index=True)
+        table = table.join(_climb(table, evidence, config, context))
         table["chosen"] = table.index == choose(table)
         table["pareto"] = undominated(table)
         best = table[table["chosen"]].iloc[0]
-        setting = setting_of(how.space, {str(name): value for name, value in best.items()})
-        policy = policy_for(setting, evidence, self.config).model_copy(update={"is_feasible": bool(best["feasible"])})
+        setting = setting_of(space, {str(name): value for name, value in best.items()})
+        policy = policy_for(setting, evidence, config).model_copy(update={"is_feasible": bool(best["feasible"])})
         context.out.write_json("policy/policy.json", policy.model_dump(mode="json"))
         context.out.write_table("trials/part-00000.parquet", pa.Table.from_pandas(table, preserve_index=False))
         context.out.write_table("panel/part-00000.parquet", pa.table({"sample_id": evidence.panel_ids()}))
-        shares = importances(table[list(space.bounds)], table["objective"], context.seed)
+        shares = importances(table[list(plan.bounds)], table["objective"], plan, context.seed)
         if shares:
             columns = {"setting": list(shares), "importance": list(shares.values())}
             context.out.write_table("importances/part-00000.parquet", pa.table(columns))
-        agreement = rank_agreement(table, self.config.confidence)
+        agreement = rank_agreement(table, config.confidence)
         context.out.write_json("metrics.json", {"rank_agreement": agreement.model_dump(mode="json")})
         if context.logs and context.tracking.tensorboard:
             measured = ["objective", "kept_share", "risk_high", "utility", "network_utility"]
             records: Any = table.to_dict("records")
-            write_hparams(context.logs, records, list(space.bounds), measured)
-        chosen = setting | {name: float(best[name]) for name in ("utility", "risk_high")}
+            write_hparams(context.logs, records, list(plan.bounds), measured)
+        chosen = setting | {name: float(best[name]) for name in ("utility", "kept_share", "risk_high")}
         return Outcome(
             counts={"trials": len(table), "feasible": int(table["feasible"].sum())},
-            facts={"chosen": chosen, "chosen_is_feasible": bool(best["feasible"])},
+            facts={
+                "chosen": {name: value for name, value in chosen.items() if np.isfinite(value)},
+                "chosen_is_feasible": bool(best["feasible"]),
+            },
         )
 
-    def _climb(self, table: pd.DataFrame, evidence: Evidence, context: Context) -> pd.DataFrame:
-        """Let networks look at the best settings; at none, where nothing can be taught or tested."""
-        settings = table[list(bounds_of(self.config.tune.space))].to_dict("records")
-        taught = evidence.has_labels
 
-        def kept(row: int) -> NDArray[np.bool_]:
-            setting = setting_of(self.config.tune.space, {str(name): value for name, value in settings[row].items()})
-            return kept_by(policy_for(setting, evidence, self.config), evidence, self.config)[taught]
+def plan_of(how: TuneConfig, seed: int) -> Search:
+    """Return what is searched, how and how long.
 
-        pictures = Pictures(
-            images=evidence.images[taught],
-            labels=evidence.labels[taught],
-            tested=evidence.test_images,
-            truth=evidence.test_labels,
-            patients=evidence.test_patients,
-            steps=self.config.network_steps,
-            seed=context.seed,
-        )
-        most = self.config.tune.candidates if table["utility"].notna().any() else 0
-        return climb(table, kept, pictures, most, context.work, context.progress)
+    Args:
+        how: with a space of FPIRs in reach.
+        seed: of the sampler.
+    """
+    return Search(
+        bounds=searched(how.space),
+        goals=GOALS if how.goal == "pareto" else {"objective": "max"},
+        num_trials=how.num_trials,
+        batch=how.trials_per_batch,
+        seed=seed,
+        algorithm=how.algorithm,
+    )
+
+
+def _climb(table: pd.DataFrame, evidence: Evidence, config: TuneNodeConfig, context: Context) -> pd.DataFrame:
+    """Let networks look at the best settings; at none, where nothing can be taught or tested."""
+    space, taught = config.tune.space, evidence.has_labels
+    settings = table[list(bounds_of(space))].to_dict("records")
+
+    def kept(row: int) -> NDArray[np.bool_]:
+        setting = setting_of(space, {str(name): value for name, value in settings[row].items()})
+        return kept_by(policy_for(setting, evidence, config), evidence, config)[taught]
+
+    return climb(
+        table,
+        kept,
+        Lesson(evidence.images[taught], evidence.labels[taught], evidence.test_images, config.network_steps),
+        (evidence.test_labels, evidence.test_patients),
+        config.tune.candidates,
+        context.seed,
+        config.compute,
+        context.work,
+        context.progress,
+    )
 
 
 def _show(standings: Standings, settings: list[str], trials: list[dict[str, Any]]) -> None:

@@ -3,7 +3,10 @@
 import pytest
 from ray.tune.search import Searcher
 
-from raydistill.distributed.suggest import InBatches
+from raydistill.core.config import TuneConfig
+from raydistill.distributed.suggest import InBatches, count_of, domains, suggester
+from raydistill.distributed.tune import Bounds, Search
+from raydistill.stages.tune import plan_of
 
 
 class Told(Searcher):
@@ -49,3 +52,41 @@ def test_a_search_goes_on_in_the_middle_of_a_batch():
     again.on_trial_complete("stranger", {"objective": 9})
     again.on_trial_complete("a", {"objective": 2})
     assert [name for name, *_ in again.searcher.heard] == ["a", "b"]
+
+
+def settings(way, plan):
+    """What a search tries of which everything is feasible, and whatever `way` says is good."""
+    search, tried = suggester(plan), []
+    search.set_search_properties(None, None, domains(plan))
+    for first in range(0, plan.num_trials, plan.batch):
+        names = [f"trial-{number}" for number in range(first, first + plan.batch)]
+        given = {name: search.suggest(name) for name in names}
+        for name, setting in given.items():
+            search.on_trial_complete(name, {"objective": way * setting["target_fpir"], "constraints/risk": -1.0})
+        tried += [setting["target_fpir"] for setting in given.values()]
+    return tried
+
+
+def test_by_default_all_batches_but_the_first_depend_on_results():
+    plan = plan_of(TuneConfig(), 0)
+    up, down = settings(1, plan), settings(-1, plan)
+    same = [one == other for one, other in zip(up, down, strict=True)]
+    assert all(same[: plan.batch])
+    for first in range(plan.batch, plan.num_trials, plan.batch):
+        assert not all(same[first : first + plan.batch])
+    assert sum(up[plan.batch :]) > sum(down[plan.batch :])
+    assert len(set(up)) == len(up), "a batch isn't one setting many times"
+
+
+def test_random_settings_wait_for_nobody():
+    plan = plan_of(TuneConfig(algorithm="random"), 0)
+    search = suggester(plan)
+    search.set_search_properties(None, None, domains(plan))
+    assert None not in [search.suggest(str(number)) for number in range(plan.num_trials)]
+
+
+def test_a_grid_has_no_more_points_than_asked_for():
+    ways = Bounds(0.1, 1.0), (1, 2, 3)
+    for trials in (3, 8, 13):
+        plan = Search({"a": ways[0], "b": ways[0], "c": ways[1]}, {"objective": "max"}, trials, 4, 0, "grid")
+        assert 3 <= count_of(plan) <= trials

@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from raydistill.core.errors import TrainingError
 from raydistill.core.progress import silent
 from raydistill.core.store import Store
-from raydistill.distributed.tune import Bounds, Search, search
-from tests.distributed.toys import bowl, slope
+from raydistill.distributed.tune import MAX_FAILURES, Bounds, Search, search
+from tests.distributed.toys import bowl, fragile, slope
 
 pytestmark = pytest.mark.ray
 
 ROOT = Path(__file__).parents[2]
-TRIALS, LIMIT_S = 5, 120
+TRIALS, BEFORE, LIMIT_S = 10, 6, 120
 OBJECTIVE = {"objective": "max"}
 X = Bounds(0.01, 1.0)
 STARTUP = 10
@@ -62,7 +63,7 @@ def test_a_killed_search_goes_on_with_the_trials_it_has(local_ray, tmp_path):
     log = tmp_path / "log"
     driver = subprocess.Popen([sys.executable, "-c", DRIVER, tmp_path / "run", log], cwd=ROOT, start_new_session=True)
     deadline = time.monotonic() + LIMIT_S
-    while not (log.exists() and len(log.read_text().splitlines()) >= 2) and time.monotonic() < deadline:
+    while not (log.exists() and len(log.read_text().splitlines()) >= BEFORE) and time.monotonic() < deadline:
         assert driver.poll() is None, "the search ended before it could be killed"
         time.sleep(0.2)
     time.sleep(1)
@@ -77,13 +78,32 @@ def test_a_killed_search_goes_on_with_the_trials_it_has(local_ray, tmp_path):
     tried = [f"{trial['x']:.6f}" for trial in found]
     assert len(set(tried)) == TRIALS
     assert set(before[:2]) <= set(tried)
+    # Again come what was under way and what had reported in the second before: two of each at most.
+    assert len(log.read_text().splitlines()) <= TRIALS + 4 < TRIALS + len(before)
 
 
-@pytest.mark.parametrize("left", [b"", b"half a pick"])
-def test_what_a_kill_left_of_a_search_that_was_being_set_up_is_thrown_away(local_ray, tmp_path, left):
+def test_a_trial_whose_worker_dies_is_tried_again(local_ray, tmp_path):
+    log, space = tmp_path / "log", Search({"x": X}, OBJECTIVE, num_trials=1, batch=1, seed=1)
+    found = search(fragile, {"log": str(log), "deaths": 2}, 0.3, space, Store.open(str(tmp_path / "run")), silent)
+    assert found[0]["objective"] == 0.3
+    assert len(log.read_text().splitlines()) == 3
+
+
+def test_a_trial_that_dies_every_time_ends_the_search_in_one_line(local_ray, tmp_path):
+    log, space = tmp_path / "log", Search({"x": X}, OBJECTIVE, num_trials=1, batch=1, seed=1)
+    with pytest.raises(TrainingError, match="1 trials failed, the first: ") as raised:
+        search(fragile, {"log": str(log), "deaths": 99}, 0.3, space, Store.open(str(tmp_path / "run")), silent)
+    assert "\n" not in str(raised.value)
+    assert len(log.read_text().splitlines()) == 1 + MAX_FAILURES
+
+
+@pytest.mark.parametrize(
+    ("left", "state"), [(b"", b"{}"), (b"half a pick", b"{}"), (b"whole.", b'{"half'), (b".", b"")]
+)
+def test_what_a_kill_left_of_a_search_that_was_being_set_up_is_thrown_away(local_ray, tmp_path, left, state):
     store = Store.open(str(tmp_path))
     store.write_bytes("search/tuner.pkl", left)
-    store.write_bytes("search/experiment_state-x.json", b"{}")
+    store.write_bytes("search/experiment_state-x.json", state)
     assert len(searched(tmp_path, trials=2)) == 2
 
 

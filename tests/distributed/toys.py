@@ -156,6 +156,15 @@ def bowl(setting, shared, seconds=0.0, uneven=0.0, log=None):
     return {"x": setting["x"], "objective": -((setting["x"] - shared) ** 2), "constraints": {}}
 
 
+def fragile(setting, shared, log, deaths=1):
+    """Kills its worker so many times, the first trial that comes."""
+    with open(log, "a") as lines:
+        lines.write("tried\n")
+    if len(Path(log).read_text().splitlines()) <= deaths:
+        os._exit(1)
+    return {"x": setting["x"], "objective": shared, "constraints": {}}
+
+
 def slope(setting, shared):
     """Rises with `x`, but only up to `shared` is it allowed; what it costs is `x` itself, and `n` nothing."""
     x, n = setting.get("x", 0.5), setting.get("n", 1)
