@@ -219,9 +219,14 @@ def judge(checks: Sequence[Check]) -> tuple[Verdict, list[str]]:
     """
     if not checks:
         return "insufficient_evidence", ["Nothing was held against a budget."]
+    first, *_ = in_order = ranked(checks)
+    return first.outcome, [check.reason for check in in_order]
+
+
+def ranked(checks: Sequence[Check]) -> list[Check]:
+    """Return checks with those first that decide a verdict."""
     order: tuple[Verdict, ...] = ("fail", "insufficient_evidence", "pass")
-    ranked = sorted(checks, key=lambda check: order.index(check.outcome))
-    return ranked[0].outcome, [check.reason for check in ranked]
+    return sorted(checks, key=lambda check: order.index(check.outcome))
 
 
 def _digits(number: float) -> str:
