@@ -271,7 +271,7 @@ class ReleaseConfig(Section):
     )
     signing_key: str | None = Field(
         None,
-        description="PEM file of an Ed25519 private key that signs a release; it lies outside the run folder.",
+        description="PEM file of an Ed25519 private key that signs certificates and releases; keep it outside the run.",
     )
     licence: str = Field("other", description="Licence of the bundle, as a Hugging Face licence tag.")
 

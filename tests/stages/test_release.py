@@ -1,5 +1,7 @@
 """The gate: what passes, what fails, what lacks evidence, and what a student may have touched."""
 
+from datetime import date
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -52,7 +54,9 @@ NODES = (
     "real_evaluation",
     "teacher_evaluation",
     "student_evaluation",
+    "cohort",
 )
+COHORT = {"images": {"train": 60, "probe": 12}, "patients": {"train": 30, "probe": 6}, "findings": ["nodule"]}
 READ = {"images": "teacher_samples", "verdicts": "verdicts"}
 TEACHER = {"unet": "a" * 64, "text_encoder": "b" * 64}
 
@@ -103,6 +107,7 @@ def decide(
         write_weights(folder / "student_latents/initial", start)
     root, manifests = Store.open(str(folder)), {}
     (root / "student_evaluation").write_json("metrics.json", results({**STUDENT, **(student or {})}))
+    (root / "cohort").write_json("cohort.json", COHORT)
     (root / "filter").write_json("metrics.json", {"selftest": results({**SELFTEST, **(selftest or {})})})
     for node in NODES:
         inputs = {"student_latents": read, "student": {"rows": "student_latents"}}.get(node, {})
@@ -134,6 +139,10 @@ def test_it_passes_when_every_interval_keeps_its_budget(tmp_path):
     assert len(verdict["reasons"]) == len(JUDGED) + 2 + len(PROVEN) + len(SELFTEST)
     assert certificate["student"]["touched_real_data"] == []
     assert certificate["filter"] == {"identity_threshold": 0.5}
+    people = {"train": {"images": 60, "patients": 30}, "probe": {"images": 12, "patients": 6}}
+    assert certificate["cohort"] == people
+    assert certificate["samples"] == {"as released": 100, "asked harder": 100}
+    assert date.fromisoformat(certificate["decided"]) >= date(2026, 1, 1)
 
 
 PROVEN = (
