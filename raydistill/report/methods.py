@@ -1,7 +1,7 @@
 """The methods by which numbers were estimated: each stands once on the page, under a number that the cells name."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,27 +16,34 @@ Metrics = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 @dataclass(frozen=True)
 class Method:
-    """A way to estimate: how, and the citation of the formula."""
+    """A way to estimate, under its number: how, and the citations of formulas."""
 
+    number: int
     how: str
-    reference: str | None
+    references: Sequence[str]
 
 
-def methods(metrics: Metrics) -> dict[Method, int]:
-    """Number the methods of all metrics, from 1 in the order of the page; hidden metrics have none."""
-    found = dict.fromkeys(method for group in metrics.values() for one in group.values() if (method := method_of(one)))
-    return {method: number for number, method in enumerate(found, start=1)}
+def methods(metrics: Metrics) -> dict[str, Method]:
+    """Number the methods of all metrics, from 1, by how they estimate; hidden metrics have none."""
+    found: dict[str, dict[str, None]] = {}
+    for result in (one for group in metrics.values() for one in group.values()):
+        if how := method_of(result):
+            found.setdefault(how, {}).update(dict.fromkeys((result["reference"] or "").split("; ")))
+    return {
+        how: Method(number, how, [reference for reference in references if reference])
+        for number, (how, references) in enumerate(found.items(), start=1)
+    }
 
 
-def method_of(result: Mapping[str, Any]) -> Method | None:
-    """Return the method of a metric, without what is of this one alone; None where nothing was estimated.
+def method_of(result: Mapping[str, Any]) -> str:
+    """Return how a metric was estimated, without what is of this one alone; empty where nothing was.
 
     Example:
-        >>> method_of({"estimator": "mean at 95 % (12 clusters)", "reference": None})
-        Method(how='mean', reference=None)
+        >>> method_of({"estimator": "mean at 95 % (12 clusters)"})
+        'mean'
     """
     how = LEVEL.sub("", COUNTED.sub("", result["estimator"]))
-    return Method(how, result["reference"]) if how not in ("", "none") else None
+    return "" if how == "none" else how
 
 
 def counted(result: Mapping[str, Any]) -> str:

@@ -206,7 +206,7 @@ def known_by_heart(teacher: Mapping[str, Mapping[str, Any]]) -> str:
         return ""
     auc, interval = show(found[0]["value"]), span(found[0]["interval"])
     return (
-        "But it does know its training images from others: an attack on the teacher itself tells them apart "
+        "It knows its training images from others all the same: an attack on the teacher itself tells them apart "
         f"(membership AUC {auc}, {interval}; {CHANCE} is chance). "
     )
 

@@ -39,7 +39,7 @@ def tiles(metrics: Metrics, budgets: Budgets) -> list[Tile]:
     chosen = (
         ("Student images that may show a patient, at most", leak, AT_MOST, budgets.max_leak_rate, True),
         (
-            "Membership: how well an attack on the student tells whose images the teacher saw; 0.5 is chance",
+            "How well the student betrays whose images the teacher saw (membership AUC; 0.5 is chance)",
             attack,
             AT_MOST,
             budgets.max_membership_auc,

@@ -50,7 +50,10 @@ METRICS = {
         FILTER,
     ),
     "prompt_k": Title(
-        "Patients behind the rarest prompt", "The fewest train patients who share a prompt asked for.", PRIVACY
+        "Patients behind the rarest prompt",
+        "The fewest train patients who share a prompt asked for. Outside the house a number under 11 is the bound that the "
+        "configuration sets: there are at least so many.",
+        PRIVACY,
     ),
     "prompt_marks": Title(
         "Prompts with marks", "Share of prompts that hold a date, a name, an id or a de-identification mark.", PRIVACY
@@ -234,7 +237,7 @@ METRICS = {
     ),
     "consistency_jaccard.samples": Title(
         "Agreement on the teacher's samples (Jaccard)",
-        "The same of its samples. Where none is a copy, false alarms are compared, and few of those are shared.",
+        "The same of its samples: how far another network would have dropped the same ones. It has no budget.",
         FILTER,
     ),
     "consistency_kappa.samples": Title(

@@ -184,7 +184,7 @@ def test_of_a_rare_prompt_the_configured_bound_is_told_and_no_smaller_count(tmp_
     assert (outside["note"] == note) is (measured == told and measured > 10)
     publish(runner, summary)
     card = " ".join((runner.run / "release").read_bytes("README.md").decode().split())
-    assert f"shared by at least {k} patients" in card
+    assert f"at least {k} of its patients share" in card
     assert "`ingest.prompts.k`" in card
 
 

@@ -8,7 +8,7 @@ import pytest
 from raydistill.report.evidence import Evidence
 from raydistill.report.figures import Point, Series
 from raydistill.report.plots import _levelled, bars, dots, path, ridges
-from raydistill.report.sections import memorisation, regime
+from raydistill.report.sections import known_by_heart, memorisation, regime, risk
 from tests.report.builder import build
 
 NAN = float("nan")
@@ -89,3 +89,36 @@ def test_a_bar_of_few_scores_is_drawn_level_with_its_neighbours(counts):
     runs = [level[level == height].sum() for height in set(level[level > 0])]
     assert min(runs) >= min(11, counts.sum()) - 1e-9
     assert _levelled(counts, 1).tolist() == counts.tolist()
+
+
+def membership(low, value=0.7, name="membership_auc"):
+    return {name: {"value": value, "interval": [low, 0.9]}}
+
+
+@pytest.mark.parametrize(
+    ("teacher", "said"),
+    [
+        ({}, ""),
+        (membership(0.45), ""),
+        ({"membership_auc": {"value": None, "interval": None}}, ""),
+        (membership(0.55), "membership AUC 0.7, 0.55 to 0.9"),
+        (membership(0.55) | membership(0.6, 0.8, "membership_calibrated_auc"), "membership AUC 0.8, 0.6 to 0.9"),
+        (membership(0.55) | membership(0.4, 0.6, "membership_calibrated_auc"), "membership AUC 0.7, 0.55 to 0.9"),
+    ],
+)
+def test_an_attack_that_finds_the_teacher_s_images_is_said_beside_no_sign_of_copies(tmp_path, teacher, said):
+    assert (said in known_by_heart(teacher)) if said else known_by_heart(teacher) == ""
+    runner, summary = build(tmp_path)
+    summary["metrics"]["teacher"].pop("membership_auc")
+    summary["metrics"]["teacher"] |= teacher
+    assert ("an attack on the teacher itself" in memorisation(Evidence(runner), summary["metrics"]).caption) is bool(
+        said
+    )
+
+
+def test_what_lies_right_of_the_control_is_not_called_leak(tmp_path):
+    runner, summary = build(tmp_path)
+    caption = risk(Evidence(runner), summary["metrics"]).caption
+    assert "may be leak" in caption
+    assert "is leak" not in caption
+    assert "whether the intervals part" in caption

@@ -88,3 +88,13 @@ def test_importances_of_a_single_setting_are_not_drawn(evidence):
     store = run.artifacts.artifact("tune", "0123456789abcdef")
     store.write_table("importances/part-00000.parquet", pa.table({"setting": ["balance"], "importance": [1.0]}))
     assert importances(run) is None
+
+
+@pytest.mark.parametrize(("reached", "said"), [(0.71, True), (None, False), (NAN, False)])
+def test_a_setting_that_networks_chose_isn_t_said_to_be_chosen_by_its_height(evidence, reached, said):
+    run = evidence(
+        trial(0.7, network_utility=reached), trial(0.8, target_fpir=0.01, chosen=False, network_utility=None)
+    )
+    ring, line = frontier(run, public=True).caption, parallel(run).caption
+    assert ("chosen by networks" in ring) is ("not by the height here" in ring) is said
+    assert ("chosen by networks" in line) is said
