@@ -150,6 +150,7 @@ class World:
             found = (self.store / "matches" / "plants").read_table(f"{treatment}.parquet")
             columns = {"source_role": ["train"] * len(found), "treatment": [treatment] * len(found)}
             columns |= {"patient_id": found["query_patient_id"], "auditor_score": found["score"]}
+            columns |= {"is_copy": [True] * len(found)}
             planted = pa.table(columns | {"structure_score": found["structure_score"]})
             (self.store / "planted").write_table(f"{treatment}.parquet", planted)
 
