@@ -57,6 +57,17 @@ def model_checks(student: Metrics, budgets: Budgets) -> list[Check]:
     ]
 
 
+def prompt_checks(student: Metrics, k: int) -> list[Check]:
+    """Hold the prompts of what is released against the number of patients who must share them.
+
+    Args:
+        student: with `prompt_k`; without a value where no prompt says anything of a train patient.
+        k: of `ingest.prompts`.
+    """
+    known = "prompt_k" in student and student["prompt_k"].value is not None
+    return _against("student", student, "min", {"prompt_k": k}) if known else []
+
+
 def selftest_checks(selftest: Metrics, budgets: Budgets) -> list[Check]:
     """Hold the filter's self-test against its budgets; a lower bound of 0 reports and doesn't judge."""
     at_least = {
