@@ -5,7 +5,6 @@ import pytest
 
 from raydistill.metrics.prompts import marked_prompts, prompt_k, prompt_linkage, rare_attributes
 
-
 MASS, EFFUSION = frozenset({"finding=mass"}), frozenset({"finding=effusion"})
 NOTHING = frozenset()
 
