@@ -55,7 +55,7 @@ class Evaluate(Stage):
     Output: `metrics.json`, `predictions/`, `tables/`, `operating_point.json`, `extractor/`.
     """
 
-    version: ClassVar[int] = 17
+    version: ClassVar[int] = 18
     config: EvaluateConfig
 
     def check(self, config: Config) -> None:
@@ -99,9 +99,9 @@ class Evaluate(Stage):
             Images(images, judged["labels"].to_pylist(), people),
             Images(real_images, real["labels"].to_pylist(), real["patient_id"].to_numpy()),
         )
-        train = read_sampled({"images": context.inputs["train"]}, ["image", "labels"], most, seed)
-        metrics |= self._fidelity(context, *sets, Images(pixels(train), train["labels"].to_pylist(), None))
-        metrics |= measure(build_metrics(self.config.metrics), images, real_images, pixels(train))
+        train = self._images(context, "train")
+        metrics |= self._fidelity(context, *sets, train)
+        metrics |= measure(build_metrics(self.config.metrics), images, real_images, train.pixels)
         progress(4, steps, "parts")
         dumped = {name: result.model_dump(mode="json") for name, result in metrics.items()}
         context.out.write_json("metrics.json", dumped)
@@ -112,15 +112,22 @@ class Evaluate(Stage):
 
     def _fidelity(self, context: Context, judged: Images, real: Images, train: Images) -> Metrics:
         """Compare with evaluation images; the floor is what other real images reach, that no extractor learned from."""
-        how, seed, most = self.config, context.seed, self.config.max_images
+        how, seed = self.config, context.seed
         domain = context.inputs.get("extractor", context.out / EXTRACTOR)
         looks = extractors(domain, how.encoder, train.pixels.shape[1])
-        calibration = pixels(read_sampled({"images": context.inputs["calibration"]}, ["image"], most, seed))
-        floors = {"": train.pixels, DOMAIN: calibration}
+        calibration = self._images(context, "calibration")
+        # Where the train images are judged themselves, they can't be their own floor.
+        floors = {"": train if judged.patients is None else calibration, DOMAIN: calibration}
         findings = context.inputs["findings"].read_json("findings.json")["findings"]
-        by_finding = fidelity_by_finding(looks[""], judged, real, train, findings, how, seed)
+        by_finding = fidelity_by_finding(looks, judged, real, floors, findings, how, seed)
         context.out.write_table("tables/fidelity_by_finding.parquet", by_finding)
         return fidelity_metrics(looks, judged, real, floors, how, seed)
+
+    def _images(self, context: Context, role: str) -> Images:
+        table = read_sampled(
+            {"images": context.inputs[role]}, ["image", "labels"], self.config.max_images, context.seed
+        )
+        return Images(pixels(table), table["labels"].to_pylist(), None)
 
     def _utility(self, context: Context, judged: pa.Table, images: Grey, real: pa.Table, real_images: Grey) -> Metrics:
         """Train the findings classifier on these images with the same budget as on any others; test it on real ones.
