@@ -103,10 +103,9 @@ def distances(evidence: Evidence, config: TuneNodeConfig) -> dict[str, dict[int,
     grid = [tried(point) for point in points]
     reached = [one["objective"] for one in grid if one["feasible"]]
     best, worst = max(reached), min(reached)
-    print(
-        f"{len(grid)} settings, {len(reached)} with an upper risk of {tried.bound:.3f} or less: AUROC {worst:.4f} to "
-    )
-    print(f"{best:.4f}; {max(one['objective'] for one in grid):.4f} without a bound. How far from the best of these:\n")
+    free = max(one["objective"] for one in grid)
+    print(f"{len(grid)} settings, {len(reached)} with an upper risk of {tried.bound:.3f} or less: their AUROC is")
+    print(f"{worst:.4f} to {best:.4f}, without the bound {free:.4f} at best. Distance from {best:.4f}:\n")
     ways = ("tpe", "random", "grid")
     medians: dict[str, dict[int, float]] = {way: {} for way in ways}
     print("| trials | " + " | ".join(ways) + " |\n|---|" + "---|" * len(ways))
@@ -145,7 +144,7 @@ def run_of(way: str, budget: int, seed: int, tried: Tried) -> list[dict[str, Any
 
 
 def pace(evidence: Evidence, config: TuneNodeConfig) -> dict[int, float]:
-    """Print trials a minute through Ray Tune, beside classifiers trained one after another; return shares of their time."""
+    """Print trials a minute, beside classifiers trained one after another; return the shares of their time."""
     taught, shares = evidence.has_labels, {}
     clock = time.monotonic()
     for seed in range(TRAININGS):
