@@ -27,7 +27,7 @@ from raydistill.distributed.data import map_shards
 from raydistill.distributed.shards import Piece, Shard
 from raydistill.matching.calibration import calibrate
 from raydistill.metrics.filtering import GENERATED, agreement
-from raydistill.reid.embedder import load_embedder
+from raydistill.reid.embedder import embed_both_ways, load_embedder
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.embed import STRUCTURE, eyes_of
 from raydistill.stages.gallery import Galleries, Plan
@@ -220,7 +220,7 @@ class PlantShard:
 
     def _scored(self, role: str, treatment: str, records: pa.Table, treated: NDArray[np.uint8]) -> pa.Table:
         seen = {
-            name: self.reference.nearest(name, eye.embed(treated, self.config.match.batch_size), 1)
+            name: self.reference.nearest(name, embed_both_ways(eye, treated, self.config.match.batch_size), 1)
             for name, eye in self.eyes.items()
         }
         found, copied = seen["filter"], self.reference.copied(STRUCTURE, treated)
