@@ -182,6 +182,9 @@ def main() -> None:
         "false_accusations": sum(row["verdict"] == "fail" and not TRUTHS[row["name"]].leak for row in rows),
         "interval_coverage": round(sum(can_miss) / len(can_miss), 4),
         "intervals": len(can_miss),
+        "interval_coverage_by_generator": {
+            name: sum(row["covers"] for row in rows if row["name"] == name) / SEEDS for name in TRUTHS
+        },
     }
     for run in sys.argv[1:] or [made()]:
         figures |= table_of(Store.open(run))

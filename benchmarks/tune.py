@@ -5,10 +5,10 @@
 RUN is a run that has got as far as the search; without one a cohort of phantoms whose teacher knows its patients is run
 so far (benchmarks/tune.yaml). Its samples are matched already, so every setting of the filter can be measured. A fine
 grid of both error rates is, and the bound on the risk is put where the best of all breaks it: the best of those that
-keep it is known, the truth that searches are held against. Prints how far the best setting found by TPE, by chance and by a grid
-lies from it after 16, 32 and 64 trials, over ten seeds; then trials a minute through Ray Tune on one and on two CPUs,
-beside classifiers trained one after another as the search's candidates are. SIZE=full: a finer grid, thirty seeds.
-Markdown, and as the last line one JSON object.
+keep it is known, the truth that searches are held against. Prints how far the best setting found by TPE, by chance and
+by a grid lies from it after 16, 32 and 64 trials, over ten seeds; then trials a minute through Ray Tune on one and on
+two CPUs, beside classifiers trained one after another as the search's candidates are. SIZE=full: a finer grid, thirty
+seeds. Markdown, and as the last line one JSON object.
 """
 
 import json
