@@ -16,6 +16,7 @@ from raydistill.core.config import Config, EvaluateConfig
 from raydistill.core.errors import NothingToDo
 from raydistill.core.progress import Progress, silent
 from raydistill.core.store import Store
+from raydistill.data.vocabulary import age_band
 from raydistill.diffusion.features import public_digest
 from raydistill.distributed.task import run_on_worker
 from raydistill.metrics import classifier, utility
@@ -44,6 +45,10 @@ Grey = NDArray[np.uint8]
 RECORD_COLUMNS = ["image_id", "patient_id", "image", "labels", "prompt", "sex", "view", "age"]
 
 
+AGE_BAND = 20
+"""Years of age of one subgroup."""
+
+
 class Evaluate(Stage):
     """Inputs: `images`, `train`, `calibration`, `evaluation`, `findings`, and those of the following that apply.
 
@@ -55,7 +60,7 @@ class Evaluate(Stage):
     Output: `metrics.json`, `predictions/`, `tables/`, `operating_point.json`, `extractor/`.
     """
 
-    version: ClassVar[int] = 18
+    version: ClassVar[int] = 19
     config: EvaluateConfig
 
     def check(self, config: Config) -> None:
@@ -156,9 +161,10 @@ class Evaluate(Stage):
         }
         by_finding = utility.by_finding(truth, scores, patients, findings, *options)
         context.out.write_table("tables/by_finding.parquet", by_finding)
-        for name in ("sex", "view"):
-            by_group = utility.by_group(truth, scores, patients, real[name].to_pylist(), *options)
-            context.out.write_table(f"tables/utility_by_{name}.parquet", by_group)
+        groups = {name: real[name].to_pylist() for name in ("sex", "view")}
+        groups["age_band"] = [None if age is None else age_band(age, AGE_BAND) for age in real["age"].to_pylist()]
+        by_group = utility.by_group(truth, scores, patients, groups, *options)
+        context.out.write_table("tables/utility_by_group.parquet", by_group)
         if "reference" in context.inputs:
             best = _predicted(context.inputs["reference"], findings)
             metrics["utility_loss"] = utility.paired_difference(truth, best, scores, patients, *options)
