@@ -4,7 +4,6 @@ Real images, teacher samples, kept samples and student samples go through the sa
 evaluation patients are read here, and by match in the auditor's eye alone.
 """
 
-from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from raydistill.core.config import Config, EvaluateConfig
 from raydistill.core.errors import NothingToDo
-from raydistill.core.progress import Progress, silent
+from raydistill.core.progress import Progress
 from raydistill.core.store import Store
 from raydistill.data.vocabulary import age_band
 from raydistill.diffusion.features import public_digest
@@ -77,7 +76,7 @@ class Evaluate(Stage):
     def run(self, context: Context) -> Outcome:
         """Measure everything the inputs allow, on a worker."""
         alone = Evaluate(self.node, self.config, {}, self.root_seed)
-        work = partial(alone._measure, replace(context, progress=silent))
+        work = partial(alone._measure, context.silent())
         return run_on_worker(work, self.config.compute, context.progress)
 
     def _measure(self, context: Context, progress: Progress) -> Outcome:
