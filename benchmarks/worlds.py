@@ -228,6 +228,10 @@ TRUTHS = {
     "perturbed 1 % copier": Truth(
         partial(partly, leaked=partial(perturbed, treatments=("shift", "crop", "blur")), share=0.01), 0.01, ("fail",)
     ),
+    # What a teacher that learned from mirrored images too makes of those it knows by heart.
+    "mirrored 5 % copier": Truth(
+        partial(partly, leaked=partial(perturbed, treatments=("mirror",)), share=0.05), 0.05, ("fail",)
+    ),
     # As many people and samples as an honest generator passes with. Pixel by pixel these are no copies; a network sees.
     "moved 1 % copier": Truth(
         partial(partly, leaked=partial(perturbed, treatments=("shift", "crop", "rotate")), share=0.01),
