@@ -155,7 +155,8 @@ def wire(c: Config) -> list[Stage]:
         {"student": student[""], "student_latents": s_latents[""]}
         | {"teacher": teacher[""], "teacher_latents": t_latents[""]}
         | {"filter": verdicts[""], "student_filter": s_verdicts[""]}
-        | {"real_evaluation": r_eval[""], "teacher_evaluation": t_eval[""], "student_evaluation": s_eval[""]},
+        | {"real_evaluation": r_eval[""], "teacher_evaluation": t_eval[""], "student_evaluation": s_eval[""]}
+        | {"cohort": data["cohort"]},
         s,
     )
     return [

@@ -1,6 +1,6 @@
-"""Signing a release, so that who holds the custodian's public key can tell that it is theirs and unchanged.
+"""Signing what is decided, so that who holds the custodian's public key can tell that it is theirs and unchanged.
 
-What is signed is the list of checksums, which names every file, the certificate among them.
+Of a release the list of checksums is signed, which names every file; of a run, whatever its verdict, the certificate.
 
 Ed25519, RFC 8032, by the package `cryptography`. The key stays outside the run folder; nothing of it is written.
 """
@@ -15,8 +15,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from raydistill.core.errors import ConfigError, LineageError
 
-SUMS, SIGNATURE = "SHA256SUMS", "SHA256SUMS.sig.json"
 ALGORITHM = "Ed25519"
+
+
+def signature_of(name: str) -> str:
+    """Return the name of the file that holds a file's signature."""
+    return f"{name}.sig.json"
+
+
+SUMS = "SHA256SUMS"
+SIGNATURE = signature_of(SUMS)
 
 
 def read_key(path: str) -> Ed25519PrivateKey:
@@ -36,7 +44,7 @@ def read_key(path: str) -> Ed25519PrivateKey:
 
 
 def signed(content: bytes, key: Ed25519PrivateKey) -> bytes:
-    """Return the content of `SHA256SUMS.sig.json`: the signature of the checksums' bytes and the public key."""
+    """Return the content of a file of a signature: that of the bytes, and the public key."""
     public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     about = {
         "algorithm": ALGORITHM,
@@ -46,13 +54,14 @@ def signed(content: bytes, key: Ed25519PrivateKey) -> bytes:
     return f"{json.dumps(about, indent=1)}\n".encode()
 
 
-def check_signature(content: bytes, signature: bytes, expected: bytes | None = None) -> None:
-    """Make sure that a release is what was signed.
+def check_signature(content: bytes, signature: bytes, expected: bytes | None = None, name: str = SUMS) -> None:
+    """Make sure that a file is what was signed.
 
     Args:
-        content: of `SHA256SUMS`.
-        signature: of `SHA256SUMS.sig.json`.
+        content: of the file.
+        signature: of `NAME.sig.json` beside it.
         expected: the custodian's public key, PEM, from elsewhere; the file's own proves only that nothing changed.
+        name: of the file.
 
     Raises:
         LineageError: when it isn't, or somebody else signed it.
@@ -65,4 +74,4 @@ def check_signature(content: bytes, signature: bytes, expected: bytes | None = N
                 raise ValueError("another kind of key")
             key.verify(base64.b64decode(about["signature"]), content)
     except (ValueError, KeyError, AttributeError, TypeError, UnsupportedAlgorithm, InvalidSignature):
-        raise LineageError(f"release: {SUMS} isn't what {SIGNATURE} signs, or by another key") from None
+        raise LineageError(f"release: {name} isn't what {signature_of(name)} signs, or by another key") from None

@@ -1,5 +1,6 @@
 """What a certificate is: the form of `certificate.json`, for machines that read it."""
 
+from datetime import date
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -39,13 +40,23 @@ class Student(_Part):
     touched_real_data: list[str] = Field(description="Ways in which it saw real images other than by kept samples.")
 
 
+class Role(_Part):
+    """How many real people and pictures of one role there were; outside the house few are told in words."""
+
+    images: int | str
+    patients: int | str
+
+
 class Certificate(_Part):
     """The decision about a student, with what it rests on."""
 
     schema_: int = Field(alias="schema", ge=1)
+    decided: date = Field(description="The day of the decision, UTC.")
     verdict: Verdict
     reasons: list[str]
     student: Student
+    cohort: dict[str, Role] = Field(description="On whom it was measured: real images and patients, by role.")
+    samples: dict[str, int] = Field(description="The student's images that were judged: as released, and asked harder.")
     filter: dict[str, Any] | None = Field(description="Thresholds and the rates they were set at.")
     budgets: dict[str, float]
     settings: dict[str, dict[str, Any]] = Field(description="How the evidence was made: evaluation, self-test, attack.")

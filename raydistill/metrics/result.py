@@ -104,8 +104,20 @@ def results_table(results: Mapping[str, MetricResult]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=RESULTS)
 
 
-SIDES: dict[Kind, str] = {"max": "at most", "min": "at least", "unproven": "not certainly more than"}
+SIDES: dict[Kind, str] = {"max": "at most", "min": "at least", "unproven": "no proof of more than"}
 """How a metric is held against its budget, in words."""
+
+ENDINGS: dict[Verdict, str] = {
+    "pass": "keeps its budget",
+    "fail": "breaks its budget",
+    "insufficient_evidence": "is too uncertain for its budget",
+}
+PROOFS: dict[Verdict, str] = {
+    "pass": "passes its test of proof",
+    "fail": "fails its test of proof",
+    "insufficient_evidence": "has no number for its test of proof",
+}
+"""How a check ends, in words without a number; a test of proof is a check of the kind `unproven`."""
 
 
 class Check(BaseModel):
@@ -168,21 +180,31 @@ class Check(BaseModel):
         return passes and self.interval is not None and self.interval[1] > self.budget
 
     @property
+    def ending(self) -> str:
+        """Say the outcome without any number."""
+        return (PROOFS if self.kind == "unproven" else ENDINGS)[self.outcome]
+
+    @property
     def reason(self) -> str:
         """Say the outcome in one sentence that names the metric, value, interval and budget."""
         bound = f"{SIDES[self.kind]} {_digits(self.budget)}"
+        left = f"its budget is {bound}" if self.kind != "unproven" else f"its test of proof ({bound}) can't be made"
         if self.value is None:
-            return f"{self.metric} has no value ({self.note or 'not measured'}); its budget is {bound}."
+            return f"{self.metric} has no value ({self.note or 'not measured'}); {left}."
         if self.interval is None:
-            return f"{self.metric} is {_digits(self.value)} without an interval; its budget is {bound}."
+            return f"{self.metric} is {_digits(self.value)} without an interval; {left}."
         low, high = (_digits(edge) for edge in self.interval)
-        relation = {
-            "pass": "keeps the budget of" if not self.is_unsettled else "isn't shown to break the budget of",
-            "fail": "breaks the budget of",
-            "insufficient_evidence": "is too uncertain for the budget of",
-        }[self.outcome]
         level = f"{100 * self.confidence:g} % interval"
-        return f"{self.metric} is {_digits(self.value)} ({level} {low} to {high}) and {relation} {bound}."
+        return f"{self.metric} is {_digits(self.value)} ({level} {low} to {high}) and {self._relation(bound)}."
+
+    def _relation(self, bound: str) -> str:
+        """Say how the interval lies to the budget."""
+        if self.kind != "unproven":
+            return f"{self.ending.replace('its budget', 'the budget')} of {bound}"
+        if self.outcome == "pass" and not self.is_unsettled:
+            return f"{self.ending}: not even the upper end is more than {_digits(self.budget)}"
+        said = "proven" if self.outcome == "fail" else "not proven"
+        return f"{self.ending}: that it is more than {_digits(self.budget)} is {said}"
 
 
 def judge(checks: Sequence[Check]) -> tuple[Verdict, list[str]]:
@@ -197,9 +219,14 @@ def judge(checks: Sequence[Check]) -> tuple[Verdict, list[str]]:
     """
     if not checks:
         return "insufficient_evidence", ["Nothing was held against a budget."]
+    first, *_ = in_order = ranked(checks)
+    return first.outcome, [check.reason for check in in_order]
+
+
+def ranked(checks: Sequence[Check]) -> list[Check]:
+    """Return checks with those first that decide a verdict."""
     order: tuple[Verdict, ...] = ("fail", "insufficient_evidence", "pass")
-    ranked = sorted(checks, key=lambda check: order.index(check.outcome))
-    return ranked[0].outcome, [check.reason for check in ranked]
+    return sorted(checks, key=lambda check: order.index(check.outcome))
 
 
 def _digits(number: float) -> str:

@@ -17,16 +17,16 @@ from raydistill.core.manifest import is_under
 from raydistill.core.signing import SIGNATURE, SUMS, check_signature, read_key, signed
 from raydistill.core.store import Store
 from raydistill.report.cards import data_card, model_card
+from raydistill.report.certified import CERTIFICATE, certify, withdraw_certificate
 from raydistill.report.dataset import released_samples
-from raydistill.report.evidence import Artifacts, may_leave
+from raydistill.report.evidence import Artifacts, may_leave, read_judged
 from raydistill.report.html import render
-from raydistill.report.outside import certificate_outside
 
 FOLDER = "release"
 
 
 def publish(artifacts: Artifacts, summary: dict[str, Any]) -> None:
-    """Fill RUN/release, or make sure that there is none. A release that is as it should be isn't touched.
+    """Write the certificate, and fill RUN/release or make sure that there is none; a current one isn't touched.
 
     Args:
         artifacts: a finished run, or one that may not release.
@@ -35,24 +35,33 @@ def publish(artifacts: Artifacts, summary: dict[str, Any]) -> None:
     Raises:
         LineageError: when a file that would be released isn't what its manifest says; there is no release then.
     """
-    release = artifacts.run / FOLDER
-    if not may_leave(artifacts, summary):
-        withdraw(artifacts.run)
-        return
-    documents = _documents(artifacts, summary)
-    if _is_current(release, documents, artifacts.config.release.signing_key):
-        return
-    withdraw(artifacts.run)
     try:
-        _fill(release, _contents(artifacts, summary, documents), artifacts.config.release.signing_key)
+        certificate = certify(artifacts, summary)
+        if certificate and may_leave(artifacts, summary):
+            _publish(artifacts, summary, certificate)
+        else:
+            _empty(artifacts.run / FOLDER)
     except LineageError:
         withdraw(artifacts.run)
         raise
 
 
+def _publish(artifacts: Artifacts, summary: dict[str, Any], certificate: bytes) -> None:
+    release, key = artifacts.run / FOLDER, artifacts.config.release.signing_key
+    documents = _documents(artifacts, summary, certificate)
+    if not _is_current(release, documents, key):
+        _empty(release)
+        _fill(release, _contents(artifacts, summary, documents), key)
+
+
 def withdraw(run: Store) -> None:
-    """Delete a run's release, its checksums first: killed in between, what is left isn't a release."""
-    release = run / FOLDER
+    """Delete a run's release and its certificate."""
+    _empty(run / FOLDER)
+    withdraw_certificate(run)
+
+
+def _empty(release: Store) -> None:
+    """Delete a release, its checksums first: killed in between, what is left isn't a release."""
     release.delete(SUMS)
     release.delete()
 
@@ -101,14 +110,13 @@ def _fill(release: Store, contents: Iterable[tuple[str, bytes]], signing_key: st
     release.write_bytes(SUMS, listed)
 
 
-def _documents(artifacts: Artifacts, summary: dict[str, Any]) -> dict[str, bytes]:
+def _documents(artifacts: Artifacts, summary: dict[str, Any], content: bytes) -> dict[str, bytes]:
     """Make the small files that change whenever anything of the release does."""
-    certificate = certificate_outside(artifacts, json.loads(_read(artifacts, "decision", "certificate.json")))
-    content = f"{json.dumps(certificate, indent=1, ensure_ascii=False)}\n".encode()
+    certificate = json.loads(content)
     return {
         "README.md": data_card(artifacts, summary, certificate).encode(),
         "student/README.md": model_card(artifacts, summary, certificate).encode(),
-        "certificate.json": content,
+        CERTIFICATE: content,
     }
 
 
@@ -124,7 +132,7 @@ def _contents(
 
 def _student(artifacts: Artifacts) -> Iterator[tuple[str, bytes]]:
     for path in _listed(artifacts, "student", "model"):
-        yield f"student/{path.removeprefix('model/')}", _read(artifacts, "student", path)
+        yield f"student/{path.removeprefix('model/')}", read_judged(artifacts, "student", path)
 
 
 def _data(artifacts: Artifacts) -> Iterator[tuple[str, bytes]]:
@@ -144,19 +152,7 @@ def _listed(artifacts: Artifacts, node: str, folder: str) -> list[str]:
 
 
 def _table(artifacts: Artifacts, node: str, path: str) -> pa.Table:
-    return pq.read_table(io.BytesIO(_read(artifacts, node, path)))
-
-
-def _read(artifacts: Artifacts, node: str, path: str) -> bytes:
-    """Read a file of an artifact; what leaves must be what was judged."""
-    manifest = artifacts.manifests[node]
-    folder = artifacts.artifact(node, manifest.key)
-    if not folder.exists(path):
-        raise LineageError(f"{node}: {path} is missing from {folder.uri}")
-    content = folder.read_bytes(path)
-    if hashlib.sha256(content).hexdigest() not in (entry.sha256 for entry in manifest.files if entry.path == path):
-        raise LineageError(f"{node}: {path} in {folder.uri} isn't what its manifest says")
-    return content
+    return pq.read_table(io.BytesIO(read_judged(artifacts, node, path)))
 
 
 def _is_current(release: Store, documents: dict[str, bytes], signing_key: str | None) -> bool:

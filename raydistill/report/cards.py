@@ -9,7 +9,8 @@ from raydistill import __version__
 from raydistill.report.evidence import Artifacts
 from raydistill.report.html import environment
 from raydistill.report.outside import count_outside, summary_outside
-from raydistill.report.words import BANNERS, LIMITS, is_one_treatment, title
+from raydistill.report.verdict import banner
+from raydistill.report.words import LIMITS, is_one_treatment, title
 
 TAGS = ["privacy-distillation", "synthetic", "medical"]
 TEXT_TO_IMAGE = "text-to-image"
@@ -66,7 +67,7 @@ def _render(
         version=__version__,
         config=artifacts.config,
         verdict=summary["verdict"],
-        banner=BANNERS[summary["verdict"]],
+        banner=banner(summary),
         against=summary["verdict"] != "pass",
         reasons=summary["reasons"],
         certificate=certificate,

@@ -1,5 +1,6 @@
 """Reading a run's artifacts for people: what isn't there yet is None, and every number knows its table."""
 
+import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -9,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from raydistill.core.config import Config
+from raydistill.core.errors import LineageError
 from raydistill.core.manifest import Manifest, is_under
 from raydistill.core.store import Store
 from raydistill.metrics.identification import ATTACKED
@@ -96,6 +98,22 @@ def may_leave(artifacts: Artifacts, summary: Mapping[str, Any]) -> bool:
     if summary["verdict"] is None or any(manifest is None or manifest.skipped for manifest in made):
         return False
     return summary["verdict"] == "pass" or artifacts.config.release.release_anyway
+
+
+def read_judged(artifacts: Artifacts, node: str, path: str) -> bytes:
+    """Read a file of an artifact; what leaves must be what was judged.
+
+    Raises:
+        LineageError: when it is missing, or isn't what its manifest says.
+    """
+    manifest = artifacts.manifests[node]
+    folder = artifacts.artifact(node, manifest.key)
+    if not folder.exists(path):
+        raise LineageError(f"{node}: {path} is missing from {folder.uri}")
+    content = folder.read_bytes(path)
+    if hashlib.sha256(content).hexdigest() not in (entry.sha256 for entry in manifest.files if entry.path == path):
+        raise LineageError(f"{node}: {path} in {folder.uri} isn't what its manifest says")
+    return content
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Render the report: one self-contained page, in two editions. The internal one shows real images, the public none."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -13,13 +12,15 @@ from raydistill.core.secret import run_secret
 from raydistill.report import pictures, sections, tables, trials
 from raydistill.report.evidence import MATCH_NODES, METRIC_NODES, Artifacts, Evidence, may_leave
 from raydistill.report.figures import Figure
+from raydistill.report.methods import counted, method_of, methods
+from raydistill.report.numbers import absence, inline, show, span
 from raydistill.report.outside import WITHHELD, policy_outside, summary_outside
 from raydistill.report.rules import conclusion, rules
-from raydistill.report.words import ANYWAY, BANNERS, LIMITS, NO_STUDENT, OUTCOMES, plain
+from raydistill.report.tiles import tiles
+from raydistill.report.verdict import ANYWAY, OUTCOMES, banner
+from raydistill.report.words import LIMITS, plain
 
 PAGE = "report.html"
-SMALLEST_SHARE = 1e-4
-"""Smaller ones are shown as `<0.01 %`; the page keeps their value for machines."""
 
 
 def write_report(runner: Artifacts, summary: Mapping[str, Any]) -> None:
@@ -47,9 +48,6 @@ def render(runner: Artifacts, summary: Mapping[str, Any], *, public: bool) -> st
         summary = summary_outside(runner, summary)
     evidence, metrics = Evidence(runner), summary["metrics"]
     setting = tables.setting(evidence)
-    banner = BANNERS[summary["verdict"]]
-    if evidence.is_skipped("student"):
-        banner = replace(banner, sentence=NO_STUDENT)
     checks = {} if summary["reasons"] == [WITHHELD] else tables.checks(evidence, metrics)
     template = environment().get_template("report.html.j2")
     return template.render(
@@ -57,7 +55,7 @@ def render(runner: Artifacts, summary: Mapping[str, Any], *, public: bool) -> st
         name=summary["name"],
         version=__version__,
         verdict=summary["verdict"],
-        banner=banner,
+        banner=banner(summary, has_student=not evidence.is_skipped("student")),
         reasons=summary["reasons"],
         checks=checks,
         spoken={one.sentence for rows in checks.values() for one in rows},
@@ -66,15 +64,16 @@ def render(runner: Artifacts, summary: Mapping[str, Any], *, public: bool) -> st
         looks=(evidence.json("decision", "verdict.json") or {}).get("evaluations", 0),
         anyway=ANYWAY if is_against_verdict(runner, summary) else None,
         skipped=evidence.skipped(),
-        tiles=tables.tiles(evidence, metrics),
+        tiles=tiles(metrics, runner.config.release.budgets),
         figures=_figures(evidence, summary, public=public),
         metric_tables=tables.metric_tables(evidence, metrics),
+        methods=methods(metrics),
         groups=tables.GROUPS,
         filter_rows=tables.filter_rows(evidence, metrics),
         rules=rules(metrics),
         rules_say=conclusion(metrics),
         setting=policy_outside(runner, setting) if public else setting,
-        agreement=tables.agreement(evidence),
+        agreement=tables.agreement(evidence, metrics),
         sources=_sources(evidence),
         cohort=tables.cohort(evidence, public=public),
         nodes=tables.node_rows(evidence, summary, public=public),
@@ -99,41 +98,9 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {"show": show, "span": span, "plain": plain, "json": as_json, "inline": inline}
+    found.filters |= {"show": show, "span": span, "plain": plain, "json": as_json, "inline": inline, "absence": absence}
+    found.filters |= {"method": method_of, "counted": counted}
     return found
-
-
-def show(value: float | int | str | None, unit: str = "") -> str:
-    """Write a number for people: shares in percent, counts with separators, others in three or four digits.
-
-    Example:
-        >>> show(512.0, "samples"), show(0.81234), show(None), show(True)
-        ('512', '0.8123', '—', 'yes')
-    """
-    if value is None or isinstance(value, str):
-        return value or "—"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if unit.startswith("share"):
-        if 0 < value < SMALLEST_SHARE:
-            return f"<{100 * SMALLEST_SHARE:g}\N{NO-BREAK SPACE}%"
-        return f"{100 * value:.3g}\N{NO-BREAK SPACE}%"
-    return f"{value:,.0f}" if float(value).is_integer() and abs(value) > 1 else f"{value:.4g}"
-
-
-def span(interval: tuple[float, float] | None, unit: str = "") -> str:
-    """Write an interval for people; empty when there is none."""
-    return f"{show(interval[0], unit)} to {show(interval[1], unit)}" if interval else ""
-
-
-def inline(text: str) -> str:
-    """Write any text so that Markdown shows it as it is, on one line and in one cell of a table.
-
-    Example:
-        >>> inline("1 < 2")
-        '1 &lt; 2'
-    """
-    return " ".join(text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").split())
 
 
 def as_json(figure: Figure) -> Markup:

@@ -1,20 +1,24 @@
 """The rule for small groups: what is of 1 to 10 real images or patients isn't shown outside the house.
 
 It is decided by the sizes of the roles and groups, which are known, and never by the words of a text: while a role is
-small, what was measured on it is withheld, and so is every sentence that might count it.
+small, what was measured on it is withheld, and so is every sentence that might count it. Of a metric that counts few
+patients the number is withheld wherever it stands; how its check ended is told.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from raydistill.report.evidence import Artifacts
+from raydistill.metrics.result import Check, ranked
+from raydistill.report.evidence import Artifacts, Evidence
+from raydistill.report.numbers import NOT_SHOWN
 
 SMALLEST_PUBLIC_GROUP = 11
 """Images or patients.
 Source: the cell size suppression policy of the US Centers for Medicare and Medicaid Services."""
 
 FEW = f"fewer than {SMALLEST_PUBLIC_GROUP}"
-WITHHELD = f"not shown: a group of {FEW} images or patients stands behind it"
+WITHHELD = f"{NOT_SHOWN}: a group of {FEW} images or patients stands behind it"
 COUNTS_PATIENTS = "patients_hit_"
 """How the names of metrics begin that are a number of patients and not a rate of images."""
 
@@ -39,29 +43,51 @@ def small_roles(artifacts: Artifacts) -> set[str]:
     return {role for counts in counted for role, count in counts.items() if is_small(count)}
 
 
+def is_hidden(result: Mapping[str, Any]) -> bool:
+    """Whether a metric's number is kept inside."""
+    return bool(result["note"] == WITHHELD)
+
+
+def withheld(check: Check) -> str:
+    """Say how a check of a hidden metric ended, and no number."""
+    return f"{check.metric} {check.ending}; its number is {WITHHELD}."
+
+
 def summary_outside(artifacts: Artifacts, summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a summary that tells nothing of small roles.
+    """Return a summary that tells nothing of small roles, and of few patients no number.
 
     Args:
         artifacts: the run.
         summary: the content of summary.json.
     """
-    small = small_roles(artifacts)
+    small, k = small_roles(artifacts), artifacts.config.ingest.prompts.k
     metrics = {
-        group: {
-            name: _hidden(result) if small & _read_by(name) or _counts_few(name, result) else result
-            for name, result in results.items()
-        }
+        group: {name: _outside(name, result, small, k) for name, result in results.items()}
         for group, results in summary["metrics"].items()
     }
-    return {**summary, "metrics": metrics, "reasons": [WITHHELD] if small else summary["reasons"]}
+    hidden = [f"{group}.{name}" for group, of in metrics.items() for name, result in of.items() if is_hidden(result)]
+    reasons = [WITHHELD] if small else _reasons_outside(artifacts, summary["reasons"], hidden)
+    return {**summary, "metrics": metrics, "reasons": reasons}
 
 
-def certificate_outside(artifacts: Artifacts, certificate: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a certificate without the sentences that might count a small role; the same where there is none."""
+def certificate_outside(
+    artifacts: Artifacts, certificate: Mapping[str, Any], summary: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return a certificate that tells what may be told; the same where nothing is hidden.
+
+    Args:
+        artifacts: the run.
+        certificate: as it was judged.
+        summary: the content of summary.json.
+    """
+    told = {**certificate, "reasons": summary_outside(artifacts, summary)["reasons"]}
     if not small_roles(artifacts):
-        return dict(certificate)
-    return {**certificate, "reasons": [WITHHELD], "filter": policy_outside(artifacts, certificate.get("filter") or {})}
+        return told
+    cohort = {
+        role: {unit: count_outside(count) for unit, count in counts.items()}
+        for role, counts in certificate["cohort"].items()
+    }
+    return {**told, "cohort": cohort, "filter": policy_outside(artifacts, certificate["filter"] or {})}
 
 
 def policy_outside(artifacts: Artifacts, policy: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,10 +95,31 @@ def policy_outside(artifacts: Artifacts, policy: Mapping[str, Any]) -> dict[str,
     return {**policy, "note": ""} if policy and small_roles(artifacts) else dict(policy)
 
 
+def _outside(metric: str, result: Mapping[str, Any], small: set[str], k: int) -> Mapping[str, Any]:
+    """Return a metric as it may be told."""
+    hides = bool(small & _read_by(metric)) or _counts_few(metric, result)
+    if metric == "prompt_k" and result["value"] is not None and (hides or is_small(round(result["value"]))):
+        return _bound_of_k(result, k) if result["value"] >= k else _hidden(result)
+    return _hidden(result) if hides else result
+
+
+def _reasons_outside(artifacts: Artifacts, reasons: Sequence[str], hidden: Sequence[str]) -> list[str]:
+    """Say of hidden metrics' checks how they ended, in the place of the sentences that name these metrics."""
+    checks = (Evidence(artifacts).json("decision", "verdict.json") or {}).get("checks", ()) if hidden else ()
+    in_order = ranked([Check(**check) for check in checks])
+    instead = {metric: [withheld(check) for check in in_order if check.metric == metric] for metric in hidden}
+    return [_without_number(reason, instead) for reason in reasons]
+
+
+def _without_number(reason: str, instead: Mapping[str, list[str]]) -> str:
+    for metric, sentences in instead.items():
+        if re.search(rf"(?<![\w.]){re.escape(metric)}(?!\.?\w)", reason):
+            return sentences.pop(0) if sentences else f"{metric}: {WITHHELD}."
+    return reason
+
+
 def _counts_few(metric: str, result: Mapping[str, Any]) -> bool:
     """Whether a metric says that so many patients, of few, have something in common."""
-    if metric == "prompt_k" and result["value"] is not None:
-        return is_small(round(result["value"]))
     if not metric.startswith(COUNTS_PATIENTS) or result["value"] is None:
         return False
     shares = [abs(share) for share in (result["value"], result["control"]) if share is not None]
@@ -89,3 +136,10 @@ def _hidden(result: Mapping[str, Any]) -> dict[str, Any]:
     """Hide a result: its share would tell its size, and its estimator and note name it."""
     nothing = {"value": None, "interval": None, "control": None, "n": None}
     return {**result, **nothing, "estimator": "", "note": WITHHELD}
+
+
+def _bound_of_k(result: Mapping[str, Any], k: int) -> dict[str, Any]:
+    """Tell the least that the configuration allows in the place of a small count; a bound counts nobody."""
+    bound = {"value": float(k), "interval": None, "unit": "at least so many train patients share every prompt"}
+    said = {"estimator": "the bound that the configuration sets (ingest.prompts.k)", "note": f"the count is {WITHHELD}"}
+    return {**result, **bound, **said}

@@ -7,6 +7,7 @@ import numpy as np
 
 from raydistill.report.evidence import METRIC_NODES, Evidence
 from raydistill.report.figures import Figure, Point, Series
+from raydistill.report.numbers import show, span
 from raydistill.report.outside import SMALLEST_PUBLIC_GROUP, small_roles
 from raydistill.report.plots import bars, dots, path, ridges
 from raydistill.report.plots import det as det_plot
@@ -17,6 +18,8 @@ Metrics = Mapping[str, Mapping[str, Mapping[str, Any]]]
 SYNTHETIC = ("teacher", "filtered", "student")
 MODELS = ("teacher", "student")
 COPIES_NEARLY_ALL = 0.9
+CHANCE = 0.5
+"""Membership AUC of an attack that finds nothing."""
 
 
 def risk(evidence: Evidence, metrics: Metrics) -> Figure | None:
@@ -33,7 +36,8 @@ def risk(evidence: Evidence, metrics: Metrics) -> Figure | None:
     return dots(
         "risk", "Images taken for a real patient",
         "Share of images that the auditor matches to a gallery patient, with its interval. The control is the same share "
-        "among real images of people who aren't in the gallery: what lies on it is chance, what lies right of it is leak.",
+        "among real images of people who aren't in the gallery: what chance comes to. What lies right of it may be leak; "
+        "see whether the intervals part, for while they overlap it may be chance as well.",
         series, unit="share of images", percent=True,
     ).read_from(*sources)  # fmt: skip
 
@@ -171,7 +175,8 @@ def memorisation(evidence: Evidence, metrics: Metrics) -> Figure | None:
     control = _point(metrics, "teacher", "control_rate", "control")
     return path(
         "memorisation", "Where on the path to memorisation this run was",
-        f"{regime(points.get('teacher'), control)} The longer a small set is trained on, the more of it is copied.",
+        f"{regime(points.get('teacher'), control)} {known_by_heart(metrics.get('teacher', {}))}The longer a small set "
+        "is trained on, the more of it is copied.",
         series, epochs, control.value,
     ).read_from(*(read for name in epochs for read in _epochs_and_rate(evidence, name)))  # fmt: skip
 
@@ -182,7 +187,7 @@ def _epochs_and_rate(evidence: Evidence, model: str) -> tuple[str | None, str | 
 
 
 def regime(teacher: Point | None, control: Point) -> str:
-    """Say in one sentence how much the teacher copied."""
+    """Say how much the teacher copied, as far as this measure shows it."""
     if teacher is None or teacher.value is None or control.value is None:
         return "How much the teacher copied can't be said from this run."
     if teacher.value >= COPIES_NEARLY_ALL:
@@ -190,7 +195,20 @@ def regime(teacher: Point | None, control: Point) -> str:
     edge = control.high if control.high is not None else control.value
     if (teacher.low if teacher.low is not None else teacher.value) > edge:
         return "The teacher copies some of what it was shown: its samples match patients more often than strangers do."
-    return "No copying by the teacher is visible: its rate can't be told from the control."
+    return "This measure doesn't show copying by the teacher: its rate can't be told from the control."
+
+
+def known_by_heart(teacher: Mapping[str, Mapping[str, Any]]) -> str:
+    """Say that an attack finds the teacher's images, so that no sentence on copies stands alone; else nothing."""
+    found = [teacher.get(name, {}) for name in ("membership_calibrated_auc", "membership_auc")]
+    found = [result for result in found if result.get("interval") and result["interval"][0] > CHANCE]
+    if not found:
+        return ""
+    auc, interval = show(found[0]["value"]), span(found[0]["interval"])
+    return (
+        "But it does know its training images from others: an attack on the teacher itself tells them apart "
+        f"(membership AUC {auc}, {interval}; {CHANCE} is chance). "
+    )
 
 
 def timings(evidence: Evidence, nodes: Sequence[str]) -> Figure | None:

@@ -1,4 +1,4 @@
-"""The tables of the page and the few numbers of its first screen, read from the run."""
+"""The tables of the page, read from the run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,8 +7,9 @@ from typing import Any
 from raydistill.metrics.identification import worst_patients
 from raydistill.metrics.result import SIDES, Check
 from raydistill.report.evidence import METRIC_NODES, Evidence
-from raydistill.report.outside import count_outside
-from raydistill.report.words import FIDELITY, FILTER, OTHER, OUTCOMES, PRIVACY, UTILITY, is_one_treatment, title
+from raydistill.report.outside import count_outside, is_hidden, withheld
+from raydistill.report.verdict import OUTCOMES
+from raydistill.report.words import FIDELITY, FILTER, OTHER, PRIVACY, UTILITY, is_one_treatment, title
 
 Metrics = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
@@ -65,41 +66,6 @@ def filter_rows(evidence: Evidence, metrics: Metrics) -> list[MetricRow]:
 
 
 @dataclass(frozen=True)
-class Tile:
-    """One number of the first screen and what to hold it against."""
-
-    label: str
-    result: Mapping[str, Any]
-    beside: str
-    other: float | None
-
-
-def tiles(evidence: Evidence, metrics: Metrics) -> list[Tile]:
-    """Choose the numbers of the first screen."""
-    budgets = evidence.artifacts.config.release.budgets
-    at_most, at_least = "budget ≤", "budget ≥"
-    chosen = (
-        ("student", "reidentification_rate", "Student images taken for a real patient", "control", None),
-        ("student", "excess_risk", "Student's excess risk over chance", at_most, budgets.max_excess_risk),
-        ("student", "near_copy_excess", "Student's near-copies beyond chance", at_most, budgets.max_near_copy_excess),
-        ("student", "utility_auroc", "Findings AUROC learnt from student images", "real images", None),
-        ("selftest", "sensitivity", "Planted near-copies the filter catches", at_least, budgets.min_sensitivity),
-        ("selftest", "sensitivity.generator", "Of the teacher's own near-copies", at_least, budgets.min_sensitivity),
-    )
-    found = []
-    for group, name, label, beside, other in chosen:
-        result = metrics.get(group, {}).get(name)
-        if result is None:
-            continue
-        if name == "reidentification_rate":
-            other = result.get("control")
-        if name == "utility_auroc":
-            other = metrics.get("real", {}).get(name, {}).get("value")
-        found.append(Tile(label, result, beside, other))
-    return found
-
-
-@dataclass(frozen=True)
 class Judged:
     """One metric with a budget, in words: the whole sentence; whose, what, and the value that was held against it."""
 
@@ -119,16 +85,23 @@ def checks(evidence: Evidence, metrics: Metrics) -> dict[str, list[Judged]]:
         check, (group, _, name) = Check(**one), one["metric"].partition(".")
         result = metrics.get(group, {}).get(name)
         if result is not None:
-            words = (check.reason, JUDGES.get(group, group), title(name).name, title(name).meaning)
-            found["unsettled" if check.is_unsettled else check.outcome].append(
-                Judged(*words, result, check.budget, SIDES[check.kind])
-            )
+            sentence = withheld(check) if is_hidden(result) else check.reason
+            words = (sentence, JUDGES.get(group, group), title(name).name, title(name).meaning)
+            found[_ending(check)].append(Judged(*words, result, check.budget, SIDES[check.kind]))
     return {name: rows for name, rows in found.items() if rows}
 
 
-def agreement(evidence: Evidence) -> list[Mapping[str, Any]]:
-    """How far pairs of eyes agree on the teacher's samples, each at its own threshold for the same FPIR."""
-    return evidence.json("selftest", "agreement/agreement.json") or []
+def _ending(check: Check) -> str:
+    """Return under which of `OUTCOMES` a check is listed."""
+    if check.kind == "unproven" and check.outcome == "fail":
+        return "proven"
+    return "unsettled" if check.is_unsettled else check.outcome
+
+
+def agreement(evidence: Evidence, metrics: Metrics) -> list[Mapping[str, Any]]:
+    """How far pairs of eyes agree, each at its own threshold for the same FPIR; none where the metric is hidden."""
+    told = metrics.get("selftest", {}).get("consistency_jaccard")
+    return [] if told and is_hidden(told) else evidence.json("selftest", "agreement/agreement.json") or []
 
 
 def worst(evidence: Evidence, group: str, key: bytes) -> list[dict[str, Any]]:

@@ -41,6 +41,8 @@ LOGARITHMIC = ("target_fpir", "near_copy_fpir", "patient_quota", "prompt_patient
 
 Trials = Sequence[Mapping[str, Cell]]
 
+BY_NETWORKS = "It was chosen by networks that learned from what the best settings keep"
+
 
 def read_trials(evidence: Evidence) -> Trials:
     """Return the trials of the search; none where there is none."""
@@ -59,10 +61,13 @@ def frontier(evidence: Evidence, *, public: bool) -> Figure | None:
     if not trials:
         return None
     none = "" if any(t.get("feasible") for t in trials) else " No setting kept every bound; this one comes nearest."
+    how = f" {BY_NETWORKS}, not by the height here; see the numbers." if _networks_chose(trials) else ""
     caption = (
         "Every filter setting that was tried: the judge's excess risk of what it keeps (upper bound) against the AUROC "
         "on calibration patients of a probe trained on it. Crosses break a bound, diamonds are on the Pareto front: no "
-        "other is as good in utility, risk and share kept at once. The ring is the setting that was chosen." + none
+        "other is as good in utility, risk and share kept at once. The ring is the setting that was chosen."
+        + how
+        + none
     )
     known = [t for t in trials if _finite(t.get("risk_high"))]
     height = "utility" if any(_finite(t.get("utility")) for t in known) else "kept_share"
@@ -127,7 +132,8 @@ def parallel(evidence: Evidence) -> Figure | None:
             plot.add_annotation(x=place, y=shift, text=f"{end:.3g}", showarrow=False, font={"size": 12})
     caption = (
         f"One line a setting, the darker the lower in {words[last]}. Each axis runs from the smallest to the largest "
-        "value, those of error rates logarithmically."
+        "value, those of error rates logarithmically. The thick line is the setting that was chosen."
+        + (f" {BY_NETWORKS}." if _networks_chose(trials) else "")
     )
     rows = list(zip(*drawn.values(), strict=True))
     figure = Figure("parallel", "Every setting at once", caption, plot, [words[name] for name in drawn], rows)
@@ -156,6 +162,11 @@ def _placed(name: str, values: Sequence[float]) -> list[float]:
     scaled = np.log(values) if name in LOGARITHMIC else np.asarray(values)
     share: list[float] = ((scaled - scaled.min()) / np.ptp(scaled)).round(4).tolist()
     return share
+
+
+def _networks_chose(trials: Trials) -> bool:
+    """Whether the setting was chosen by networks trained on what settings keep."""
+    return any(_finite(trial.get("network_utility")) for trial in trials)
 
 
 def _symbol(trial: Mapping[str, Cell]) -> str:

@@ -1,51 +1,9 @@
-"""What the report says in words: the verdict's meaning, the metrics' names, the terms, the limits."""
+"""What the report says in words: the metrics' names, what they mean, the limits."""
 
 from dataclasses import dataclass
 
 from raydistill.metrics.filtering import GENERATED
 from raydistill.metrics.patients import HIT_TIMES
-
-
-@dataclass(frozen=True)
-class Banner:
-    """A verdict for people: a word, a sign that needs no colour, and one plain sentence."""
-
-    word: str
-    sign: str
-    sentence: str
-
-
-BANNERS = {
-    "pass": Banner(
-        "Pass",
-        "✓",
-        "Every risk with a budget keeps it with its whole interval, but for those that only a proof can break: of these "
-        "none is proven. That is so against the attacks that were run; the bundle may leave the house under the limits "
-        "below.",
-    ),
-    "fail": Banner(
-        "Fail",
-        "✕",
-        "What stands first below decided: neither this student nor its images should leave the house.",
-    ),
-    "insufficient_evidence": Banner(
-        "Insufficient evidence",
-        "?",
-        "The data can't settle the question: an interval is too wide, or there are too few patients for any claim. "
-        "That isn't a pass, and nothing should leave the house on the strength of it.",
-    ),
-    None: Banner("Not decided", "…", "What is known so far stands below."),
-}
-OUTCOMES = {
-    "fail": "break their budget",
-    "insufficient_evidence": "are too uncertain to tell",
-    "unsettled": "aren't shown to break theirs, nor to keep it",
-    "pass": "keep their budget",
-}
-"""What metrics with a budget do, by how that ends."""
-
-ANYWAY = "The configuration says to release anyway (release.release_anyway), against this verdict."
-NO_STUDENT = "There is no student, so there is nothing to judge and nothing to release."
 
 
 @dataclass(frozen=True)
@@ -111,11 +69,14 @@ METRICS = {
         PRIVACY,
     ),
     "closer_to_train_share": Title(
-        "Closer to train", "Share of images closer to people the model saw than to unseen ones; 0.5 is chance.", PRIVACY
+        "Closer to train",
+        "Share of images closer to people the model saw than to unseen ones. Chance comes to what the control is, the same "
+        "share of strangers' real images: networks that learned from the same people can move it from 0.5.",
+        PRIVACY,
     ),
     "closer_to_train_excess": Title(
         "Closer to train than strangers are",
-        "The share above less that of real images of people in neither gallery; 0 is chance.",
+        "The share above less its control; 0 is chance.",
         PRIVACY,
     ),
     "attacked_worst_excess_risk": Title(

@@ -1,6 +1,7 @@
 """Hold the evidence against the budgets, check the student's lineage, and decide. Refusing is a result."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from raydistill.core.config import Budgets, Config, EvidenceConfig, ReleaseConfig
@@ -26,11 +27,11 @@ class ReleaseNodeConfig(Section):
 class Release(Stage):
     """Inputs: `student`, `student_latents`, `teacher`, `teacher_latents`, `filter`, `student_filter`, and evaluations.
 
-    Those are `real_evaluation`, `teacher_evaluation` and `student_evaluation`. Output: `verdict.json` and
-    `certificate.json`. Whether RUN/release is filled follows from the verdict.
+    Those are `real_evaluation`, `teacher_evaluation` and `student_evaluation`; and `cohort`, which says how many people
+    there were. Output: `verdict.json` and `certificate.json`. Whether RUN/release is filled follows from the verdict.
     """
 
-    version: ClassVar[int] = 11
+    version: ClassVar[int] = 12
     needs_ray: ClassVar[bool] = False
     accepts_skipped: ClassVar[bool] = True
     config: ReleaseNodeConfig
@@ -121,6 +122,7 @@ class Release(Stage):
         evidence = {name: {"key": m.key, "digest": m.digest} for name, m in sorted(context.manifests.items())}
         certificate = {
             "schema": 1,
+            "decided": datetime.now(UTC).date(),
             "verdict": verdict,
             "reasons": reasons,
             "student": {
@@ -130,6 +132,8 @@ class Release(Stage):
                 "started_from": context.manifests["student_latents"].facts.get("started_from"),
                 "touched_real_data": touched,
             },
+            "cohort": _roles(context),
+            "samples": _judged(context),
             "filter": context.manifests["filter"].facts.get("policy"),
             "budgets": self.config.release.budgets.model_dump(),
             "settings": _measuring(self.config.evidence),
@@ -138,6 +142,21 @@ class Release(Stage):
             "limits": "No formal guarantee: the attacks that were run found what is stated, others may find more.",
         }
         return Certificate(**certificate).model_dump(mode="json", by_alias=True)
+
+
+def _roles(context: Context) -> dict[str, dict[str, int]]:
+    """Return how many real images and patients every role has."""
+    counts = context.inputs["cohort"].read_json("cohort.json")
+    return {role: {unit: counts[unit][role] for unit in ("images", "patients")} for role in counts["images"]}
+
+
+def _judged(context: Context) -> dict[str, int]:
+    """Return how many of the student's images the risk was measured on, by how they were asked for."""
+    if context.manifests["student_evaluation"].skipped:
+        return {}
+    student = context.inputs["student_evaluation"].read_json("metrics.json")
+    ways = {"as released": "excess_risk", "asked harder": "attacked_excess_risk"}
+    return {way: student[metric]["n"] for way, metric in ways.items() if metric in student}
 
 
 def _measuring(evidence: EvidenceConfig) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from raydistill.metrics.certificate import Certificate, json_schema
 
 CERTIFICATE = {
     "schema": 1,
+    "decided": "2026-01-31",
     "verdict": "fail",
     "reasons": ["…"],
     "student": {
@@ -20,6 +21,8 @@ CERTIFICATE = {
         "started_from": None,
         "touched_real_data": [],
     },
+    "cohort": {"train": {"images": 60, "patients": 30}, "probe": {"images": 12, "patients": "fewer than 11"}},
+    "samples": {"as released": 512, "asked harder": 1024},
     "filter": {"identity_threshold": 0.5},
     "budgets": {"max_excess_risk": 0.05},
     "settings": {"evaluate": {"confidence": 0.95}},
@@ -27,6 +30,11 @@ CERTIFICATE = {
     "evidence": {"student": {"key": "k", "digest": "d"}},
     "limits": "No formal guarantee.",
 }
+
+
+def validate(content):
+    checker = jsonschema.Draft202012Validator.FORMAT_CHECKER
+    jsonschema.validate(content, json_schema(), format_checker=checker)
 
 
 def test_the_published_schema_is_the_one_that_is_written():
@@ -37,12 +45,18 @@ def test_the_published_schema_is_the_one_that_is_written():
 def test_a_certificate_keeps_to_its_schema():
     written = Certificate(**CERTIFICATE).model_dump(mode="json", by_alias=True)
     assert written == CERTIFICATE
-    jsonschema.validate(written, json_schema())
+    validate(written)
 
 
-@pytest.mark.parametrize("changed", [{"verdict": "perhaps"}, {"schema": 0}, {"patient": "x"}, {"student": {}}])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        *({"verdict": "perhaps"}, {"schema": 0}, {"patient": "x"}, {"student": {}}),
+        *({"decided": "yesterday"}, {"cohort": {"train": {"images": 60}}}, {"samples": {"as released": "many"}}),
+    ],
+)
 def test_anything_else_is_refused_by_either(changed):
     with pytest.raises(ValidationError):
         Certificate(**{**CERTIFICATE, **changed})
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate({**CERTIFICATE, **changed}, json_schema())
+        validate({**CERTIFICATE, **changed})

@@ -1,4 +1,5 @@
 import math
+import re
 
 import pytest
 from hypothesis import given
@@ -78,6 +79,34 @@ def test_judge_takes_the_worst_and_says_it_first():
     assert verdict == "fail"
     assert reasons[0] == "risk is 0.85 (95 % interval 0.8 to 0.9) and breaks the budget of at most 0.5."
     assert len(reasons) == 3
+
+
+@pytest.mark.parametrize(
+    ("interval", "said", "ending"),
+    [
+        ((0.61, 0.8), "fails its test of proof: that it is more than 0.6 is proven.", "fails its test of proof"),
+        ((0.4, 0.8), "passes its test of proof: that it is more than 0.6 is not proven.", "passes its test of proof"),
+        ((0.4, 0.6), "passes its test of proof: not even the upper end is more than 0.6.", "passes its test of proof"),
+        (None, "without an interval; its test of proof (no proof of more than 0.6) can't be made.", "has no number"),
+    ],
+)
+def test_a_test_of_proof_says_whether_too_much_is_proven(interval, said, ending):
+    one = check(interval, 0.6, "unproven", value=0.7)
+    assert one.reason.endswith(said)
+    assert one.ending.startswith(ending)
+
+
+def test_a_metric_with_a_budget_and_a_test_of_proof_doesn_t_contradict_itself():
+    kept, unproven = (check((0.0, 0.007), *how).reason for how in ((0.01, "max"), (0.0, "unproven")))
+    assert kept.endswith("and keeps the budget of at most 0.01.")
+    assert unproven.endswith("and passes its test of proof: that it is more than 0 is not proven.")
+
+
+@pytest.mark.parametrize("kind", ["max", "min", "unproven"])
+@pytest.mark.parametrize("interval", [(0.1, 0.2), (0.4, 0.6), (0.7, 0.8), None])
+def test_an_ending_holds_no_number(kind, interval):
+    one = check(interval, kind=kind, value=0.5)
+    assert not re.search(r"\d", one.ending)
 
 
 def test_nothing_judged_is_never_a_pass():

@@ -327,8 +327,13 @@ def decide(b, verdict):
     reasons = list(dict.fromkeys([REASONS[verdict], REASONS["pass"]]))
     checks = [check.model_dump(mode="json") for check in dict.fromkeys([CHECKS[verdict], CHECKS["pass"]])]
     decision = {"verdict": verdict, "reasons": reasons}
-    student = {"key": "0123456789abcdef", "touched_real_data": []}
-    certificate = {"schema": 1, **decision, "student": student, "limits": "No formal guarantee."}
+    cohort = b.runner.manifests["ingest"].facts
+    roles = {role: {unit: cohort[unit][role] for unit in ("images", "patients")} for role in cohort["images"]}
+    certificate = {
+        "schema": 1, "decided": "2026-01-01", **decision, "cohort": roles, "samples": {"as released": b.samples},
+        "student": {"key": "0123456789abcdef", "touched_real_data": []},
+        "filter": {"identity_threshold": THRESHOLD, "note": None}, "limits": "No formal guarantee.",
+    }  # fmt: skip
     b.artifact(
         "decision",
         files={"verdict.json": decision | {"checks": checks}, "certificate.json": certificate},

@@ -9,7 +9,8 @@ from huggingface_hub import DatasetCard, ModelCard
 from raydistill.core.config import Config
 from raydistill.report.cards import data_card, model_card
 from raydistill.report.html import show
-from raydistill.report.words import BANNERS, LIMITS, title
+from raydistill.report.verdict import BANNERS
+from raydistill.report.words import LIMITS, title
 from tests.report.builder import SECRET, build
 
 CARDS = {"model": (model_card, ModelCard), "data": (data_card, DatasetCard)}

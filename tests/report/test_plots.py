@@ -71,7 +71,7 @@ def test_a_model_that_saw_next_to_nothing_has_no_place_on_the_path(tmp_path):
     [
         (Point("t", 0.95, 0.9, 1.0), "copies nearly everything"),
         (Point("t", 0.3, 0.2, 0.4), "copies some"),
-        (Point("t", 0.1, 0.02, 0.3), "No copying by the teacher is visible"),
+        (Point("t", 0.1, 0.02, 0.3), "This measure doesn't show copying by the teacher"),
         (Point("t", None), "can't be said"),
         (None, "can't be said"),
     ],
