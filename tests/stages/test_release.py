@@ -35,6 +35,7 @@ STUDENT = {
     "auditor_sensitivity": (0.95, 0.9, 0.98),
     "certain_sensitivity": (0.8, 0.7, 0.9),
     "prompt_marks": (0.0, 0.0, 0.0),
+    "prompt_k": (5, 5, 5),
     "control_rate": (0.06, 0.03, 0.1),
     "near_copy_control_rate": (0.01, 0.0, 0.03),
 }
@@ -122,7 +123,9 @@ def decide(
             files=[FileEntry(path=path, size=1, sha256=digest) for path, digest in made.get(node, {}).items()],
         )  # fmt: skip
     evidence = Config(**(measured or {})).evidence
-    stage = Release("decision", ReleaseNodeConfig(release=config or ReleaseConfig(), evidence=evidence), {}, 0)
+    stage = Release(
+        "decision", ReleaseNodeConfig(release=config or ReleaseConfig(), evidence=evidence, prompt_k=5), {}, 0
+    )
     out = root / "out"
     context = Context({node: root / node for node in NODES}, out, root / "work", 0, manifests)
     stage.run(context)
