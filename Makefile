@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 export RAY_USAGE_STATS_ENABLED := 0
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint setup format clean bench-train bench-sample bench-match bench-evidence
+.PHONY: demo test lint setup format clean bench-train bench-sample bench-match bench-evidence bench-tune
 
 demo: $(INSTALLED)
 	$(BIN)/python jobs/distill.py --config jobs/demo.yaml
@@ -37,6 +37,9 @@ bench-match: $(INSTALLED)
 
 bench-evidence: $(INSTALLED)
 	$(BIN)/python benchmarks/evidence.py
+
+bench-tune: $(INSTALLED)
+	$(BIN)/python benchmarks/tune.py
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 …")'

@@ -30,7 +30,8 @@ from raydistill.stages.images import pixels
 FALSE_FLAGS, CONFIDENCE, MAX_SHIFT = 0.05, 0.95, 2
 EVIDENCE = (
     "reid_auditor", "strangers", "selftest", "student_matches", "student_attack", "attack_matches", "shadow",
-    "real_evaluation", "teacher_evaluation", "filtered_evaluation", "student_evaluation", "decision",
+    "real_evaluation", "teacher_evaluation", "filtered_evaluation", "student_evaluation", "simple_rules",
+    "decision",
 )  # fmt: skip
 """Nodes that measure; filter, search, training and sampling would be there without them. The auditor's part of
 matching the teacher's samples isn't counted."""

@@ -144,21 +144,32 @@ def growth() -> dict[str, float]:
 
 
 def structure() -> dict[str, float]:
-    """Pairs a second of the search for near-copies, which looks at many places of a query, beside that of vectors."""
+    """Pairs a second of the search for near-copies, which looks at many places of a query, beside that of vectors.
+
+    And what it costs to compare its places both ways, as they are and mirrored, beside one way.
+    """
     queries, rows = 512, 10_000
     pictures = np.random.default_rng(0).integers(0, 256, (rows, 32, 32), np.uint8)
     asked = np.random.default_rng(1).integers(0, 256, (queries, SIDE, SIDE), np.uint8)
     index, vectors, wanted = StructureIndex.of(pictures, 2), ExactSearch(unit(rows)), unit(queries, seed=1)
+    placed = index.exact.vectors[:2048]
     works = {
         "vectors": lambda: vectors.search(wanted, NEIGHBOURS),
         "structures": lambda: index.search(asked),
+        "2,048 placements, one way": lambda: index.exact.propose(placed, 1),
+        "2,048 placements, both ways": lambda: index.exact.best_either_way(placed, placed.shape[1] // 2),
     }
     taken = in_turns(works, 3)
     table = Table("search", "pairs/s", title=f"Near-copies: {queries} pictures of {SIDE} px among {rows:,}")
     for name, times in taken.items():
-        table.add_row(name, f"{queries * rows / np.median(times):.2e}")
+        asking = len(placed) if "placements" in name else queries
+        table.add_row(name, f"{asking * rows / np.median(times):.2e}")
     console.print(table)
-    return {"structure_pairs_per_s_vs_vectors": round(float(np.median(taken["vectors"] / taken["structures"])), 5)}
+    one, both = (taken[f"2,048 placements, {way}"] for way in ("one way", "both ways"))
+    return {
+        "structure_pairs_per_s_vs_vectors": round(float(np.median(taken["vectors"] / taken["structures"])), 5),
+        "both_ways_over_one": round(float(np.median(both / one)), 3),
+    }
 
 
 if __name__ == "__main__":

@@ -116,13 +116,13 @@ TREATMENTS: Mapping[str, Treatment] = {
     "half the size": partial(resize, 0.5),
     "noise of 2 %": noise,
     "shift by 1 px, brighter, JPEG 70": lambda image: jpeg(70, 1.05 * shift(1, -1, image)),
+    "mirrored": lambda image: image[:, ::-1],
     "shift by 4 px": partial(shift, 4, 0),
     "4 px cut on every side": partial(crop, 4, 4, 4, 4),
     "turned by 2 degrees": lambda image: ndimage.rotate(image, 2, reshape=False, order=1, mode="nearest"),
-    "mirrored": lambda image: image[:, ::-1],
 }
-"""Pixels are 64ths of the side. The last four are more than the search looks for, and no part of any total."""
-BEYOND = 4
+"""Pixels are 64ths of the side. The last three are more than the search looks for, and no part of any total."""
+BEYOND = 3
 
 
 def grey(image: NDArray[np.floating] | Grey) -> Grey:

@@ -150,6 +150,7 @@ class World:
             found = (self.store / "matches" / "plants").read_table(f"{treatment}.parquet")
             columns = {"source_role": ["train"] * len(found), "treatment": [treatment] * len(found)}
             columns |= {"patient_id": found["query_patient_id"], "auditor_score": found["score"]}
+            columns |= {"is_copy": [True] * len(found)}
             planted = pa.table(columns | {"structure_score": found["structure_score"]})
             (self.store / "planted").write_table(f"{treatment}.parquet", planted)
 
@@ -226,6 +227,10 @@ TRUTHS = {
     "1 % copier": Truth(partial(partly, leaked=copies, share=0.01), 0.01, ("fail",)),
     "perturbed 1 % copier": Truth(
         partial(partly, leaked=partial(perturbed, treatments=("shift", "crop", "blur")), share=0.01), 0.01, ("fail",)
+    ),
+    # What a teacher that learned from mirrored images too makes of those it knows by heart.
+    "mirrored 5 % copier": Truth(
+        partial(partly, leaked=partial(perturbed, treatments=("mirror",)), share=0.05), 0.05, ("fail",)
     ),
     # As many people and samples as an honest generator passes with. Pixel by pixel these are no copies; a network sees.
     "moved 1 % copier": Truth(

@@ -98,7 +98,10 @@ def tune(
     overrides: SetOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Search the settings of an existing run's filter, by the run's own configuration and what is set here."""
+    """Search the settings of an existing run's filter, by the run's own configuration and what is set here.
+
+    Report and release of a run speak of the filter it had: what is set here takes them back until the run goes on.
+    """
     end_as_by_interrupt()
     store = Store.open(run_dir)
     where = f"{store.uri}/config.yaml"

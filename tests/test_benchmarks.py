@@ -4,6 +4,7 @@ import asyncio
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,6 +14,7 @@ import train_gpu
 import train_memory
 from train_models import Sizes
 from train_turns import Turns
+from unplanted import TREATMENTS
 
 from raydistill.distributed.session import prepare_libraries
 from raydistill.distributed.train import form_group_of_one
@@ -63,3 +65,12 @@ def test_sizes_are_those_of_stable_diffusion():
         parts = [Sizes(1).unet(), Sizes(1).vae(), Sizes(1).text_encoder()]
     counts = [sum(parameter.numel() for parameter in part.parameters()) / 1e6 for part in parts]
     assert counts == pytest.approx([859.5, 83.7, 123.1], abs=0.05)
+
+
+@pytest.mark.parametrize("name", [name for name in TREATMENTS if name != "as it is"])
+def test_what_nobody_plants_is_another_picture_of_the_same_size(name):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (5, 16, 16), np.uint8)
+    made = TREATMENTS[name](images.copy(), rng)
+    assert (made.shape, made.dtype) == (images.shape, np.uint8)
+    assert all(not np.array_equal(before, after) for before, after in zip(images, made, strict=True))

@@ -1,5 +1,8 @@
 """The runner on small stages of its own: caching, early cut-off, kills, verification."""
 
+import os
+
+import cloudpickle
 import pytest
 import yaml
 
@@ -212,3 +215,14 @@ def test_a_file_in_the_way_is_named(tmp_path):
     for path, message in ((tmp_path / "file", "is a file"), (tmp_path / "file/run", "can't be written")):
         with pytest.raises(InputError, match=message):
             run(Store.open(str(path)), wire())
+
+
+def test_what_goes_to_a_worker_leaves_the_terminal_behind(store):
+    stages = wire()
+    runner = Runner(store, Config(), stages)
+    runner.open()
+    with open(os.devnull, "w") as terminal:
+        context = runner.context(stages[0], lambda *news: print(file=terminal), lambda rows: print(file=terminal))
+        with pytest.raises(Exception, match="not opened for reading"):
+            cloudpickle.dumps(context)
+        assert cloudpickle.loads(cloudpickle.dumps(context.silent())).seed == context.seed

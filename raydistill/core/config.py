@@ -101,7 +101,10 @@ class SearchSpace(Section):
     """What the search may set. A range is searched; a single number is what it is."""
 
     target_fpir: Range = Field((0.01, 0.05), description="Of the identity threshold; log-uniform.")
-    near_copy_fpir: Range = Field((0.005, 0.03), description="Of the near-copy threshold; log-uniform.")
+    near_copy_fpir: Range = Field(
+        (0.05, 0.05),
+        description="Of the near-copy threshold; log-uniform. Lower ones miss what the teacher makes of train images.",
+    )
     patient_quota: CountRange | None = Field(
         None, description="Kept samples that may share a nearest patient, the least similar first; null: any number."
     )
@@ -248,6 +251,11 @@ class Budgets(Section):
     )
     min_auditor_sensitivity: Share = Field(
         0.8, description="Share of the self-test's planted copies that the audit must find, by any of its measures."
+    )
+    min_certain_sensitivity: Share = Field(
+        0.5,
+        description="Share of the copies that weren't made by a model which the audit must find certain: an image of a "
+        "train patient among calibration images under another id would hide it.",
     )
     min_evaluation_patients: PositiveInt = Field(30, description="Fewer can't support any claim.")
 

@@ -1,7 +1,8 @@
 """What an imaging device or a copier does to one picture: the same picture for a person, other pixels for a network.
 
 Strengths are shares of the picture's side (or of the grey range), so that they mean the same at every resolution.
-Each has a lower bound too: a treatment that does nothing would make a self-test look better than it is.
+Each has a lower bound too: a treatment that does nothing would make a self-test look better than it is. A model that
+learned from mirrored images too (`teacher.horizontal_flip`) shows what it knows by heart either way round.
 """
 
 import io
@@ -13,6 +14,7 @@ from PIL import Image
 from scipy import ndimage
 
 from raydistill.core.seeds import generator
+from raydistill.data.images import mirrored
 
 Grey = NDArray[np.uint8]
 
@@ -91,6 +93,10 @@ def _rotate(image: Grey, rng: np.random.Generator) -> Grey:
     return _to_grey(ndimage.rotate(image.astype(np.float32), angle, reshape=False, order=1, mode="nearest"))
 
 
+def _mirror(image: Grey, _rng: np.random.Generator) -> Grey:
+    return mirrored(image)
+
+
 def _to_grey(values: NDArray[np.floating]) -> Grey:
     return np.asarray(np.rint(np.clip(values, 0, 255)), dtype=np.uint8)
 
@@ -103,6 +109,7 @@ _TREATMENTS: Mapping[str, Callable[[Grey, np.random.Generator], Grey]] = {
     "jpeg": _jpeg,
     "noise": _noise,
     "rotate": _rotate,
+    "mirror": _mirror,
 }
 
 TREATMENTS: tuple[str, ...] = tuple(_TREATMENTS)

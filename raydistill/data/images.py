@@ -109,6 +109,11 @@ def encode_png(image: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
+def mirrored(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the mirror images, left to right, of pictures (..., H, W)."""
+    return np.ascontiguousarray(images[..., ::-1])
+
+
 def fit_square(image: NDArray[np.uint8], resolution: int) -> NDArray[np.uint8]:
     """Cut the largest centred square and resize it with antialiased Lanczos.
 

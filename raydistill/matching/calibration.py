@@ -17,6 +17,10 @@ from raydistill.core.errors import InputError
 Scores = npt.NDArray[np.floating[Any]]
 
 
+CHANCE_HITS, DEGREES_OF_FREEDOM = 0.01, 8
+"""Samples that chance may bring to a `certain_threshold`, and in how many dimensions."""
+
+
 class OperatingPoint(BaseModel):
     """A threshold and what is known about it.
 
@@ -124,19 +128,29 @@ def quantile_threshold(scores: Scores, target: float) -> float:
     return float(np.nextafter(descending[allowed], np.float32(np.inf)))
 
 
-def certain_threshold(scores: Scores) -> float:
-    """Return the score of a picture that is twice as near to a copy as any stranger's: (N,) scores of strangers.
+def certain_threshold(scores: Scores, patients: Any, samples: int) -> float:
+    """Return the score of a picture so much nearer to a copy than any stranger's that chance doesn't bring one there.
 
     A similarity falls with the squared distance, so half the distance is a quarter of what is missing to 1. The largest
-    of n strangers is passed by one more in n. How often half its distance is passed can't be counted, but distances
-    of pictures with k degrees of freedom fall off towards 0 as d^k, so steeply that neither the size nor the make-up of
-    a gallery brings chance near it; tests/metrics simulates that. (Leaving out even the nearest person would not do: of
-    5,000 samples with 12 degrees of freedom chance then passes it in one gallery of eight.)
+    of n strangers is passed by one more in n, and distances of pictures with k degrees of freedom fall off towards 0
+    as d^k: of N samples N r^k / n lie within r times the smallest of n, whatever the size and make-up of the gallery.
+    So r is where that is `CHANCE_HITS`, with fewer degrees of freedom than pictures have, and never more than a half.
+    tests/metrics simulates it.
+
+    Args:
+        scores: (n,) of strangers.
+        patients: (n,) whose images these are; each person counts once.
+        samples: N, among which any may reach it.
 
     Raises:
         InputError: when there is no score, or one isn't finite.
+
+    Source: the distance to the nearest of n points in k dimensions, Clark and Evans 1954, Ecology 35:445, generalised;
+    k as found for pictures in networks' eyes, Ansuini et al. 2019 (NeurIPS, arXiv 1905.12784): 12 and more.
     """
-    return float(np.float32((3.0 + float(_finite(scores, "calibration").max())) / 4))
+    nearest = float(_finite(scores, "calibration").max())
+    ratio = min(0.5, (CHANCE_HITS * len(set(patients)) / max(1, samples)) ** (1 / DEGREES_OF_FREEDOM))
+    return float(np.float32(1 - ratio**2 * (1 - nearest)))
 
 
 def _finite(scores: Scores, name: str) -> Scores:

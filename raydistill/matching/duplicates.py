@@ -3,7 +3,8 @@
 The measure is that of `near_copy`, the zero-mean normalised cross-correlation at its best over placements. Two things
 let it tell a copy from another visit of the same patient: placements lie half a pixel of 64 apart, since a copy that
 falls between two of them scores like another visit; and both pictures are compared as means of areas, so that noise,
-JPEG and blur count for little.
+JPEG and blur count for little. Each is compared as it is and mirrored: of the frequencies that a mirror image changes
+the sign of, every second one from left to right, the products count as positive (`mirror`).
 
 The search is exact. What can't reach the threshold is known from a few of the lowest frequencies: for unit vectors
 with parts a, b there and c, d elsewhere the correlation is a·b + c·d, and c·d is at most |c| |d| (Cauchy-Schwarz).
@@ -21,6 +22,7 @@ import numpy.typing as npt
 from scipy.fft import dctn
 
 from raydistill.data.images import decode
+from raydistill.matching.mirror import either_way
 from raydistill.matching.near_copy import Floats, resized, unit
 
 SIDE = 64
@@ -40,6 +42,15 @@ MIDDLE = (2 * REACH[0] + 1) ** 2 // 2
 
 CELLS = 12
 """Side of what is compared, in means of areas: measured, with the threshold, in docs/results.md."""
+
+LOWEST_FIRST = np.add.outer(np.arange(CELLS) ** 2, np.arange(CELLS) ** 2).argsort(axis=None, kind="stable")
+"""The frequencies, row by row, by their distance from the lowest."""
+
+IS_ODD = LOWEST_FIRST % CELLS % 2 == 1
+"""Of each of those, whether a mirror image has it with the other sign."""
+
+ODD = CELLS**2 // 2
+"""How many have: they come first in a vector, the lowest of them at the front, and then the others."""
 
 LOW = 25
 """Frequencies that bound a correlation; more prune more and cost more. Never changes a result."""
@@ -94,7 +105,7 @@ def near_duplicates(images: Sequence[bytes], threshold: float) -> dict[int, Near
 
 
 class _Kept:
-    """The middles of the pictures that are kept, as unit vectors of frequencies, the lowest first."""
+    """The middles of the pictures that are kept, as unit vectors of frequencies."""
 
     def __init__(self, most: int) -> None:
         self.rows: list[int] = []
@@ -109,36 +120,48 @@ class _Kept:
     def nearest(self, placed: Floats, threshold: float) -> NearDuplicate | None:
         """Find the most similar one, if it reaches the threshold."""
         near = self._candidates(_bounds(placed), threshold - ROUNDING)
-        scores = (placed @ self.middles[near].T).max(axis=0)
+        scores = either_way(placed, self.middles[near], ODD).max(axis=0)
         if not len(near) or scores.max() < threshold:
             return None
         return NearDuplicate(self.rows[near[scores.argmax()]], min(float(scores.max()), 1.0))
 
     def _candidates(self, bounds: Floats, threshold: float) -> npt.NDArray[np.int64]:
-        near = [np.empty(0, np.int64)]
+        near, odd = [np.empty(0, np.int64)], _low_odd()
         for start in range(0, len(self.rows), KEPT_AT_ONCE):
             part = self.bounds[start : min(start + KEPT_AT_ONCE, len(self.rows))]
-            near.append(start + np.flatnonzero((bounds @ part.T).max(axis=0) >= threshold))
+            near.append(start + np.flatnonzero(either_way(bounds, part, odd).max(axis=0) >= threshold))
         return np.concatenate(near)
 
 
 def _bounds(vectors: Floats) -> Floats:
-    """Make vectors (N, LOW + 1) whose inner products are nowhere below those of the unit vectors (N, CELLS * CELLS)."""
-    rest = np.linalg.norm(vectors[:, LOW:], axis=1, keepdims=True)
-    return np.concatenate([vectors[:, :LOW], rest], axis=1)
+    """Make vectors (N, LOW + 1) whose products, either way, are nowhere below those of the unit vectors (N, CELLS**2).
+
+    The first `_low_odd` of their numbers have the other sign in a mirror image.
+    """
+    odd = _low_odd()
+    low_odd, high_odd, low_even, high_even = np.split(vectors, [odd, ODD, ODD + LOW - odd], axis=1)
+    rest = np.linalg.norm(np.concatenate([high_odd, high_even], axis=1), axis=1, keepdims=True)
+    return np.concatenate([low_odd, low_even, rest], axis=1)
+
+
+def _low_odd() -> int:
+    """How many of the LOW lowest frequencies a mirror image has with the other sign."""
+    return int(IS_ODD[:LOW].sum())
 
 
 def _placed(picture: Floats, lines: Sequence[Floats]) -> Floats:
-    """Cut a picture (SIDE, SIDE) at every placement: (placements, CELLS * CELLS), unit vectors of frequencies."""
+    """Cut a picture (SIDE, SIDE) at every placement: (placements, CELLS * CELLS), unit vectors of frequencies.
+
+    Placements lie alike to either side: those of the mirror image are these, mirrored.
+    """
     cut = []
     for line in lines:
         steps = len(line) // CELLS
         grid = (line @ picture @ line.T).reshape(steps, CELLS, steps, CELLS)
         cut.append(grid.swapaxes(1, 2).reshape(-1, CELLS**2))
     cells = unit(np.concatenate(cut)).reshape(-1, CELLS, CELLS)
-    along = np.arange(CELLS)
-    lowest_first = np.add.outer(along**2, along**2).argsort(axis=None, kind="stable")
-    return np.asarray(dctn(cells, axes=(1, 2), norm="ortho").reshape(len(cells), -1)[:, lowest_first])
+    order = np.concatenate([LOWEST_FIRST[IS_ODD], LOWEST_FIRST[~IS_ODD]])
+    return np.asarray(dctn(cells, axes=(1, 2), norm="ortho").reshape(len(cells), -1)[:, order])
 
 
 def _lines() -> list[Floats]:

@@ -5,6 +5,7 @@ a query's thumbnail with the middle of a gallery thumbnail, at its best over sma
 little for each pixel of displacement. It ignores brightness and contrast by construction and is hardly moved by blur,
 noise and JPEG. *Plain*: how far the pixels are from those of the gallery image, as they lie. A model that returns from
 noise to a picture it knows keeps place and exposure, which strangers share too seldom for a free placement to match.
+Both compare the query and its mirror image: a model that learned from mirrored images too makes mirrored copies.
 
 Source: normalised cross-correlation, Lewis, Fast Normalized Cross-Correlation, Vision Interface 1995; image pairs at a
 distance below a threshold as copies, Carlini et al., Extracting Training Data from Diffusion Models, USENIX Security
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from raydistill.core.errors import InputError
+from raydistill.matching.mirror import flipped, in_halves
 from raydistill.matching.search import ExactSearch, Neighbours, Places, Scores, merged
 
 Grey = npt.NDArray[np.uint8]
@@ -69,7 +71,7 @@ class StructureIndex:
         return cls(templates(images, max_shift), plain_vectors(images))
 
     def search(self, queries: Grey) -> tuple[Scores, Places]:
-        """Find the gallery image that each query is most nearly a copy of.
+        """Find the gallery image that each query, or its mirror image, is most nearly a copy of.
 
         Args:
             queries: (N, R, R), 8-bit grey, of any resolution.
@@ -91,11 +93,13 @@ class StructureIndex:
 
     def _placed(self, queries: Grey) -> tuple[Scores, Places]:
         windows, cost = self._windows(queries)
-        best_of_each, _, rounding = self.exact.propose(windows.reshape(-1, self.side**2), 1)
+        odd = self.side**2 // 2
+        # Placements lie alike to either side: those of the mirror image are these, mirrored.
+        best_of_each, rounding = self.exact.best_either_way(windows.reshape(-1, self.side**2), odd)
         rough = best_of_each.reshape(len(queries), -1) - cost
         # Only these can hold the best: they are searched again without rounding.
         owners, places = np.nonzero(rough + 2 * rounding >= rough.max(axis=1, keepdims=True))
-        found = self.exact.search(windows[owners, places], 1)
+        found = self.exact.search_views(_both_ways(windows[owners, places], odd), 1)
         scores = found.scores[:, 0] - cost[places]
         order = np.lexsort((found.indices[:, 0], -scores, owners))
         best = order[np.searchsorted(owners, np.arange(len(queries)))]
@@ -106,12 +110,12 @@ class StructureIndex:
         pixels = _centred(queries)
         asked = np.full((len(pixels), pixels.shape[1] + 1), math.sqrt(0.5), np.float32)
         asked[:, :-1] *= pixels
-        found = self.plain.search(asked, 1)
+        found = self.plain.search_views(_both_ways(asked, pixels.shape[1] // 2), 1)
         squared = (pixels.astype(np.float64) ** 2).sum(axis=1) - 2 * found.scores[:, 0] * math.sqrt(2.0 * PLAIN_LENGTH)
         return 1 - squared.clip(0.0) * GREY**2 / PLAIN_RANGE, found.indices[:, 0]
 
     def _windows(self, queries: Grey) -> tuple[Floats, Scores]:
-        """Cut every window of the template's size out of every size of the queries: (N, W, side * side), unit rows.
+        """Cut every window of the template's size out of every size of the queries: (N, W, side * side), as templates.
 
         What each costs for being off the middle comes with it, (W,).
         """
@@ -119,10 +123,10 @@ class StructureIndex:
         for size in SIZES:
             if size >= self.side:
                 views = np.lib.stride_tricks.sliding_window_view(resized(queries, size), (self.side,) * 2, (1, 2))
-                cut.append(views.reshape(len(queries), -1, self.side**2))
+                cut.append(views.reshape(len(queries), -1, self.side, self.side))
                 off = np.arange(views.shape[1]) - (views.shape[1] - 1) / 2
                 cost.append(DISPLACEMENT * np.hypot(off[:, None], off).ravel())
-        return unit(np.concatenate(cut, axis=1)), np.concatenate(cost)
+        return _standardised(np.concatenate(cut, axis=1)), np.concatenate(cost)
 
 
 def templates(images: Grey, max_shift: int) -> Floats:
@@ -134,7 +138,8 @@ def templates(images: Grey, max_shift: int) -> Floats:
             side); that much of the border is left out of the templates.
 
     Returns:
-        (G, side * side) float32 rows of zero mean and unit length, or all zeros, side = 32 - 2 max_shift.
+        (G, side * side) float32, `in_halves`: of pixels of zero mean and unit length, or all zeros; side = 32 - 2
+        max_shift.
 
     Raises:
         InputError: when there are no images, they aren't square and 8-bit, or the shift leaves no middle.
@@ -144,15 +149,15 @@ def templates(images: Grey, max_shift: int) -> Floats:
     if not len(images):
         raise InputError("near-copy search: the gallery is empty")
     middle = slice(max_shift, THUMBNAIL - max_shift)
-    return unit(resized(_checked(images), THUMBNAIL)[:, middle, middle].reshape(len(images), -1))
+    return _standardised(resized(_checked(images), THUMBNAIL)[:, middle, middle])
 
 
 def plain_vectors(images: Grey) -> Floats:
     """Make of gallery images (G, R, R), 8-bit grey, what pixels are compared with as they lie.
 
     Returns:
-        (G, 257) float32 rows of length 1 at most: the pixels y, of length 1 at most, and -|y|^2 / 2, over the length
-        that both together have at most.
+        (G, 257) float32 rows of length 1 at most: the pixels y, `in_halves`, of length 1 at most, and -|y|^2 / 2, over
+        the length that both together have at most.
     """
     pixels = _centred(_checked(images))
     half = -0.5 * np.square(pixels, dtype=np.float64).sum(axis=1, keepdims=True)
@@ -161,8 +166,18 @@ def plain_vectors(images: Grey) -> Floats:
 
 def _centred(images: Grey) -> Floats:
     """Return pixels (N, 256) about the middle of the grey range, so scaled that the farthest picture has length 1."""
-    small = resized(images, PLAIN_SIDE).reshape(len(images), -1).clip(0.0, 255.0)
-    return np.asarray((small - GREY) / (GREY * PLAIN_SIDE), dtype=np.float32)
+    small = resized(images, PLAIN_SIDE).clip(0.0, 255.0)
+    return in_halves((small - GREY) / (GREY * PLAIN_SIDE))
+
+
+def _standardised(pictures: Floats) -> Floats:
+    """Give pictures (..., S, S) zero mean and unit length, or zeros where they are flat: (..., S * S), `in_halves`."""
+    return in_halves(unit(pictures.reshape(*pictures.shape[:-2], -1)).reshape(pictures.shape))
+
+
+def _both_ways(vectors: Floats, odd: int) -> Floats:
+    """Return vectors (N, D), and those of their mirror images: (N, 2, D)."""
+    return np.stack([vectors, flipped(vectors, odd)], axis=1)
 
 
 def resized(images: Grey, side: int) -> Floats:

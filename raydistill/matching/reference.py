@@ -23,10 +23,13 @@ class Compared(Protocol):
     """What queries can be compared with; one method a kind of measure."""
 
     def nearest(self, name: str, queries: Vectors, k: int) -> Neighbours:
-        """Find the k rows of a gallery that are most similar to queries (N, D), float32 of unit length."""
+        """Find the k rows of a gallery that any view of a query is most similar to.
+
+        Queries are (N, V, D), float32 of unit length: a picture as it is, and its mirror image.
+        """
 
     def copied(self, name: str, images: NDArray[np.uint8]) -> Neighbours:
-        """Find the one row of a structure that each image (N, R, R) is most nearly a copy of."""
+        """Find the one row of a structure that each image (N, R, R), mirrored or not, is most nearly a copy of."""
 
 
 @dataclass(frozen=True)
@@ -72,19 +75,20 @@ class Reference:
         }
 
     def nearest(self, name: str, queries: Vectors, k: int) -> Neighbours:
-        """Find the k rows of a gallery that are most similar to queries; none where it has no rows.
+        """Find the k rows of a gallery that any view of a query is most similar to; none where it has no rows.
 
         Raises:
             InputError: when a query isn't finite and of unit length, or has other dimensions than the gallery.
         """
-        queries = checked(queries, "queries")
+        number, views, asked = queries.shape
+        queries = checked(queries.reshape(-1, asked), "queries").reshape(number, views, asked)
         if name not in self.galleries:
-            return _nothing(len(queries))
+            return _nothing(number)
         gallery = self.galleries[name]
-        asked, there = queries.shape[1], gallery.vectors.shape[1]
+        there = gallery.vectors.shape[1]
         if asked != there:
             raise InputError(f"queries have {asked} dimensions, the gallery {name} {there}: other networks made them")
-        return self._of_whole(name, gallery.search(queries, k))
+        return self._of_whole(name, gallery.search_views(queries, k))
 
     def copied(self, name: str, images: NDArray[np.uint8]) -> Neighbours:
         """Find the one row of a structure that each image is most nearly a copy of; none where it has no rows."""
@@ -108,7 +112,7 @@ class Parts:
         self.ask = ask
 
     def nearest(self, name: str, queries: Vectors, k: int) -> Neighbours:
-        """Find the k rows of a gallery that are most similar to queries."""
+        """Find the k rows of a gallery that any view of a query is most similar to."""
         return merged(self.ask("nearest", name, queries, k), k)
 
     def copied(self, name: str, images: NDArray[np.uint8]) -> Neighbours:

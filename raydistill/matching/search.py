@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from raydistill.core.errors import InputError
+from raydistill.matching.mirror import either_way, flipped
 
 Vectors = npt.NDArray[np.float32]
 Scores = npt.NDArray[np.float64]
@@ -23,6 +24,9 @@ SLACK = 8
 
 ROWS_AT_ONCE = 1024
 """Queries searched at once; bounds memory, never changes a result."""
+
+COMPARED_AT_ONCE = 1024
+"""Rows that queries are compared with both ways at once; bounds memory, never changes a result."""
 
 SCORED_AT_ONCE = 2**17
 """Products of numbers at once when candidates are scored: as many as a core's cache holds."""
@@ -80,6 +84,27 @@ class ExactSearch:
             scores[part], indices[part] = self._search(queries[part], width, width + SLACK)
         return Neighbours(scores, indices)
 
+    def search_views(self, views: Vectors, k: int) -> Neighbours:
+        """Find the k best rows of queries of which there are several views (N, V, D); a row counts by its best view."""
+        each = views.shape[1]
+        found = self.search(views.reshape(-1, views.shape[2]), k)
+        parts = [Neighbours(found.scores[view::each], found.indices[view::each]) for view in range(each)]
+        return merged(parts, min(k, len(self.vectors)))
+
+    def best_either_way(self, queries: Vectors, odd: int) -> tuple[Vectors, float]:
+        """Score queries (N, D), as they are or mirrored, by their best row, but for rounding; and a bound on the error.
+
+        Of mirror images the first `odd` numbers have the other sign.
+        """
+        if self.on_gpu:
+            found = [self.propose(asked, 1)[0][:, 0] for asked in (queries, flipped(queries, odd))]
+            return np.maximum(*found), self.rounding(half=True)
+        best = np.full(len(queries), -np.inf, np.float32)
+        for start in range(0, len(self.vectors), COMPARED_AT_ONCE):
+            scores = either_way(queries, self.vectors[start : start + COMPARED_AT_ONCE], odd)
+            np.maximum(best, scores.max(axis=1), out=best)
+        return best, self.rounding(half=False)
+
     def propose(self, queries: Vectors, fetch: int) -> tuple[Vectors, Places, float]:
         """Find the rows (N, fetch) that are best but for rounding, their rounded scores, and a bound on those's error.
 
@@ -134,15 +159,20 @@ def _gpu() -> Any:
 
 
 def merged(parts: Sequence[Neighbours], k: int) -> Neighbours:
-    """Return the best k of what was found in parts of one gallery: what a search of the whole would have found.
+    """Return the best k of what was found in parts of one gallery, or by several views of the queries.
+
+    That is what a search of the whole would have found. A row that was found several times counts once, by its best.
 
     Args:
-        parts: `indices` being rows of the whole gallery.
+        parts: `indices` being rows of the whole gallery; at least k different ones, or all there are.
         k: columns of the result, at most.
     """
     scores, indices = (
         np.concatenate([getattr(part, name) for part in parts], axis=1) for name in ("scores", "indices")
     )
+    order = np.lexsort((-scores, indices), axis=1)
+    scores, indices = (np.take_along_axis(values, order, axis=1) for values in (scores, indices))
+    scores[:, 1:][indices[:, 1:] == indices[:, :-1]] = -np.inf
     return Neighbours(*_best(scores, indices, k))
 
 

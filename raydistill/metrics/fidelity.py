@@ -51,8 +51,8 @@ def all_metrics(
     Args:
         real: (N, D) features of the real images to compare with.
         synthetic: (M, D) features of the images to judge.
-        floor: (L, D) features of other real images, of other patients: what perfect fidelity reaches. Cut to the
-            size of the judged set where it is larger, as all these metrics depend on it.
+        floor: (L, D) features of other real images, of other patients: what perfect fidelity reaches. The larger of
+            it and the judged set is cut to the other's size, as these metrics depend on it.
         patients: (N,) whose images the real ones are: not independent of each other.
         judged_patients: (M,) the same of the judged images, where they are real too; samples are independent.
         k: neighbourhood of precision, recall, density and coverage.
@@ -62,9 +62,10 @@ def all_metrics(
     Returns:
         `frechet_distance`, `kernel_distance`, `precision`, `recall`, `density`, `coverage`.
     """
-    second = np.asarray(floor)
-    size = min(len(second), len(synthetic))
-    second = second[np.sort(generator(seed, "floor").permutation(len(second))[:size])]
+    size = min(len(floor), len(synthetic))
+    rows = [np.sort(generator(seed, "floor").permutation(len(one))[:size]) for one in (floor, synthetic)]
+    second, synthetic = np.asarray(floor)[rows[0]], np.asarray(synthetic)[rows[1]]
+    judged_patients = None if judged_patients is None else np.asarray(judged_patients)[rows[1]]
     reached = {
         "frechet_distance": frechet_distance(second, real).value,
         "kernel_distance": kernel_distance(second, real, confidence=confidence, seed=seed).value,

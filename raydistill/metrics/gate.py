@@ -23,8 +23,8 @@ def risk_checks(student: Metrics, budgets: Budgets) -> list[Check]:
 
     Copies count twice: their share must be small with its whole interval, and if any are certain, however few, that
     fails; so do samples that certainly show somebody, and patients who are certainly hit more often than chance hits
-    people. Samples that were asked for harder have the same budgets, where there are some, and the worst way of asking
-    has that of the excess risk by itself.
+    people. No prompt may hold what the scrubber takes for a name, a date or an id. Samples that were asked for harder
+    have the same budgets, where there are some, and the worst way of asking has that of the excess risk by itself.
 
     Args:
         student: the audit's metrics.
@@ -35,6 +35,7 @@ def risk_checks(student: Metrics, budgets: Budgets) -> list[Check]:
     proven = {f"{prefix}{name}": 0.0 for prefix in prefixes for name in ("copied_excess", "identified_excess")}
     proven |= {f"{prefix}closer_to_train_excess": budgets.max_closer_to_train_share - 0.5 for prefix in prefixes}
     limits |= {"attacked_worst_excess_risk": budgets.max_excess_risk} if len(prefixes) > 1 else {}
+    limits["prompt_marks"] = 0.0
     proven |= {EXCESS: 0.0}
     return _against("student", student, "max", limits) + _against("student", student, "unproven", proven)
 
@@ -49,11 +50,22 @@ def model_checks(student: Metrics, budgets: Budgets) -> list[Check]:
     limits = dict.fromkeys(("membership_auc", CALIBRATED), budgets.max_membership_auc)
     limits["utility_loss"] = budgets.max_utility_loss
     few = {f"membership{way}_{name}": limit for way in ("", "_calibrated") for name, limit in _of_few(budgets).items()}
-    known = {name: limit for name, limit in few.items() if name in student and student[name].value is not None}
+    attacked = {name: limit for name, limit in few.items() if name in student}
     return [
         *_against("student", {CALIBRATED: NO_SHADOW, **student}, "max", limits),
-        *_against("student", student, "unproven", known),
+        *_against("student", student, "unproven", attacked),
     ]
+
+
+def prompt_checks(student: Metrics, k: int) -> list[Check]:
+    """Hold the prompts of what is released against the number of patients who must share them.
+
+    Args:
+        student: with `prompt_k`; without a value where no prompt says anything of a train patient.
+        k: of `ingest.prompts`.
+    """
+    known = "prompt_k" in student and student["prompt_k"].value is not None
+    return _against("student", student, "min", {"prompt_k": k}) if known else []
 
 
 def selftest_checks(selftest: Metrics, budgets: Budgets) -> list[Check]:
@@ -80,7 +92,11 @@ def short_of_evidence(student: Metrics, evaluation_patients: int, budgets: Budge
     found, needed = [], budgets.min_evaluation_patients
     if evaluation_patients < needed:
         found.append(f"{evaluation_patients} evaluation patients are too few for any claim; {needed} are needed.")
-    sight = {"auditor_tpir": budgets.min_auditor_tpir, "auditor_sensitivity": budgets.min_auditor_sensitivity}
+    sight = {
+        "auditor_tpir": budgets.min_auditor_tpir,
+        "auditor_sensitivity": budgets.min_auditor_sensitivity,
+        "certain_sensitivity": budgets.min_certain_sensitivity,
+    }
     sees = _against("student", student, "min", {name: limit for name, limit in sight.items() if limit})
     found += [f"The auditor may be too blind to judge: {one.reason}" for one in sees if one.outcome != "pass"]
     for name, what in CONTROLS.items():
@@ -105,17 +121,24 @@ def short_of_method(evidence: EvidenceConfig) -> list[str]:
     floors = {
         "evaluate.confidence": (how.confidence, 0.95),
         "evaluate.bootstrap": (how.bootstrap, 200),
-        "evaluate.membership_timesteps": (len(how.membership_timesteps), 3),
+        "evaluate.membership_timesteps": (len(set(how.membership_timesteps)), 3),
+        "evaluate.membership_timesteps, latest": (max(how.membership_timesteps), 0.4),
         "evaluate.shadow_share": (how.shadow_share, 0.25),
         "selftest.num_images": (test.num_images, 32),
         "selftest.strengths": (len(set(test.strengths)), 4),
+        "selftest.strengths, strongest": (max(test.strengths), 0.4),
         "attack.guidance_scales": (len(set(attack.guidance_scales)), 2),
+        "attack.guidance_scales, strongest": (max(attack.guidance_scales), 3.0),
         "attack.num_samples in all ways": (harder, asked),
     }
-    return [
-        f"The evidence is too lenient for any claim: {name} is {value:g}, and {least:g} is the least."
-        for name, (value, least) in floors.items()
-        if value < least
+    ceilings = {
+        "evaluate.membership_timesteps, earliest": (min(how.membership_timesteps), 0.2),
+        "selftest.strengths, weakest": (min(test.strengths), 0.2),
+        "attack.few_steps": (attack.few_steps, 10),
+    }
+    said = "The evidence is too lenient for any claim: {} is {:g}, and {:g} is the {}."
+    return [said.format(name, *pair, "least") for name, pair in floors.items() if pair[0] < pair[1]] + [
+        said.format(name, *pair, "most") for name, pair in ceilings.items() if pair[0] > pair[1]
     ]
 
 

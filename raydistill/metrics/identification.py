@@ -38,6 +38,9 @@ ATTACKED = (
 )  # fmt: skip
 """What is reported of samples that were asked for harder, as `attacked_…`."""
 
+IMAGE_STEPS = (2, 5, 10)
+"""Gallery images from which on a patient is of another kind: one, two to four, five to nine, ten or more."""
+
 HASH_DIGITS = 16
 """Hexadecimal digits kept of a patient's keyed hash: 64 bits, no collision among any number of patients that exist."""
 
@@ -222,6 +225,35 @@ def train_minus_unseen_rate(
         reference="Newcombe 1998; Zou and Donner 2008",
         note=f"threshold {threshold:.4g}; train {train.mean():.4f}, unseen {unseen.mean():.4f}",
     )
+
+
+def people_weights(patients: Any, gallery: Any) -> NDArray[np.float64]:
+    """Return how much each probe counts where each of the gallery's patients is to count once.
+
+    A person's probes share one person's weight. People who have about as many gallery images as each other stand for
+    all such of the gallery; where none of them has a probe, those with the next fewer images do, or the next more.
+
+    Args:
+        patients: (N,) whose each probe is; all of them are in the gallery.
+        gallery: (G,) whose each gallery image is.
+
+    Returns:
+        (N,) positive, adding up to 1.
+
+    Source: post-stratification, Holt and Smith 1979, Journal of the Royal Statistical Society A 142:33.
+    """
+    probes = np.asarray(patients, dtype=str)
+    if not len(probes):
+        return np.empty(0)
+    names, images = np.unique(np.asarray(gallery, dtype=str), return_counts=True)
+    kinds = np.searchsorted(IMAGE_STEPS, images, side="right")
+    own, codes, counts = np.unique(probes, return_inverse=True, return_counts=True)
+    kind = kinds[np.searchsorted(names, own)]
+    there = np.unique(kind)
+    # Everybody of the gallery is stood for by a kind that has probes.
+    stood = there[np.maximum(0, np.searchsorted(there, kinds, side="right") - 1)]
+    people = np.array([(stood == one).sum() / (kind == one).sum() for one in kind]) / len(names)
+    return np.asarray((people / counts)[codes], dtype=float)
 
 
 def worst_patients(nearest_patient_ids: Any, flagged: Any, key: bytes, top: int = 10) -> pa.Table:

@@ -71,7 +71,9 @@ def exact_rate(hits: int, n: int, confidence: float = 0.95) -> Rate:
     return Rate(hits / n, float(interval.low), float(interval.high), n, float(n), n, confidence)
 
 
-def korn_graubard(hits: Any, clusters: Any, confidence: float = 0.95, *, exact: bool = False) -> Rate:
+def korn_graubard(
+    hits: Any, clusters: Any, confidence: float = 0.95, *, exact: bool = False, weights: Any = None
+) -> Rate:
     """Return a rate of clustered records with a mid-P interval, or an exact one, at the effective sample size.
 
     The design effect is estimated with two pseudo-clusters added, one all hit and one not hit at all, as large as
@@ -84,6 +86,8 @@ def korn_graubard(hits: Any, clusters: Any, confidence: float = 0.95, *, exact: 
         clusters: (N,) which cluster each record belongs to, any hashable values.
         confidence: two-sided confidence, in (0, 1).
         exact: take Clopper-Pearson bounds, as at operating points.
+        weights: (N,) positive, how much each record counts; equal without them. No more independent records than
+            clusters are then claimed.
 
     Raises:
         ValueError: when the arrays are empty, differ in length, or leave [0, 1].
@@ -94,10 +98,13 @@ def korn_graubard(hits: Any, clusters: Any, confidence: float = 0.95, *, exact: 
     values, codes = _clustered(hits, clusters)
     if values.min() < 0.0 or values.max() > 1.0:
         raise ValueError("a rate is a mean of values in [0, 1]")
-    n_eff, count = effective_size(values, codes, confidence), int(codes.max()) + 1
-    low, high = fractional_interval(float(values.mean()), n_eff, confidence, exact=exact) if count > 1 else (0.0, 1.0)
+    count = int(codes.max()) + 1
+    # Weights add up to the number of clusters, which is then what effective sizes are measured in.
+    shares = None if weights is None else np.asarray(weights, dtype=float) * count / np.sum(weights)
+    n_eff, mean = effective_size(values, codes, confidence, shares), float(np.average(values, weights=shares))
+    low, high = fractional_interval(mean, n_eff, confidence, exact=exact) if count > 1 else (0.0, 1.0)
     kind = "exact" if exact else "mid-P"
-    return Rate(float(values.mean()), low, high, len(values), n_eff, count, confidence, kind)
+    return Rate(mean, low, high, len(values), n_eff, count, confidence, kind)
 
 
 def rate_result(rate: Rate, *, unit: str, **extra: Any) -> MetricResult:
@@ -151,25 +158,27 @@ def clustered_rate(
     return rate_result(korn_graubard(hits, clusters, confidence, exact=exact), unit=unit, **extra)
 
 
-def effective_size(values: Floats, codes: NDArray[np.int64], confidence: float) -> float:
+def effective_size(values: Floats, codes: NDArray[np.int64], confidence: float, weights: Floats | None = None) -> float:
     """Return how many independent records are as informative as these clustered ones.
 
     Args:
         values: (N,) in [0, 1].
         codes: (N,) cluster of each record, 0 to K - 1.
         confidence: two-sided confidence of the interval to be built, in (0, 1).
+        weights: (N,) how much each record counts; 1 without them.
 
     Returns:
-        A number in [1, N]; 1 when there is a single cluster.
+        A number in [1, N], or no larger than the sum of the weights; 1 when there is a single cluster.
 
     Source: Korn and Graubard 1998; linearised variance of a ratio mean.
     """
-    sizes = np.bincount(codes).astype(float)
+    counts = np.ones(len(values)) if weights is None else weights
+    sizes = np.bincount(codes, counts)
     n, count = sizes.sum(), len(sizes)
     if count < 2:
         return 1.0
     typical = (sizes**2).sum() / n
-    totals = np.append(np.bincount(codes, values), [typical, 0.0])
+    totals = np.append(np.bincount(codes, values * counts), [typical, 0.0])
     sizes = np.append(sizes, [typical, typical])
     size, mean = sizes.sum(), totals.sum() / sizes.sum()
     variance = ((totals - mean * sizes) ** 2).sum() / size**2 * len(sizes) / (len(sizes) - 1)

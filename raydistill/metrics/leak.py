@@ -55,5 +55,5 @@ def leak_rate(flagged: Rate, strangers: Rate, known: Rate) -> MetricResult:
         baseline=0.0,
         reference=REFERENCE,
         note=f"flagged {flagged.value:.4f}; f {strangers.value:.4f} of strangers, t {known.value:.4f} of new images of "
-        "gallery patients",
+        "gallery patients, each person counted once and as often as the gallery has such",
     )

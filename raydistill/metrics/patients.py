@@ -66,9 +66,9 @@ def patients_hit(parts: Sequence[tuple[Counts, Counts]], confidence: float = 0.9
         why = f"{people[0]} train and {people[1]} unseen patients to compare"
         return dict.fromkeys(names, insufficient(why, n=people[0], unit=unit, confidence=confidence))
     p_values = holm([_together(parts, k) for k in HIT_TIMES])
-    results = {}
+    results, middle = {}, _middle(parts)
     for name, k, p_value in zip(names, HIT_TIMES, p_values, strict=False):
-        hits, unseen = _middle(parts, k, confidence)
+        hits, unseen = middle
         rate, control = exact_rate(int((hits >= k).sum()), len(hits), confidence), float((unseen >= k).mean())
         results[name] = MetricResult(
             value=rate.value,
@@ -106,14 +106,26 @@ def _excess(parts: Sequence[tuple[Counts, Counts]]) -> MetricResult:
         f"the middle one of {len(parts)} parts of the galleries",
         baseline=0.0,
         reference="Newcombe 1998; Rueschendorf 1982",
-        note=f"patients hit at least {k} time{'s' * (k > 1)}, of {len(hits)} train and {len(unseen)} unseen ones",
+        note=f"patients hit at least {k} time{'s' * (k > 1)}, of {len(hits)} train and {len(unseen)} unseen ones; "
+        f"fewer than {fewest_provable(len(hits), len(unseen), level)} can't be told from chance",
     )
 
 
-def _middle(parts: Sequence[tuple[Counts, Counts]], k: int, confidence: float) -> tuple[Counts, Counts]:
-    """Return the part with the middle difference."""
-    differences = [_difference(hits, unseen, k, confidence)[1] for hits, unseen in parts]
+def _middle(parts: Sequence[tuple[Counts, Counts]]) -> tuple[Counts, Counts]:
+    """Return the part with the middle difference of hits a patient."""
+    differences = [hits.mean() - unseen.mean() for hits, unseen in parts]
     return parts[int(np.argsort(differences, kind="stable")[(len(parts) - 1) // 2])]
+
+
+def fewest_provable(size: int, control_size: int, level: float) -> int:
+    """Return how many of so many patients must be hit often, and no unseen one, for that to be more than chance."""
+    nobody = exact_rate(0, control_size, level)
+    for count in range(1, size + 1):
+        rate = exact_rate(count, size, level)
+        beyond = independent_difference(rate.value, (rate.low, rate.high), 0.0, (nobody.low, nobody.high))
+        if beyond[1] > 0:
+            return count
+    return size
 
 
 def _difference(hits: Counts, unseen: Counts, k: int, confidence: float) -> tuple[float, float, float]:

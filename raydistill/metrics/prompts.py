@@ -19,30 +19,40 @@ FEWEST_SAMPLES = 20
 Attributes = frozenset[str]
 
 
-def prompt_k(asked: Sequence[str], train: Mapping[str, int], confidence: float) -> MetricResult:
-    """Return the fewest train patients who share a prompt of the release: its k-anonymity, as measured.
+def prompt_k(
+    asked: Mapping[str, Attributes], train: Mapping[str, int], people: Mapping[str, Attributes], confidence: float
+) -> MetricResult:
+    """Return the fewest train patients whom a prompt of the release fits: its k-anonymity, as measured.
+
+    A prompt of train records fits those who share it. Any other fits those who have all that it asks for; one that fits
+    nobody singles out nobody.
 
     Args:
-        asked: the prompt of each sample.
+        asked: each distinct prompt, and what it asks for.
         train: train patients by the prompt of their records.
+        people: by train patient, what their records say.
         confidence: for the record; a count of what is there has no interval.
 
     Source: Sweeney 2002, k-anonymity, IJUFKS 10:557.
     """
-    unit, distinct = "train patients who share the rarest prompt", set(asked) - {BASE_PROMPT}
-    theirs = sorted(train[prompt] for prompt in distinct if prompt in train)
-    foreign = len(distinct) - len(theirs)
-    if not theirs:
-        return insufficient("no prompt of train records was asked for", n=len(asked), unit=unit, confidence=confidence)
+    unit, distinct = "train patients whom the rarest prompt fits", asked.keys() - {BASE_PROMPT}
+    foreign = {prompt: asked[prompt] for prompt in distinct if prompt not in train}
+    fitted = [sum(wanted <= own for own in people.values()) for wanted in foreign.values() if wanted]
+    counts = sorted([train[prompt] for prompt in distinct if prompt in train] + [count for count in fitted if count])
+    unread = sum(not wanted for wanted in foreign.values())
+    if not counts:
+        why = f"no prompt says anything of a train patient; {unread} can't be read"
+        return insufficient(why, n=len(distinct), unit=unit, confidence=confidence)
     return MetricResult(
-        value=theirs[0],
-        interval=(theirs[0], theirs[0]),
+        value=counts[0],
+        interval=(counts[0], counts[0]),
         confidence=confidence,
-        n=len(asked),
+        n=len(distinct),
         unit=unit,
         estimator="minimum over the prompts of all samples but the one that says nothing; a count, not an estimate",
         reference="Sweeney 2002",
-        note=f"{len(distinct)} prompts, {foreign} not of train records, {theirs.count(theirs[0])} as rare as this",
+        note=f"{len(distinct)} prompts, {len(foreign)} not of train records, of which {fitted.count(0)} fit nobody and "
+        f"{unread} can't be read; {counts.count(counts[0])} as rare as this",
     )
 
 

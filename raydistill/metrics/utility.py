@@ -1,6 +1,6 @@
 """Utility: can findings be learned from these images as well as from real ones? Tested on real evaluation images."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -102,28 +102,36 @@ def by_group(
     labels: Any,
     scores: Any,
     patients: Any,
-    groups: Sequence[Any],
+    groups: Mapping[str, Sequence[Any]],
     confidence: float = 0.95,
     bootstrap: int = 500,
     seed: int = 0,
 ) -> pa.Table:
-    """Return the macro area within each subgroup of test images, as `result.results_table`.
+    """Return the macro area within each subgroup of test images, in rows named `attribute=value`.
 
     Args:
         labels: (N, F) of 0 and 1.
         scores: (N, F).
         patients: (N,) patient of each image.
-        groups: (N,) subgroup of each image; None is `unknown`.
+        groups: attribute to (N,) the value of each image; None is `unknown`.
         confidence: of each interval by itself, not corrected for the number of subgroups.
         bootstrap: resamples of patients.
         seed: root of the resamples.
+
+    Returns:
+        `result.results_table`, and `group_size`: patients of the subgroup who have a finding or don't, whichever are
+        fewer, the median over findings.
     """
-    truth, values, people = np.asarray(labels), np.asarray(scores), np.asarray(patients)
-    names = np.array(["unknown" if group is None else str(group) for group in groups], dtype=str)
-    parts = {str(name): names == name for name in np.unique(names)}
-    return results_table(
-        {n: macro_auroc(truth[m], values[m], people[m], confidence, bootstrap, seed) for n, m in parts.items()}
-    )
+    truth, values, people = np.asarray(labels, dtype=bool), np.asarray(scores), np.asarray(patients)
+    results, sizes = {}, []
+    for attribute, of_images in groups.items():
+        names = np.array(["unknown" if name is None else str(name) for name in of_images], dtype=str)
+        for name in np.unique(names):
+            inside = names == name
+            part = truth[inside], values[inside], people[inside]
+            results[f"{attribute}={name}"] = macro_auroc(*part, confidence, bootstrap, seed)
+            sizes.append(int(fewer_patients(part[0], part[2])))
+    return results_table(results).append_column("group_size", pa.array(sizes, pa.int64()))
 
 
 def paired_difference(

@@ -11,6 +11,7 @@ import torch
 from raydistill.core.errors import InputError
 from raydistill.core.imports import build
 from raydistill.core.section import Import
+from raydistill.data.images import mirrored
 from raydistill.reid.model import ReidNetwork
 
 OWN = "embedder.json"
@@ -75,6 +76,11 @@ class ReidEmbedder:
             embedded = self.network(torch.from_numpy(batch).to(self.device))
             rows[start : start + len(chunk)] = embedded[: len(chunk)].float().cpu().numpy()
         return rows
+
+
+def embed_both_ways(eye: Embedder, images: npt.NDArray[np.uint8], batch_size: int) -> npt.NDArray[np.float32]:
+    """Embed images (N, R, R) as they are and mirrored, (N, 2, D): a model may show somebody the other way round."""
+    return np.stack([eye.embed(views, batch_size) for views in (images, mirrored(images))], axis=1)
 
 
 def own_embedder(wanted: Import, device: str, where: str = "embedder") -> OwnEmbedder:

@@ -20,7 +20,7 @@ from raydistill.core.store import Store
 from raydistill.matching.calibration import OperatingPoint, calibrate, certain_threshold
 from raydistill.metrics import identification
 from raydistill.metrics.filtering import GENERATED
-from raydistill.metrics.intervals import clustered_rate, korn_graubard
+from raydistill.metrics.intervals import clustered_rate, korn_graubard, rate_result
 from raydistill.metrics.leak import UNIT, leak_rate
 from raydistill.metrics.near_copies import certain_rates, near_copy_rates
 from raydistill.metrics.pairwise import pairwise_threshold_fpir
@@ -51,8 +51,6 @@ class Auditor:
         strangers: matches of calibration images.
         identity: the point on `score`.
         structure: the point on `structure_score`.
-        certain: the threshold on `structure_score` from which on a picture is certainly a copy.
-        certain_identity: that on `score` from which on it certainly shows somebody.
         people: patient ids of the gallery and of the unseen one, one an image.
         confidence: of the intervals.
     """
@@ -62,8 +60,6 @@ class Auditor:
     strangers: pa.Table
     identity: OperatingPoint
     structure: OperatingPoint
-    certain: float
-    certain_identity: float
     people: tuple[pa.ChunkedArray, pa.ChunkedArray]
     confidence: float
 
@@ -79,11 +75,14 @@ class Auditor:
             strangers=strangers,
             identity=_point(strangers, "score", how.audit_fpir, how.confidence),
             structure=_point(strangers, "structure_score", how.audit_near_copy_fpir, how.confidence),
-            certain=certain_threshold(_numpy(strangers, "structure_score")),
-            certain_identity=certain_threshold(_numpy(strangers, "score")),
             people=(people[0], people[1]),
             confidence=how.confidence,
         )
+
+    def certain(self, column: str, samples: int) -> float:
+        """Return which `score` certainly shows somebody, or `structure_score` a copy, among so many samples."""
+        strangers = self.strangers
+        return certain_threshold(_numpy(strangers, column), strangers["query_patient_id"].to_pylist(), samples)
 
     def rates(self, samples: pa.Table) -> Metrics:
         """Measure how often samples, columns.MATCHES, are taken for somebody, and what of it is beyond chance."""
@@ -113,10 +112,9 @@ class Auditor:
         ):
             metrics[name] = metrics[name].model_copy(update={"baseline": self._expected(column, point)})
         sizes = len(self.people[0]), len(self.people[1])
-        metrics |= certain_rates("copied", structures, unseen, self.certain, sizes, how)
-        metrics |= certain_rates(
-            "identified", scores, _numpy(samples, "unseen_score"), self.certain_identity, sizes, how
-        )
+        copies, people = (self.certain(column, len(samples)) for column in ("structure_score", "score"))
+        metrics |= certain_rates("copied", structures, unseen, copies, sizes, how)
+        metrics |= certain_rates("identified", scores, _numpy(samples, "unseen_score"), people, sizes, how)
         metrics |= _train_or_unseen(samples, self.strangers, threshold, how)
         size = min(len(ids.unique()) for ids in self.people)
         return metrics | _patients_hit(samples, threshold, size, how)
@@ -127,29 +125,62 @@ class Auditor:
         borne = korn_graubard(flagged, _numpy(self.strangers, "query_patient_id"), self.confidence).high
         return max(borne, point.target_fpir, point.supported_fpir)
 
-    def sight(self, planted: pa.Table) -> Metrics:
-        """Measure what the audit finds of copies whose truth is known, the self-test's treated train images."""
-        copies = planted.filter(
-            (pc.field("source_role") == "train") & ~pc.starts_with(pc.field("treatment"), GENERATED)
-        )
-        structures, patients = _numpy(copies, "structure_score"), _numpy(copies, "patient_id")
-        found = _numpy(copies, "auditor_score") >= self.identity.threshold
-        flagged = {
-            "auditor_sensitivity": found | (structures >= self.structure.threshold),
-            "certain_sensitivity": (structures >= self.certain)
-            | (_numpy(copies, "auditor_score") >= self.certain_identity),
+    def sight(self, planted: pa.Table, samples: int) -> Metrics:
+        """Measure what the audit finds of copies whose truth is known: the self-test's planted train images.
+
+        Args:
+            planted: the self-test's `PLANTED`.
+            samples: among which a certain one would have to be found.
+        """
+        copies = planted.filter((pc.field("source_role") == "train") & pc.field("is_copy"))
+        structures, scores = _numpy(copies, "structure_score"), _numpy(copies, "auditor_score")
+        by_model = pc.starts_with(copies["treatment"], GENERATED).to_numpy()
+        found = (scores >= self.identity.threshold) | (structures >= self.structure.threshold)
+        certain = structures >= self.certain("structure_score", samples)
+        certain |= scores >= self.certain("score", samples)
+        asked = {
+            "auditor_sensitivity": (found, ~by_model),
+            "auditor_sensitivity.generator": (found, by_model),
+            "certain_sensitivity": (certain, ~by_model),
         }
-        unit = "share of planted near-copies"
-        return {name: clustered_rate(hits, patients, self.confidence, unit=unit) for name, hits in flagged.items()}
+        patients, unit = _numpy(copies, "patient_id"), "share of planted near-copies"
+        return {
+            name: clustered_rate(hits[rows], patients[rows], self.confidence, unit=unit)
+            for name, (hits, rows) in asked.items()
+        }
+
+    def _known(self) -> tuple[NDArray[np.bool_], NDArray[Any], NDArray[np.float64]]:
+        """Return which probes are flagged, whose they are, and how much each counts.
+
+        Each person counts once, and people as often as the gallery has such with as many images: who has one is harder
+        to find than who has ten, and of those with many there are more probes.
+        """
+        patients = _numpy(self.probe, "query_patient_id")
+        hits = _numpy(self.probe, "score") >= self.identity.threshold
+        return hits, patients, identification.people_weights(patients, self.people[0].to_numpy())
 
     def _leaked(self, scores: Scores, patients: NDArray[Any], controls: Scores, whose: NDArray[Any]) -> MetricResult:
-        known = _numpy(self.probe, "score"), _numpy(self.probe, "query_patient_id")
-        pairs = (scores, patients), (controls, whose), known
-        if not all(len(values) for values, _ in pairs):
+        threshold = self.identity.threshold
+        pairs = (scores >= threshold, patients), (controls >= threshold, whose), self._known()
+        if not all(len(pair[0]) for pair in pairs):
             why = "an image of each kind is needed: samples, unseen real images, new images of gallery patients"
             return insufficient(why, n=len(scores), unit=UNIT, confidence=self.confidence)
-        threshold = self.identity.threshold
-        return leak_rate(*(korn_graubard(values >= threshold, ids, self.confidence) for values, ids in pairs))
+        flagged, strangers = (korn_graubard(*pair, self.confidence) for pair in pairs[:2])
+        found, people, weights = pairs[2]
+        return leak_rate(flagged, strangers, korn_graubard(found, people, self.confidence, weights=weights))
+
+    def tpir(self) -> MetricResult:
+        """Say how often the auditor finds people it knows: what it can't see in real images it can't in samples."""
+        unit = "share of gallery patients whose new image is found, the right patient on top"
+        found, patients, weights = self._known()
+        if not len(found):
+            return insufficient(
+                "there is no new image of a gallery patient", n=0, unit=unit, confidence=self.confidence
+            )
+        right = found & (_numpy(self.probe, "nearest_patient_id") == patients)
+        rate = korn_graubard(right, patients, self.confidence, exact=True, weights=weights)
+        note = f"{right.mean():.3g} of the images; people weighed by how many gallery images such people have"
+        return rate_result(rate, unit=unit, reference="ISO/IEC 19795-1; Holt and Smith 1979", note=note)
 
 
 def audit(context: Context, how: EvaluateConfig) -> Metrics:
@@ -168,15 +199,15 @@ def audit(context: Context, how: EvaluateConfig) -> Metrics:
     samples, auditor = only_kept(context.inputs, found, "query_id"), Auditor.of(context.inputs, how)
     points = {"identity": auditor.identity, "structure": auditor.structure}
     dumped: dict[str, Any] = {name: point.model_dump(mode="json") for name, point in points.items()}
-    certain = {"certain_copy": {"threshold": auditor.certain}}
-    certain["certain_identity"] = {"threshold": auditor.certain_identity}
+    certain = {"certain_copy": {"threshold": auditor.certain("structure_score", len(samples))}}
+    certain["certain_identity"] = {"threshold": auditor.certain("score", len(samples))}
     context.out.write_json("operating_point.json", dumped | certain)
     metrics = auditor.risk(samples)
     asked = _asked_for(context.inputs, samples)
     metrics |= prompt_metrics(context.inputs, samples, asked, how)
     if "selftest" in context.inputs:
-        metrics |= auditor.sight((context.inputs["selftest"] / "planted").read_table())
-    metrics["auditor_tpir"] = _found(auditor.probe, auditor.identity.threshold, how.confidence)
+        metrics |= auditor.sight((context.inputs["selftest"] / "planted").read_table(), len(samples))
+    metrics["auditor_tpir"] = auditor.tpir()
     flagged = _write(context, "tables/audit.parquet", samples, auditor)
     clusters = _numpy(samples, "nearest_patient_id")
     groups = _groups(asked) | {IMAGES_OF: _image_counts(clusters, auditor.people[0])}
@@ -226,7 +257,7 @@ def _attacked(context: Context, auditor: Auditor) -> Metrics:
 
 
 def _worst_way(samples: pa.Table, ways: NDArray[np.str_], auditor: Auditor) -> Metrics:
-    """Return the excess risk of the way with the largest, at a confidence corrected for having looked at all."""
+    """Return the excess risk of the way that may leak most, at a confidence corrected for having looked at all."""
     names = np.unique(ways)
     corrected = replace(auditor, confidence=1 - (1 - auditor.confidence) / max(1, len(names)))
     found = {str(name): corrected.rates(samples.filter(pa.array(ways == name)))["excess_risk"] for name in names}
@@ -234,7 +265,7 @@ def _worst_way(samples: pa.Table, ways: NDArray[np.str_], auditor: Auditor) -> M
     if not known:
         why = insufficient("no sample of an attack was matched", n=0, unit=identification.SAMPLES)
         return {"attacked_worst_excess_risk": why}
-    worst = max(known, key=lambda name: known[name].value or 0.0)
+    worst = max(known, key=lambda name: (known[name].interval or (0.0, 1.0))[1])
     note = f"{worst}, the worst of {len(names)} ways; confidence corrected for their number (Bonferroni)"
     return {"attacked_worst_excess_risk": known[worst].with_note(note)}
 
@@ -259,14 +290,6 @@ def _patients_hit(samples: pa.Table, threshold: float, size: int, confidence: fl
         for part in range(sides[0][0].shape[1])
     ]
     return patients_hit([(train, unseen) for train, unseen in parts], confidence)
-
-
-def _found(probe: pa.Table, threshold: float, confidence: float) -> MetricResult:
-    """Say how often the auditor finds people it knows: what it can't see in real images it can't see in samples."""
-    patients = _numpy(probe, "query_patient_id")
-    hits = (_numpy(probe, "score") >= threshold) & (_numpy(probe, "nearest_patient_id") == patients)
-    unit = "share of probe images found, the right patient on top"
-    return clustered_rate(hits, patients, confidence, unit=unit, exact=True, reference="ISO/IEC 19795-1")
 
 
 def _train_or_unseen(samples: pa.Table, strangers: pa.Table, threshold: float, confidence: float) -> Metrics:

@@ -6,7 +6,7 @@ on exactly what it reads: the teacher on `ingest/train`, not on the evaluation p
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -60,6 +60,10 @@ class Context:
     progress: Progress = silent
     standings: Standings = unseen
     private_seed: int = 0
+
+    def silent(self) -> "Context":
+        """Return the same for a worker: what reaches the terminal can't leave the driver."""
+        return replace(self, progress=silent, standings=unseen)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ class Embed(Stage):
     Output: `<eye>/part-*.parquet`, and `PICTURES` like them; rows in the order of the images.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     resumable: ClassVar[bool] = True
     config: EmbedConfig
 

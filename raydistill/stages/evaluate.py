@@ -4,7 +4,6 @@ Real images, teacher samples, kept samples and student samples go through the sa
 evaluation patients are read here, and by match in the auditor's eye alone.
 """
 
-from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -14,8 +13,9 @@ from numpy.typing import NDArray
 
 from raydistill.core.config import Config, EvaluateConfig
 from raydistill.core.errors import NothingToDo
-from raydistill.core.progress import Progress, silent
+from raydistill.core.progress import Progress
 from raydistill.core.store import Store
+from raydistill.data.vocabulary import age_band
 from raydistill.diffusion.features import public_digest
 from raydistill.distributed.task import run_on_worker
 from raydistill.metrics import classifier, utility
@@ -44,6 +44,10 @@ Grey = NDArray[np.uint8]
 RECORD_COLUMNS = ["image_id", "patient_id", "image", "labels", "prompt", "sex", "view", "age"]
 
 
+AGE_BAND = 20
+"""Years of age of one subgroup."""
+
+
 class Evaluate(Stage):
     """Inputs: `images`, `train`, `calibration`, `evaluation`, `findings`, and those of the following that apply.
 
@@ -55,7 +59,7 @@ class Evaluate(Stage):
     Output: `metrics.json`, `predictions/`, `tables/`, `operating_point.json`, `extractor/`.
     """
 
-    version: ClassVar[int] = 17
+    version: ClassVar[int] = 19
     config: EvaluateConfig
 
     def check(self, config: Config) -> None:
@@ -72,7 +76,7 @@ class Evaluate(Stage):
     def run(self, context: Context) -> Outcome:
         """Measure everything the inputs allow, on a worker."""
         alone = Evaluate(self.node, self.config, {}, self.root_seed)
-        work = partial(alone._measure, replace(context, progress=silent))
+        work = partial(alone._measure, context.silent())
         return run_on_worker(work, self.config.compute, context.progress)
 
     def _measure(self, context: Context, progress: Progress) -> Outcome:
@@ -99,9 +103,9 @@ class Evaluate(Stage):
             Images(images, judged["labels"].to_pylist(), people),
             Images(real_images, real["labels"].to_pylist(), real["patient_id"].to_numpy()),
         )
-        train = read_sampled({"images": context.inputs["train"]}, ["image", "labels"], most, seed)
-        metrics |= self._fidelity(context, *sets, Images(pixels(train), train["labels"].to_pylist(), None))
-        metrics |= measure(build_metrics(self.config.metrics), images, real_images, pixels(train))
+        train = self._images(context, "train")
+        metrics |= self._fidelity(context, *sets, train)
+        metrics |= measure(build_metrics(self.config.metrics), images, real_images, train.pixels)
         progress(4, steps, "parts")
         dumped = {name: result.model_dump(mode="json") for name, result in metrics.items()}
         context.out.write_json("metrics.json", dumped)
@@ -112,15 +116,22 @@ class Evaluate(Stage):
 
     def _fidelity(self, context: Context, judged: Images, real: Images, train: Images) -> Metrics:
         """Compare with evaluation images; the floor is what other real images reach, that no extractor learned from."""
-        how, seed, most = self.config, context.seed, self.config.max_images
+        how, seed = self.config, context.seed
         domain = context.inputs.get("extractor", context.out / EXTRACTOR)
         looks = extractors(domain, how.encoder, train.pixels.shape[1])
-        calibration = pixels(read_sampled({"images": context.inputs["calibration"]}, ["image"], most, seed))
-        floors = {"": train.pixels, DOMAIN: calibration}
+        calibration = self._images(context, "calibration")
+        # Where the train images are judged themselves, they can't be their own floor.
+        floors = {"": train if judged.patients is None else calibration, DOMAIN: calibration}
         findings = context.inputs["findings"].read_json("findings.json")["findings"]
-        by_finding = fidelity_by_finding(looks[""], judged, real, train, findings, how, seed)
+        by_finding = fidelity_by_finding(looks, judged, real, floors, findings, how, seed)
         context.out.write_table("tables/fidelity_by_finding.parquet", by_finding)
         return fidelity_metrics(looks, judged, real, floors, how, seed)
+
+    def _images(self, context: Context, role: str) -> Images:
+        table = read_sampled(
+            {"images": context.inputs[role]}, ["image", "labels"], self.config.max_images, context.seed
+        )
+        return Images(pixels(table), table["labels"].to_pylist(), None)
 
     def _utility(self, context: Context, judged: pa.Table, images: Grey, real: pa.Table, real_images: Grey) -> Metrics:
         """Train the findings classifier on these images with the same budget as on any others; test it on real ones.
@@ -149,9 +160,10 @@ class Evaluate(Stage):
         }
         by_finding = utility.by_finding(truth, scores, patients, findings, *options)
         context.out.write_table("tables/by_finding.parquet", by_finding)
-        for name in ("sex", "view"):
-            by_group = utility.by_group(truth, scores, patients, real[name].to_pylist(), *options)
-            context.out.write_table(f"tables/utility_by_{name}.parquet", by_group)
+        groups = {name: real[name].to_pylist() for name in ("sex", "view")}
+        groups["age_band"] = [None if age is None else age_band(age, AGE_BAND) for age in real["age"].to_pylist()]
+        by_group = utility.by_group(truth, scores, patients, groups, *options)
+        context.out.write_table("tables/utility_by_group.parquet", by_group)
         if "reference" in context.inputs:
             best = _predicted(context.inputs["reference"], findings)
             metrics["utility_loss"] = utility.paired_difference(truth, best, scores, patients, *options)

@@ -81,7 +81,7 @@ def fidelity_metrics(
     looks: Mapping[str, Extractor],
     judged: Images,
     real: Images,
-    floors: Mapping[str, Grey],
+    floors: Mapping[str, Images],
     how: EvaluateConfig,
     seed: int,
 ) -> dict[str, MetricResult]:
@@ -97,9 +97,9 @@ def fidelity_metrics(
     """
     metrics: dict[str, MetricResult] = {}
     for prefix, look in looks.items():
-        features = [look(images) for images in (real.pixels, judged.pixels, floors.get(prefix, floors[""]))]
+        sets = real, judged, floors.get(prefix, floors[""])
         found = fidelity.all_metrics(
-            *features,
+            *(look(images.pixels) for images in sets),
             patients=real.patients,
             judged_patients=judged.patients,
             confidence=how.confidence,
@@ -110,23 +110,28 @@ def fidelity_metrics(
 
 
 def fidelity_by_finding(
-    look: Extractor, judged: Images, real: Images, floor: Images, findings: list[str], how: EvaluateConfig, seed: int
+    looks: Mapping[str, Extractor],
+    judged: Images,
+    real: Images,
+    floors: Mapping[str, Images],
+    findings: list[str],
+    how: EvaluateConfig,
+    seed: int,
 ) -> pa.Table:
     """Return the same for the images with each finding, as `result.results_table`; rows are `finding: metric`.
 
-    A finding that fewer than `FEWEST` images of either set have is left out. `group_size` is how many real images have
-    it.
+    A finding that fewer than `FEWEST` images of any set have is left out. `group_size` is how many real images have it.
     """
     results: dict[str, MetricResult] = {}
     sizes: list[int] = []
     for finding in findings:
-        sets = [_having(images, finding) for images in (real, judged, floor)]
-        if min(len(images.pixels) for images in sets[:2]) < FEWEST or not len(sets[2].pixels):
+        mine, its = _having(judged, finding), _having(real, finding)
+        theirs = {prefix: _having(images, finding) for prefix, images in floors.items()}
+        if min(len(images.pixels) for images in (mine, its, *theirs.values())) < FEWEST:
             continue
-        mine = sets[0], sets[1]
-        found = fidelity_metrics({"": look}, mine[1], mine[0], {"": sets[2].pixels}, how, seed)
+        found = fidelity_metrics(looks, mine, its, theirs, how, seed)
         results |= {f"{finding}: {name}": result for name, result in found.items()}
-        sizes += [len(mine[0].pixels)] * len(found)
+        sizes += [len(its.pixels)] * len(found)
     return results_table(results).append_column("group_size", pa.array(sizes, pa.int64()))
 
 

@@ -40,7 +40,7 @@ class IngestNodeConfig(Section):
 class Ingest(Stage):
     """No inputs. Output: a folder a role, `quarantine/`, `prompts/`, `sharing/`, `findings/`, `cohort/cohort.json`."""
 
-    version: ClassVar[int] = 8
+    version: ClassVar[int] = 9
     needs_ray: ClassVar[bool] = False
     config: IngestNodeConfig
 

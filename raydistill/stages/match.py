@@ -1,5 +1,7 @@
 """Compare every sample, and the real queries, with every gallery image. Expensive and threshold-free.
 
+A query and its mirror image are one: the better of the two counts, for every gallery and every measure.
+
 Each eye has its own folder of matches, so that a later stage depends on the eyes it reads and on no other.
 """
 
@@ -21,7 +23,7 @@ from raydistill.distributed.data import map_shards
 from raydistill.distributed.shards import Piece
 from raydistill.matching.reference import MATCHED_PARTS
 from raydistill.matching.search import Neighbours
-from raydistill.reid.embedder import load_embedder
+from raydistill.reid.embedder import embed_both_ways, load_embedder
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.embed import STRUCTURE, eyes_of, in_groups
 from raydistill.stages.gallery import GALLERY, UNSEEN, Galleries, Plan, digest_of
@@ -43,7 +45,7 @@ class Match(Stage):
     Output: `<eye>/samples/part-*.parquet` and `<eye>/<role>/part-*.parquet`, and `<eye>/gallery.json`.
     """
 
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 8
     resumable: ClassVar[bool] = True
     config: MatchConfig
 
@@ -146,7 +148,7 @@ class MatchPiece:
         return [pa.table(common | self._seen_by(eye, images), schema=MATCHES) for eye in eyes]
 
     def _seen_by(self, eye: str, images: NDArray[np.uint8]) -> dict[str, Any]:
-        embeddings = self.eyes[eye].embed(images, self.config.batch_size)
+        embeddings = embed_both_ways(self.eyes[eye], images, self.config.batch_size)
         found = self.reference.nearest(eye, embeddings, self.config.top_k)
         nearest, width = found.indices[:, 0], found.indices.shape[1]
         neighbours = self.image_ids.take(found.indices.ravel())

@@ -10,7 +10,14 @@ from raydistill.core.section import NOT_IN_KEY, Section
 from raydistill.core.signing import read_key
 from raydistill.diffusion.provenance import copied, drawn_from, private_files, weights_of
 from raydistill.metrics.certificate import Certificate
-from raydistill.metrics.gate import model_checks, risk_checks, selftest_checks, short_of_evidence, short_of_method
+from raydistill.metrics.gate import (
+    model_checks,
+    prompt_checks,
+    risk_checks,
+    selftest_checks,
+    short_of_evidence,
+    short_of_method,
+)
 from raydistill.metrics.result import Check, MetricResult, judge
 from raydistill.stages.base import Context, Outcome, Stage
 
@@ -22,6 +29,7 @@ class ReleaseNodeConfig(Section):
 
     release: ReleaseConfig
     evidence: EvidenceConfig
+    prompt_k: int
 
 
 class Release(Stage):
@@ -74,6 +82,7 @@ class Release(Stage):
         selftest = _results(context.inputs["filter"].read_json("metrics.json")["selftest"])
         return [
             *risk_checks(student, budgets),
+            *prompt_checks(student, self.config.prompt_k),
             *model_checks(student, budgets),
             *selftest_checks(selftest, budgets),
         ]

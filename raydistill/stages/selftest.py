@@ -1,9 +1,9 @@
 """Can the filter be trusted? Plant near-copies of train images, treat strangers the same way, score both.
 
 The filter's scores are threshold-free, like match: they are judged at whatever operating point the policy ends with.
-What the teacher made of an image is a near-copy as long as it shows the patient: where a network that isn't the
-filter's re-identifies it. From far within the noise of a teacher that learned nothing by heart an image comes back as
-nobody's.
+What the teacher made of an image is a near-copy as long as it leads back to the patient: where a network that isn't the
+filter's re-identifies it, or the near-copy search finds the very image. From far within the noise of a teacher that
+learned nothing by heart an image comes back as nobody's.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ from raydistill.distributed.data import map_shards
 from raydistill.distributed.shards import Piece, Shard
 from raydistill.matching.calibration import calibrate
 from raydistill.metrics.filtering import GENERATED, agreement
-from raydistill.reid.embedder import load_embedder
+from raydistill.reid.embedder import embed_both_ways, load_embedder
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.embed import STRUCTURE, eyes_of
 from raydistill.stages.gallery import Galleries, Plan
@@ -54,7 +54,11 @@ PLANTED = pa.schema(
     ]
 )
 """One planted picture: what it was made of and how, and its threshold-free scores against the whole gallery.
-`query_id` tells a policy nothing. `is_copy`: whether it still shows somebody."""
+`query_id` tells a policy nothing. `is_copy`: whether it still leads back to somebody."""
+
+STRUCTURE_FPIR = 0.05
+"""Of the near-copy search where it alone says that a picture leads back: the source on top and so near to it as one
+stranger in twenty is to anybody, the point of the other networks by default."""
 
 
 class SelfTestNodeConfig(Section):
@@ -73,7 +77,7 @@ class SelfTest(Stage):
     Output: `planted/part-*.parquet`, `agreement/agreement.json`.
     """
 
-    version: ClassVar[int] = 11
+    version: ClassVar[int] = 12
     resumable: ClassVar[bool] = True
     config: SelfTestNodeConfig
 
@@ -188,6 +192,8 @@ class PlantShard:
         self.image_ids, self.patient_ids = galleries.image_ids(), galleries.patient_ids()
         self.inputs, self.config, self.seed = inputs, config, seed
         self.identity = {eye: thresholds_of(inputs[f"matches_{eye}"], config)[0] for eye in OTHERS}
+        loose = config.model_copy(update={"consistency_near_copy_fpir": STRUCTURE_FPIR})
+        self.structure = thresholds_of(inputs[f"matches_{OTHERS[0]}"], loose)[1]
 
     def __call__(self, piece: Piece) -> tuple[pa.Table]:
         """Choose images, treat them, score the results against the gallery."""
@@ -214,13 +220,15 @@ class PlantShard:
 
     def _scored(self, role: str, treatment: str, records: pa.Table, treated: NDArray[np.uint8]) -> pa.Table:
         seen = {
-            name: self.reference.nearest(name, eye.embed(treated, self.config.match.batch_size), 1)
+            name: self.reference.nearest(name, embed_both_ways(eye, treated, self.config.match.batch_size), 1)
             for name, eye in self.eyes.items()
         }
         found, copied = seen["filter"], self.reference.copied(STRUCTURE, treated)
         nearest = {eye: np.asarray(self.patient_ids.take(seen[eye].indices[:, 0])) for eye in OTHERS}
         others = {eye: (nearest[eye], seen[eye].cosines[:, 0]) for eye in OTHERS}
         shows = re_identified(np.asarray(records["patient_id"]), others, self.identity)
+        sources = np.asarray(self.image_ids.take(copied.indices[:, 0]))
+        shows |= (sources == np.asarray(records["image_id"])) & (copied.cosines[:, 0] >= self.structure)
         columns = {
             "query_id": [self._name(role, treatment, image_id) for image_id in records["image_id"].to_pylist()],
             "source_role": [role] * len(treated),
@@ -231,7 +239,7 @@ class PlantShard:
             "nearest_image_id": self.image_ids.take(found.indices[:, 0]),
             "nearest_patient_id": self.patient_ids.take(found.indices[:, 0]),
             "structure_score": copied.cosines[:, 0],
-            "structure_image_id": self.image_ids.take(copied.indices[:, 0]),
+            "structure_image_id": sources,
             **{f"{eye}_score": seen[eye].cosines[:, 0] for eye in OTHERS},
             "is_copy": shows | (not treatment.startswith(GENERATED)),
             "image": [encode_png(image) for image in treated],

@@ -40,7 +40,7 @@ class TopUp(Stage):
     Also `sharing`. Output: `samples/more-*.parquet`, and `<eye>/samples/` like it.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     resumable: ClassVar[bool] = True
     config: TopUpConfig
 

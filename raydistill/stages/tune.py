@@ -52,8 +52,10 @@ class Tune(Stage):
     config: TuneNodeConfig
 
     def key_config(self) -> dict[str, Any]:
-        """Put the public weights that look at the images into the key."""
-        return {**super().key_config(), "features": public_digest()}
+        """Put the public weights that look at the images into the key; leave out what is done afterwards."""
+        key = super().key_config()
+        del key["tune"]["rule_seeds"]
+        return {**key, "features": public_digest()}
 
     def run(self, context: Context) -> Outcome:
         """Search, choose, and write the whole frontier beside the choice."""

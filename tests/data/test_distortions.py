@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from raydistill.data.distortions import TREATMENTS, distort
+from raydistill.data.images import mirrored
 
 
 def pictures(count, side):
@@ -27,7 +28,7 @@ def test_changes_the_pixels_and_keeps_the_picture(treatment, side):
     assert treated.dtype == np.uint8
     for before, after in zip(images, treated, strict=True):
         assert not np.array_equal(before, after)
-        assert correlation(before, after) > 0.6
+        assert correlation(mirrored(before) if treatment == "mirror" else before, after) > 0.6
 
 
 @pytest.mark.parametrize("treatment", TREATMENTS)
@@ -40,7 +41,12 @@ def test_an_image_depends_on_its_own_seed_only(treatment):
     np.testing.assert_array_equal(distort(images[::-1], treatment, seeds[::-1])[::-1], together)
 
 
-@pytest.mark.parametrize("treatment", TREATMENTS)
+def test_a_picture_has_one_mirror_image():
+    images = pictures(3, 32)
+    np.testing.assert_array_equal(distort(images, "mirror", [0, 1, 2]), images[:, :, ::-1])
+
+
+@pytest.mark.parametrize("treatment", [name for name in TREATMENTS if name != "mirror"])
 def test_another_seed_is_another_treatment(treatment):
     image = np.repeat(pictures(1, 32), 12, axis=0)
     assert len({one.tobytes() for one in distort(image, treatment, list(range(12)))}) > 6

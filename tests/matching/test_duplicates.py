@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import ndimage
 
-from raydistill.data.images import encode_png
+from raydistill.data.images import encode_png, mirrored
 from raydistill.matching import duplicates
 from raydistill.matching.duplicates import near_duplicates
 
@@ -45,6 +45,8 @@ COPIES = {
     "contrast": lambda image: (image - image.mean()) * 0.9 + image.mean(),
     "brightness": lambda image: image * 0.9,
     "blur": lambda image: ndimage.gaussian_filter(image, 0.7),
+    "mirror": mirrored,
+    "mirror and shift": lambda image: np.roll(mirrored(image), (2, -2), (0, 1)),
     "resize": lambda image: Image.fromarray(image).resize((32, 32), Image.Resampling.LANCZOS),
 }
 
@@ -93,7 +95,7 @@ def brute_force(images, threshold):
     kept, near = [], {}
     middles = []
     for row, image in enumerate(images):
-        places = [cells(image, *place) for place in PLACEMENTS]
+        places = [cells(view, *place) for view in (image, image[:, ::-1]) for place in PLACEMENTS]
         scores = [max(np.corrcoef(place, middle)[0, 1] for place in places) for middle in middles]
         if scores and max(scores) >= threshold:
             near[row] = (kept[int(np.argmax(scores))], max(scores))
@@ -123,7 +125,7 @@ PLACEMENTS = [
 @pytest.mark.parametrize("threshold", [0.6, 0.95])
 def test_equals_brute_force(threshold):
     images = pictures(8, side=64, seed=4)
-    images = np.concatenate([images, np.roll(images[:4], 1, axis=1), images[2:6] // 2 + 20])
+    images = np.concatenate([images, np.roll(images[:4], 1, axis=1), images[2:6] // 2 + 20, mirrored(images[6:])])
     near = near_duplicates([encode_png(image) for image in images], threshold)
     expected = brute_force(images, threshold)
     assert {row: one.of for row, one in near.items()} == {row: of for row, (of, _) in expected.items()}
@@ -140,7 +142,9 @@ def test_there_are_as_many_placements_as_documented():
 
 @pytest.mark.parametrize(("name", "value"), [("LOW", 2), ("LOW", 144), ("KEPT_AT_ONCE", 3)])
 def test_what_bounds_cost_changes_no_result(monkeypatch, name, value):
-    images = [encode_png(image) for image in pictures(40, side=32, seed=5)]
+    images = pictures(40, side=32, seed=5)
+    images[30:] = mirrored(np.roll(images[:10], 1, axis=1))
+    images = [encode_png(image) for image in images]
     before = near_duplicates(images, 0.6)
     monkeypatch.setattr(duplicates, name, value)
     after = near_duplicates(images, 0.6)
@@ -150,6 +154,7 @@ def test_what_bounds_cost_changes_no_result(monkeypatch, name, value):
 
 POOL = [*pictures(4, side=32, seed=6), np.zeros((32, 32), np.uint8)]
 POOL += [np.roll(image, 1, axis=0) for image in POOL[:2]]
+POOL += [mirrored(POOL[2])]
 
 
 @settings(max_examples=60, deadline=None)

@@ -6,6 +6,7 @@ from PIL import Image
 from scipy import ndimage
 
 from raydistill.core.errors import InputError
+from raydistill.data.images import mirrored
 from raydistill.matching.near_copy import (
     DISPLACEMENT,
     PLAIN_RANGE,
@@ -51,6 +52,8 @@ COPIES = {
     "contrast": lambda image: np.clip(0.7 * image.astype(float) + 30, 0, 255).astype(np.uint8),
     "blur": lambda image: ndimage.gaussian_filter(image, 1),
     "jpeg": jpeg,
+    "mirror": mirrored,
+    "mirror and shift": lambda image: np.roll(mirrored(image), (2, -1), (0, 1)),
 }
 
 
@@ -66,6 +69,17 @@ def test_an_image_is_its_own_copy(index, images):
 def test_finds_copies_among_strangers(index, images, strangers, copy):
     scores, rows = index.search(np.stack([COPIES[copy](image) for image in images]))
     assert np.mean((scores > strangers) & (rows == np.arange(len(images)))) > 0.9
+
+
+@pytest.mark.parametrize("copy", ["shift", "crop", "blur"])
+def test_a_mirrored_copy_scores_as_the_copy_itself(index, images, copy):
+    copies = np.stack([COPIES[copy](image) for image in images])
+    (scores, rows), (other, their) = index.search(copies), index.search(mirrored(copies))
+    np.testing.assert_allclose(other, scores, atol=1e-6)
+    assert their.tolist() == rows.tolist()
+    # Each of the measures by itself, too.
+    for measure in (index._placed, index._plain):
+        np.testing.assert_allclose(measure(mirrored(copies))[0], measure(copies)[0], atol=1e-6)
 
 
 def correlations(queries, images, shift):
@@ -90,9 +104,14 @@ def plainly(queries, images):
     return 1 - ((small[0][:, None] - small[1]) ** 2).mean(axis=2) / PLAIN_RANGE
 
 
+def both_ways(queries):
+    return queries, mirrored(queries)
+
+
 def test_equals_brute_force_by_both_measures(images):
     queries = pictures(5, seed=2)
-    best = np.maximum(correlations(queries, images, 2), plainly(queries, images).max(axis=1))
+    best = [np.maximum(correlations(q, images, 2), plainly(q, images).max(axis=1)) for q in both_ways(queries)]
+    best = np.max(best, axis=0)
     scores, _ = StructureIndex.of(images, 2).search(queries)
     assert (scores >= best - 1e-5).all()  # a reduction may find more, never less
 
@@ -100,15 +119,21 @@ def test_equals_brute_force_by_both_measures(images):
 def test_without_shift_it_is_the_better_of_correlation_and_pixels(images):
     queries = np.concatenate([pictures(5, seed=3), images[:5] // 2 + 60])
     scores, rows = StructureIndex.of(images, 0).search(queries)
-    table = np.corrcoef(np.concatenate([queries, images]).reshape(-1, 1024).astype(float))[:10, 10:]
-    table = np.maximum(table, plainly(queries, images))
+    tables = [
+        np.maximum(
+            np.corrcoef(np.concatenate([asked, images]).reshape(-1, 1024).astype(float))[:10, 10:],
+            plainly(asked, images),
+        )
+        for asked in both_ways(queries)
+    ]
+    table = np.maximum(*tables)
     np.testing.assert_allclose(scores, table.max(axis=1), atol=1e-5)
     assert rows.tolist() == table.argmax(axis=1).tolist()
 
 
 def test_pixels_are_searched_exactly(images):
     queries, index = pictures(40, seed=8), StructureIndex.of(images, 2)
-    table = plainly(queries, images)
+    table = np.maximum(*(plainly(asked, images) for asked in both_ways(queries)))
     scores, rows = index._plain(queries)
     np.testing.assert_allclose(scores, table.max(axis=1), atol=1e-5)
     assert rows.tolist() == table.argmax(axis=1).tolist()

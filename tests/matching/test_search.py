@@ -4,8 +4,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raydistill.core.errors import InputError
+from raydistill.matching import search
+from raydistill.matching.mirror import either_way, flipped
 from raydistill.matching.reference import Arrays, Reference
-from raydistill.matching.search import ExactSearch
+from raydistill.matching.search import ExactSearch, Neighbours, merged
 
 
 def unit(rng, rows, dim):
@@ -88,6 +90,58 @@ def test_no_queries():
     assert found.scores.shape == found.indices.shape == (0, 2)
 
 
+@settings(max_examples=40)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    rows=st.integers(1, 60),
+    k=st.integers(1, 12),
+    views=st.integers(1, 3),
+    distinct=st.integers(1, 60),
+)
+def test_a_row_counts_once_by_the_best_view_of_a_query(seed, rows, k, views, distinct):
+    rng = np.random.default_rng(seed)
+    vectors = unit(rng, distinct, 5)[rng.integers(0, distinct, rows)]
+    # Views that are rows, or the same view twice, tie.
+    queries = np.stack([vectors[rng.integers(0, rows, 6)], *(unit(rng, 6, 5) for _ in range(views - 1))], axis=1)
+    queries[0] = queries[0, :1]
+    best = (vectors[None, None] * queries[:, :, None].astype(np.float64)).sum(axis=3).max(axis=1)
+    order = np.lexsort((np.broadcast_to(np.arange(rows), best.shape), -best), axis=1)[:, :k]
+    found = ExactSearch(vectors).search_views(queries, k)
+    np.testing.assert_array_equal(found.scores, np.take_along_axis(best, order, axis=1))
+    np.testing.assert_array_equal(found.indices, order)
+    assert all(len(set(row)) == len(row) == min(k, rows) for row in found.indices.tolist())
+
+
+def test_the_order_of_views_does_not_matter():
+    rng = np.random.default_rng(9)
+    vectors, queries = unit(rng, 300, 16), unit(rng, 40, 16).reshape(20, 2, 16)
+    one, other = (ExactSearch(vectors).search_views(asked, 6) for asked in (queries, queries[:, ::-1]))
+    assert np.array_equal(one.scores, other.scores)
+    assert np.array_equal(one.indices, other.indices)
+
+
+def test_what_parts_found_twice_is_there_once():
+    parts = [
+        Neighbours(np.array([[0.9, 0.5]]), np.array([[4, 1]])),
+        Neighbours(np.array([[0.8, 0.7]]), np.array([[4, 2]])),
+    ]
+    best = merged(parts, 3)
+    assert best.indices.tolist() == [[4, 2, 1]]
+    assert best.scores.tolist() == [[0.9, 0.7, 0.5]]
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 1000])
+def test_the_best_either_way_is_that_of_both_orientations(monkeypatch, at_once):
+    monkeypatch.setattr(search, "COMPARED_AT_ONCE", at_once)
+    rng = np.random.default_rng(10)
+    vectors, queries = unit(rng, 50, 24), unit(rng, 30, 24)
+    best, rounding = ExactSearch(vectors).best_either_way(queries, 12)
+    both = [queries.astype(np.float64), flipped(queries, 12).astype(np.float64)]
+    exact = np.maximum(*(asked @ vectors.T for asked in both)).max(axis=1)
+    assert np.abs(best - exact).max() < rounding
+    np.testing.assert_allclose(either_way(queries, vectors, 12).max(axis=1), exact, atol=1e-6)
+
+
 def reference(vectors):
     return Reference(Arrays({"eye": vectors}, {}, {}))
 
@@ -100,10 +154,10 @@ def test_refuses_what_has_no_cosine(value):
     with pytest.raises(InputError, match=r"gallery eye.*row 2"):
         reference(broken)
     with pytest.raises(InputError, match=r"queries.*row 2"):
-        reference(vectors).nearest("eye", broken, 1)
+        reference(vectors).nearest("eye", broken[:, None], 1)
 
 
 def test_refuses_what_other_networks_made():
     vectors = unit(np.random.default_rng(7), 5, 4)
     with pytest.raises(InputError, match="3 dimensions, the gallery eye 4"):
-        reference(vectors).nearest("eye", unit(np.random.default_rng(8), 2, 3), 1)
+        reference(vectors).nearest("eye", unit(np.random.default_rng(8), 2, 3)[:, None], 1)

@@ -124,7 +124,7 @@ def test_the_kernel_distance_keeps_a_patient_in_one_block():
 
 def test_patients_widen_what_they_are_the_units_of():
     rng = np.random.default_rng(3)
-    real, judged, floor = (rng.normal(size=(size, 4)) for size in (240, 200, 100))
+    real, judged, floor = (rng.normal(size=(size, 4)) for size in (240, 200, 200))
     by_image = all_metrics(real, judged, floor)
     by_patient = all_metrics(real, judged, floor, patients=np.arange(240) // 8)
     assert {name: m.value for name, m in by_patient.items()} == {name: m.value for name, m in by_image.items()}
@@ -142,6 +142,14 @@ def test_everything_comes_with_its_floor():
     assert all(result.control is not None and result.reference for result in results.values())
     assert results["frechet_distance"].value > 5 * results["frechet_distance"].control
     assert results["precision"].value < results["precision"].control
+
+
+def test_judged_set_and_floor_are_compared_at_one_size():
+    rng = np.random.default_rng(6)
+    real, judged, floor = (rng.normal(size=(n, 8)) for n in (200, 400, 60))
+    results = all_metrics(real, judged, floor)
+    assert results["frechet_distance"].n == 60
+    assert results["frechet_distance"].value == pytest.approx(results["frechet_distance"].control, rel=0.5)
 
 
 def test_bad_features_are_refused():

@@ -25,6 +25,8 @@ def student(**changed):
         "patients_hit_excess": (0.0, -0.03, 0.03),
         "auditor_tpir": (0.6, 0.5, 0.7),
         "auditor_sensitivity": (0.95, 0.9, 0.98),
+        "certain_sensitivity": (0.8, 0.7, 0.9),
+        "prompt_marks": (0.0, 0.0, 0.0),
         "control_rate": (0.06, 0.03, 0.1),
         "near_copy_control_rate": (0.01, 0.0, 0.03),
     }

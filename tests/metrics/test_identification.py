@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from raydistill.metrics.identification import (
     closer_to_train,
     closer_to_train_share,
+    people_weights,
     rates,
     similarities,
     subgroup_rates,
@@ -159,3 +160,16 @@ def test_subgroups_add_up_and_name_the_rest():
     assert rows["sex=F"]["control"] == 0.5
     assert rows["view=PA"]["control"] is None
     assert sum(row["n"] * row["value"] for name, row in rows.items() if name.startswith("sex")) == flagged.sum()
+
+
+def test_people_count_once_and_as_often_as_the_gallery_has_such():
+    gallery = ["a", "b", "c", *["d"] * 3, *["e"] * 12]
+    weights = people_weights(["a", "a", "d", "e", "e", "e", "e"], gallery)
+    assert weights.sum() == pytest.approx(1)
+    assert weights[:2] == pytest.approx([0.3, 0.3]), "three of five have one image"
+    assert weights[2] == pytest.approx(0.2)
+    assert weights[3:] == pytest.approx([0.05] * 4)
+    # Nobody with three images has a probe: those with one stand for them.
+    assert people_weights(["a", "e"], gallery) == pytest.approx([0.8, 0.2])
+    # Nobody with one image has a probe: the next more do.
+    assert people_weights(["d", "e"], gallery) == pytest.approx([0.8, 0.2])

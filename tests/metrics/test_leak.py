@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from raydistill.metrics.identification import people_weights
 from raydistill.metrics.intervals import exact_rate, korn_graubard
 from raydistill.metrics.leak import leak_rate
 
@@ -44,3 +45,28 @@ def test_the_interval_covers_when_images_of_a_patient_are_flagged_together():
         low, high = leak_rate(*rates).interval
         held.append(low <= leak <= high)
     assert 0.93 <= np.mean(held) <= 0.97
+
+
+KINDS = ((1, 0.2, 81, 11), (3, 0.5, 40, 15), (10, 0.85, 24, 12))
+"""Gallery images, how well such people are seen, how many there are, and how many of them have probes."""
+
+
+def test_few_people_of_whom_there_are_many_pictures_do_not_speak_for_all():
+    """As in a real cohort: who has many gallery images is seen well, and has most of the probes."""
+    rng, held, whole = np.random.default_rng(5), [], []
+    gallery = np.concatenate([np.repeat(np.arange(n) + 1000 * k, images) for k, (images, _, n, _) in enumerate(KINDS)])
+    everybody = np.concatenate([np.full(n, sees) for _, sees, n, _ in KINDS])
+    seen = dict(zip(np.unique(gallery), everybody, strict=True))
+    for _ in range(300):
+        chosen = [rng.choice(n, probed, replace=False) + 1000 * k for k, (_, _, n, probed) in enumerate(KINDS)]
+        owners = np.repeat(np.concatenate(chosen), np.repeat([1, 2, 12], [len(c) for c in chosen]))
+        known = rng.uniform(size=len(owners)) < np.array([seen[who] for who in owners])
+        leaks = rng.uniform(size=2000) < 0.1
+        flagged = rng.uniform(size=2000) < np.where(leaks, rng.choice(everybody, 2000), 0.05)
+        strangers = rng.uniform(size=400) < 0.05
+        sides = [korn_graubard(flagged, np.arange(2000)), korn_graubard(strangers, np.arange(400))]
+        for weights, found in ((people_weights(owners, gallery), held), (None, whole)):
+            low, high = leak_rate(*sides, korn_graubard(known, owners, weights=weights)).interval
+            found.append(low <= 0.1 <= high)
+    assert np.mean(held) >= 0.93
+    assert np.mean(whole) < 0.9, "by picture the leak is taken for smaller than it is"

@@ -36,12 +36,12 @@ def test_copies_by_hand():
 
 
 def galleries(rng, people):
-    """Equally populated galleries of uneven people: some look average, some have many pictures. By rows."""
+    """Equally populated galleries of uneven people: some look average, some have many pictures. By rows; and whose."""
     found = []
     for number in people:
         images = np.repeat(np.arange(number), 1 + rng.poisson(np.exp(rng.normal(0, 1, number))))
         centres = rng.normal(size=(number, DEGREES)) * np.exp(rng.normal(0, 0.5, (number, 1)))
-        found.append(centres[images] + 0.3 * rng.normal(size=(len(images), DEGREES)))
+        found.append((centres[images] + 0.3 * rng.normal(size=(len(images), DEGREES)), images))
     return found
 
 
@@ -55,12 +55,15 @@ DEGREES = 12
 """Degrees of freedom of a picture: fewer than a radiograph at any resolution has."""
 
 
-@pytest.mark.parametrize("samples", [500, 5000])
-def test_chance_proves_no_copies_however_uneven_galleries_are_and_a_hundredth_is_always_found(samples):
+@pytest.mark.parametrize(
+    ("samples", "people"),
+    [(500, (140, 66, 53)), (5000, (140, 66, 53)), (50_000, (140, 66, 53)), (1200, (33, 15, 12))],
+)
+def test_chance_proves_no_copies_however_uneven_galleries_are_and_a_hundredth_is_always_found(samples, people):
     rng, wrong, missed = np.random.default_rng(1), [], []
     for _ in range(60):
-        train, unseen, strangers = galleries(rng, (140, 66, 53))
-        threshold = certain_threshold(nearest(strangers, train))
+        (train, _), (unseen, _), (strangers, whose) = galleries(rng, people)
+        threshold = certain_threshold(nearest(strangers, train), whose, samples)
         made = rng.normal(size=(samples, DEGREES)) * np.exp(rng.normal(0, 0.5, (samples, 1)))
         sizes = len(train), len(unseen)
 
@@ -73,6 +76,6 @@ def test_chance_proves_no_copies_however_uneven_galleries_are_and_a_hundredth_is
         copied[: samples // 100] = train[rng.integers(len(train), size=samples // 100)]
         low, high = excess(copied)
         missed.append(low <= 0 or not low <= 0.01 <= high)
-    # With so few degrees of freedom, and ten times as many samples as a small run has.
+    # With so few degrees of freedom, so many samples, and so few strangers.
     assert np.mean(wrong) <= 0.05
     assert np.mean(missed) <= 0.05

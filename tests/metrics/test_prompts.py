@@ -5,13 +5,26 @@ import pytest
 
 from raydistill.metrics.prompts import marked_prompts, prompt_k, prompt_linkage, rare_attributes
 
+MASS, EFFUSION = frozenset({"finding=mass"}), frozenset({"finding=effusion"})
+NOTHING = frozenset()
+
 
 def test_the_rarest_prompt_counts_and_the_one_that_says_nothing_does_not():
-    asked = ["chest x-ray", "chest x-ray, mass", "chest x-ray, effusion", "somebody's own"]
-    found = prompt_k(asked, {"chest x-ray": 1, "chest x-ray, mass": 5, "chest x-ray, effusion": 9}, 0.95)
+    asked = {"chest x-ray": NOTHING, "chest x-ray, mass": MASS, "chest x-ray, effusion": EFFUSION, "own": NOTHING}
+    found = prompt_k(asked, {"chest x-ray": 1, "chest x-ray, mass": 5, "chest x-ray, effusion": 9}, {}, 0.95)
     assert found.value == 5
-    assert found.note == "3 prompts, 1 not of train records, 1 as rare as this"
-    assert prompt_k(["somebody's own"], {}, 0.95).value is None
+    assert found.note == (
+        "3 prompts, 1 not of train records, of which 0 fit nobody and 1 can't be read; 1 as rare as this"
+    )
+    assert prompt_k({"own": NOTHING}, {}, {}, 0.95).value is None
+
+
+def test_a_prompt_of_somebodys_own_singles_out_whom_it_fits():
+    people = {"p": MASS | EFFUSION, "q": MASS, "r": EFFUSION}
+    found = prompt_k({"a mass and fluid": MASS | EFFUSION, "a mass": MASS}, {}, people, 0.95)
+    assert found.value == 1
+    assert prompt_k({"a mass": MASS}, {}, people, 0.95).value == 2
+    assert prompt_k({"hernia": frozenset({"finding=hernia"})}, {}, people, 0.95).value is None
 
 
 def test_marks_are_found_and_counted_once_a_prompt():

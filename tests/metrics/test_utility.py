@@ -52,9 +52,10 @@ def test_findings_and_groups_are_tables():
     assert [row["name"] for row in rows] == ["a", "b", "c"]
     assert rows[1]["value"] == pytest.approx(roc_auc_score(labels[:, 1], scores[:, 1]))
     groups = ["F" if patient % 2 else None for patient in patients]
-    table = {row["name"]: row for row in by_group(labels, scores, patients, groups).to_pylist()}
-    assert set(table) == {"F", "unknown"}
-    assert table["F"]["n"] + table["unknown"]["n"] == 300
+    table = {row["name"]: row for row in by_group(labels, scores, patients, {"sex": groups}).to_pylist()}
+    assert set(table) == {"sex=F", "sex=unknown"}
+    assert table["sex=F"]["n"] + table["sex=unknown"]["n"] == 300
+    assert table["sex=F"]["group_size"] <= len(set(patients))
 
 
 def test_the_size_of_a_finding_is_the_patients_of_its_smaller_side():

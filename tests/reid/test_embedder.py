@@ -9,7 +9,7 @@ from raydistill.core.loading import validate
 from raydistill.core.section import Compute, Import
 from raydistill.core.store import Store
 from raydistill.core.training import ReidConfig
-from raydistill.reid.embedder import load_embedder
+from raydistill.reid.embedder import embed_both_ways, load_embedder
 from raydistill.stages.base import Context
 from raydistill.stages.train_reid import TrainReid
 
@@ -42,6 +42,19 @@ def test_somebodys_own_eye_is_taken_and_not_trained(tmp_path):
     eye = load_embedder(tmp_path / "network", "cuda")
     assert eye.device == "cuda"
     assert eye.embed(np.ones((2, 4, 4), np.uint8), 8).shape == (2, 9)
+
+
+def test_an_eye_is_shown_the_mirror_image_too():
+    class Noting(Flat):
+        def embed(self, images, batch_size):
+            assert images.flags.c_contiguous
+            return super().embed(images, batch_size)
+
+    images = np.random.default_rng(0).integers(1, 255, (3, 4, 4), np.uint8)
+    both, eye = embed_both_ways(Noting("cpu"), images, 2), Flat("cpu")
+    assert both.shape == (3, 2, 16)
+    assert np.array_equal(both[:, 0], eye.embed(images, 2))
+    assert np.array_equal(both[:, 1], eye.embed(images[:, :, ::-1], 2))
 
 
 def test_what_others_read_changes_with_its_fingerprint(tmp_path, monkeypatch):

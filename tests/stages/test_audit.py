@@ -1,5 +1,7 @@
 """What an audit says of its own sight, and of whom it holds samples against."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -21,20 +23,40 @@ def auditor():
     strangers = rows(MATCHES, PEOPLE, query_patient_id=whose, score=scores, structure_score=scores)
     point = calibrate(scores, whose, 0.08, 0.95)
     nothing = pa.chunked_array([pa.array(["p", "q"])])
-    return Auditor(strangers, strangers, strangers, point, point, 0.9, 0.88, (nothing, nothing), 0.95)
+    return Auditor(strangers, strangers, strangers, point, point, (nothing, nothing), 0.95)
 
 
 def test_a_copy_is_seen_and_certain_by_the_network_or_by_structure(auditor):
     planted = rows(
-        PLANTED, 6,
-        source_role=["train"] * 5 + ["calibration"], patient_id=list("pqrstu"),
-        treatment=["crop", "blur", "shift", "shift", "noise_0.2", "crop"],
-        auditor_score=[0.9, 0.1, 0.1, 0.9, 0.1, 0.9], structure_score=[0.1, 0.95, 0.1, 0.7, 0.1, 0.95],
+        PLANTED, 8,
+        source_role=["train"] * 7 + ["calibration"], patient_id=list("pqrstuvw"),
+        treatment=["crop", "blur", "shift", "shift", "noise_0.2", "noise_0.2", "noise_0.5", "crop"],
+        auditor_score=[0.9, 0.1, 0.1, 0.9, 0.1, 0.7, 0.1, 0.9],
+        structure_score=[0.1, 0.95, 0.1, 0.7, 0.1, 0.1, 0.1, 0.95],
+        is_copy=[True] * 6 + [False, False],
     )  # fmt: skip
-    found = auditor.sight(planted)
-    # What the teacher made of an image may show nobody, and what was made of a stranger's is no copy.
+    found = auditor.sight(planted, 100)
     assert (found["auditor_sensitivity"].value, found["auditor_sensitivity"].n) == (3 / 4, 4)
+    # What the teacher made of an image may show nobody, and what was made of a stranger's is no copy.
+    assert (found["auditor_sensitivity.generator"].value, found["auditor_sensitivity.generator"].n) == (1 / 2, 2)
     assert found["certain_sensitivity"].value == 3 / 4
+
+
+def test_among_more_samples_it_takes_more_to_be_certain(auditor):
+    few, many = (auditor.certain("score", samples) for samples in (100, 1_000_000))
+    assert few == pytest.approx(1 - 0.25 * (1 - 0.59))
+    assert few < many < 1
+
+
+def test_known_people_count_once_and_as_the_gallery_has_such(auditor):
+    probe = rows(
+        MATCHES, 4, query_patient_id=["p", "p", "p", "q"], nearest_patient_id=["p", "p", "x", "x"],
+        score=[0.9, 0.9, 0.9, 0.1], structure_score=[0.1] * 4,
+    )  # fmt: skip
+    seen = replace(auditor, probe=probe).tpir()
+    assert seen.value == pytest.approx(1 / 3)
+    assert "0.5 of the images" in seen.note
+    assert replace(auditor, probe=probe[:0]).tpir().value is None
 
 
 def test_a_control_that_knows_the_gallery_lies_above_what_calibration_people_bear_out(auditor):

@@ -39,7 +39,7 @@ def means(pixels):
 
 def test_every_extractor_has_its_metrics_and_its_own_floor():
     looks = {"": means, DOMAIN: means}
-    floors = {"": images(60, seed=3).pixels, DOMAIN: images(60, seed=3, level=120).pixels}
+    floors = {"": images(60, seed=3), DOMAIN: images(60, seed=3, level=120)}
     found = fidelity_metrics(looks, images(60, seed=1), images(60, seed=2), floors, HOW, 0)
     assert set(found) == {f"{p}{n}" for p in looks for n in
                           ("frechet_distance", "kernel_distance", "precision", "recall", "density", "coverage")}  # fmt: skip
@@ -49,9 +49,14 @@ def test_every_extractor_has_its_metrics_and_its_own_floor():
 
 def test_a_finding_that_hardly_anybody_has_gets_no_figure():
     labels = [["mass"]] * FEWEST + [["hernia"]] * (FEWEST - 1) + [None, []]
-    sets = [images(len(labels), seed=seed, labels=labels) for seed in range(3)]
-    table = fidelity_by_finding(means, *sets, ["mass", "hernia", "nodule"], HOW, 0)
+    judged, real, floor = [images(len(labels), seed=seed, labels=labels) for seed in range(3)]
+    looks, floors = {"": means, DOMAIN: means}, {"": floor, DOMAIN: floor}
+    table = fidelity_by_finding(looks, judged, real, floors, ["mass", "hernia", "nodule"], HOW, 0)
     assert {name.split(":")[0] for name in table["name"].to_pylist()} == {"mass"}
+    assert {name.split("_")[0] for name in table["name"].to_pylist() if "frechet" in name} == {
+        "mass: frechet",
+        "mass: domain",
+    }
     assert set(table["group_size"].to_pylist()) == {FEWEST}
 
 
@@ -60,7 +65,7 @@ def test_where_one_finding_looks_unreal_that_finding_says_so():
     real, floor = (images(80, seed=seed, labels=labels) for seed in (1, 2))
     judged = images(80, seed=3, labels=labels)
     judged.pixels[:40] += 100
-    table = fidelity_by_finding(means, judged, real, floor, ["mass", "nodule"], HOW, 0)
+    table = fidelity_by_finding({"": means}, judged, real, {"": floor}, ["mass", "nodule"], HOW, 0)
     values = dict(zip(table["name"].to_pylist(), table["value"].to_pylist(), strict=True))
     assert values["mass: frechet_distance"] > 100 * values["nodule: frechet_distance"]
 

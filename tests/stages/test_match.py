@@ -12,7 +12,7 @@ from raydistill.core.columns import RECORDS
 from raydistill.core.generation import MatchConfig
 from raydistill.core.section import Compute, Import
 from raydistill.core.store import Store
-from raydistill.data.images import encode_png
+from raydistill.data.images import encode_png, mirrored
 from raydistill.matching.reference import Parts, equally_made
 from raydistill.metrics.identification import closer_to_train_share
 from raydistill.reid.embedder import OWN
@@ -103,8 +103,8 @@ def pictures():
 OWN_EYE = Import(factory="tests.reid.test_embedder:Flat", options={"side": 16})
 
 
-def matched(store, eyes, parts):
-    """Match the probes with a gallery of so many parts."""
+def matched(store, eyes, parts, role="probe", batch_size=128):
+    """Match the images of a role with a gallery of so many parts."""
     unseen = store / "of_unseen" if "auditor" in eyes else None
     plan = Plan(store / "of_train", tuple(eyes), unseen, seed=0, parts=parts)
     references = [part_of(plan, part, "cpu") for part in range(parts)]
@@ -114,9 +114,9 @@ def matched(store, eyes, parts):
             return Parts(lambda method, *arguments: [getattr(part, method)(*arguments) for part in references])
 
     galleries = Galleries(plan) if parts == 1 else Here(plan)
-    config = MatchConfig(top_k=2, compute=Compute(num_workers=1))
-    piece = MatchPiece(dict.fromkeys(eyes, store / "eye"), {"probe": store / "probe"}, galleries, config)
-    shard = in_groups(store / "probe", "part-0.parquet", "probe/part-0.parquet", [])
+    config = MatchConfig(top_k=2, batch_size=batch_size, compute=Compute(num_workers=1))
+    piece = MatchPiece(dict.fromkeys(eyes, store / "eye"), {role: store / role}, galleries, config)
+    shard = in_groups(store / role, "part-0.parquet", f"{role}/part-0.parquet", [])
     assert [part.rows for part in shard.pieces] == [3, 3]
     return [pa.concat_tables(tables) for tables in zip(*map(piece, shard.pieces), strict=True)]
 
@@ -125,13 +125,49 @@ def test_a_piece_is_matched_with_somebodys_own_embedder(tmp_path, pictures):
     store = Store.open(str(tmp_path))
     make_galleries(store, ["filter"], {role: pictures[role] for role in ("train", "probe")}, OWN_EYE)
     (found,) = matched(store, ["filter"], parts=1)
+    pictures["mirrored"] = mirrored(pictures["probe"])
     flat = {role: unit(images.reshape(len(images), -1).astype(float)) for role, images in pictures.items()}
-    similar = flat["probe"] @ flat["train"].T
+    similar = np.maximum(flat["probe"] @ flat["train"].T, flat["mirrored"] @ flat["train"].T)
     np.testing.assert_allclose(found["score"].to_numpy(), similar.max(axis=1), rtol=1e-6)
     assert found["nearest_image_id"].to_pylist() == [f"train{i}" for i in similar.argmax(axis=1)]
     best = np.argsort(-similar, axis=1)[:, :2]
     assert found["neighbour_image_ids"].to_pylist() == [[f"train{i}" for i in row] for row in best]
     assert found["unseen_score"].null_count == 6
+
+
+def test_a_mirrored_query_has_the_matches_of_the_query_itself(tmp_path, pictures):
+    pictures["probe"][:2] = mirrored(pictures["train"][3:5])
+    pictures["calibration"] = mirrored(pictures["probe"])
+    store, eyes = Store.open(str(tmp_path)), ["filter", "auditor"]
+    make_galleries(store, eyes, pictures, OWN_EYE)
+    one, other = (matched(store, eyes, parts=1, role=role) for role in ("probe", "calibration"))
+    for found, mirror in zip(one, other, strict=True):
+        assert found["nearest_image_id"].to_pylist()[:2] == ["train3", "train4"]
+        np.testing.assert_allclose(found["score"].to_numpy()[:2], 1, atol=1e-6)
+        for name in sorted(set(found.column_names) - {"query_id", "query_patient_id"}):
+            if "structure_score" in name and found[name].null_count == 0:
+                np.testing.assert_allclose(mirror[name].to_numpy(), found[name].to_numpy(), atol=1e-6)
+            else:
+                assert mirror[name].equals(found[name]), name
+
+
+def test_no_image_is_twice_among_the_neighbours(tmp_path, pictures):
+    symmetric = pictures["train"] // 2 + mirrored(pictures["train"] // 2)
+    pictures["train"], pictures["probe"] = symmetric, symmetric[:6]
+    store = Store.open(str(tmp_path))
+    make_galleries(store, ["filter"], pictures, OWN_EYE)
+    (found,) = matched(store, ["filter"], parts=3)
+    assert all(len(set(names)) == 2 for names in found["neighbour_image_ids"].to_pylist())
+    assert found["nearest_image_id"].to_pylist() == [f"train{i}" for i in range(6)]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_matches_do_not_depend_on_the_batch_size(tmp_path, pictures, batch_size):
+    store = Store.open(str(tmp_path))
+    make_galleries(store, ["filter", "auditor"], pictures, OWN_EYE)
+    whole, other = (matched(store, ["filter", "auditor"], 1, batch_size=size) for size in (128, batch_size))
+    for one, two in zip(whole, other, strict=True):
+        assert one.equals(two)
 
 
 @pytest.mark.parametrize("parts", [2, 3, 20])

@@ -35,6 +35,9 @@ STUDENT = {
     "utility_loss": (0.02, -0.01, 0.05),
     "auditor_tpir": (0.6, 0.5, 0.7),
     "auditor_sensitivity": (0.95, 0.9, 0.98),
+    "certain_sensitivity": (0.8, 0.7, 0.9),
+    "prompt_marks": (0.0, 0.0, 0.0),
+    "prompt_k": (5, 5, 5),
     "control_rate": (0.06, 0.03, 0.1),
     "near_copy_control_rate": (0.01, 0.0, 0.03),
 }
@@ -125,7 +128,9 @@ def decide(
             files=[FileEntry(path=path, size=1, sha256=digest) for path, digest in made.get(node, {}).items()],
         )  # fmt: skip
     evidence = Config(**(measured or {})).evidence
-    stage = Release("decision", ReleaseNodeConfig(release=config or ReleaseConfig(), evidence=evidence), {}, 0)
+    stage = Release(
+        "decision", ReleaseNodeConfig(release=config or ReleaseConfig(), evidence=evidence, prompt_k=5), {}, 0
+    )
     out = root / "out"
     context = Context({node: root / node for node in NODES}, out, root / "work", 0, manifests)
     stage.run(context)
@@ -150,7 +155,7 @@ PROVEN = (
     "attacked_identified_excess",
 )  # fmt: skip
 """What fails only where it is certain."""
-SHORT = ("auditor_tpir", "auditor_sensitivity", "control_rate", "near_copy_control_rate")
+SHORT = ("auditor_tpir", "auditor_sensitivity", "certain_sensitivity", "control_rate", "near_copy_control_rate")
 """What no claim can be made without."""
 JUDGED = [name for name in STUDENT if name not in (*SHORT, *PROVEN)]
 
@@ -239,7 +244,7 @@ def test_too_few_patients_are_never_a_pass(tmp_path):
 
 
 @pytest.mark.parametrize("sees", [(0.05, 0.0, 0.1), (0.4, 0.1, 0.7), (None,)])
-@pytest.mark.parametrize("eye", ["auditor_tpir", "auditor_sensitivity"])
+@pytest.mark.parametrize("eye", ["auditor_tpir", "auditor_sensitivity", "certain_sensitivity"])
 def test_a_blind_auditor_can_t_certify_and_doesn_t_accuse(tmp_path, eye, sees):
     verdict, _ = decide(tmp_path / "blind", student={eye: sees})
     assert verdict["verdict"] == "insufficient_evidence"
@@ -266,6 +271,12 @@ def test_evaluation_people_who_seem_to_be_in_the_gallery_are_no_control(tmp_path
         ({"evaluate": {"shadow_share": 0.0005}}, "shadow_share is 0.0005"),
         ({"selftest": {"strengths": [0.01]}}, "selftest.strengths is 1"),
         ({"attack": {"guidance_scales": [1]}}, "attack.guidance_scales is 1"),
+        ({"selftest": {"strengths": [0.01, 0.02, 0.03, 0.04]}}, "selftest.strengths, strongest is 0.04"),
+        ({"selftest": {"strengths": [0.5, 0.6, 0.7, 0.8]}}, "selftest.strengths, weakest is 0.5"),
+        ({"evaluate": {"membership_timesteps": [0.3, 0.3, 0.3]}}, "membership_timesteps is 1"),
+        ({"evaluate": {"membership_timesteps": [0.97, 0.98, 0.99]}}, "membership_timesteps, earliest is 0.97"),
+        ({"attack": {"guidance_scales": [2.0, 2.0001]}}, "attack.guidance_scales, strongest is 2"),
+        ({"attack": {"few_steps": 1000}}, "attack.few_steps is 1000"),
         ({"attack": {"num_samples": 4}}, "attack.num_samples in all ways is 16"),
     ],
 )

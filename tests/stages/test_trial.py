@@ -24,7 +24,9 @@ def table(*rows):
 
 
 def test_a_number_stays_as_it_is_and_a_range_is_searched():
-    space = SearchSpace(target_fpir=0.02, patient_quota=(2, 8), guidance_scales=(2.0,), steps=(10, 20))
+    space = SearchSpace(
+        target_fpir=0.02, near_copy_fpir=(0.005, 0.03), patient_quota=(2, 8), guidance_scales=(2.0,), steps=(10, 20)
+    )
     assert list(bounds_of(space)) == [
         "target_fpir", "near_copy_fpir", "patient_quota", "balance", "guidance_scale", "num_inference_steps",
     ]  # fmt: skip
