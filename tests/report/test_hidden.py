@@ -182,7 +182,13 @@ def test_of_a_rare_prompt_the_configured_bound_is_told_and_no_smaller_count(tmp_
     outside = summary_outside(runner, summary)["metrics"]["student"]["prompt_k"]
     assert outside["value"] == told
     assert (outside["note"] == note) is (measured == told and measured > 10)
+    check = Check.of("student.prompt_k", found, k, "min")
+    summary = decided(runner, summary, [check])
     publish(runner, summary)
+    ending = "keeps its budget" if measured >= k else "breaks its budget"
+    said = check.reason if told == measured > 10 else f"student.prompt_k {ending}; its number is {WITHHELD}."
+    assert json.loads(runner.run.read_bytes(CERTIFICATE))["reasons"] == [said]
+    assert said in Page((runner.run / "release").read_bytes("report.html").decode()).text("summary")
     card = " ".join((runner.run / "release").read_bytes("README.md").decode().split())
     assert f"at least {k} of its patients share" in card
     assert "`ingest.prompts.k`" in card
