@@ -160,7 +160,9 @@ SHORT = ("auditor_tpir", "auditor_sensitivity", "certain_sensitivity", "control_
 JUDGED = [name for name in STUDENT if name not in (*SHORT, *PROVEN)]
 
 
-@pytest.mark.parametrize("name", [*JUDGED, "sensitivity", "sensitivity.generator", "false_flag_rate"])
+@pytest.mark.parametrize(
+    "name", [*sorted({*JUDGED} - {"prompt_k"}), "sensitivity", "sensitivity.generator", "false_flag_rate"]
+)
 def test_every_budget_alone_can_fail_the_release_or_leave_it_open(tmp_path, name):
     group = "student" if name in STUDENT else "selftest"
     broken = (0.1, 0.05, 0.15) if name.startswith("sens") else (0.9, 0.85, 0.95)
@@ -170,6 +172,13 @@ def test_every_budget_alone_can_fail_the_release_or_leave_it_open(tmp_path, name
     for case, values in {"wide": (0.5, 0.0, 1.0), "missing": (None,), "bare": (0.5,)}.items():
         verdict, _ = decide(tmp_path / case, **{group: {name: values}})
         assert verdict["verdict"] == "insufficient_evidence", case
+
+
+def test_a_prompt_that_fits_too_few_people_fails_and_where_none_fits_anybody_nothing_is_asked(tmp_path):
+    verdict, _ = decide(tmp_path / "few", student={"prompt_k": (4, 4, 4)})
+    assert verdict["verdict"] == "fail"
+    assert verdict["reasons"][0].startswith("student.prompt_k is")
+    assert decide(tmp_path / "none", student={"prompt_k": (None,)})[0]["verdict"] == "pass"
 
 
 @pytest.mark.parametrize("name", PROVEN)
