@@ -9,7 +9,7 @@ from plotly.offline import get_plotlyjs
 
 from raydistill import __version__
 from raydistill.core.secret import run_secret
-from raydistill.report import pictures, sections, tables, trials
+from raydistill.report import groups, pictures, sections, tables, trials
 from raydistill.report.evidence import MATCH_NODES, METRIC_NODES, Artifacts, Evidence, may_leave
 from raydistill.report.figures import Figure
 from raydistill.report.methods import counted, method_of, methods
@@ -121,8 +121,10 @@ def _figures(evidence: Evidence, summary: Mapping[str, Any], *, public: bool) ->
         "frontier": trials.frontier(evidence, public=public),
         "parallel": trials.parallel(evidence),
         "importances": trials.importances(evidence),
-        "findings": sections.by_finding(evidence, public=public),
-        "subgroups": sections.subgroups(evidence, public=public),
+        "findings": groups.by_finding(evidence, public=public),
+        "utility_groups": groups.utility_by_subgroup(evidence, public=public),
+        "fidelity_findings": groups.fidelity_by_finding(evidence, public=public),
+        "subgroups": groups.subgroups(evidence, public=public),
         "memorisation": sections.memorisation(evidence, metrics),
         "timings": sections.timings(evidence, list(summary["nodes"])),
     }

@@ -1,6 +1,6 @@
 """The figures of the page, read from the run; None for what isn't there."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from raydistill.report.numbers import show, span
 from raydistill.report.outside import SMALLEST_PUBLIC_GROUP, small_roles
 from raydistill.report.plots import bars, dots, path, ridges
 from raydistill.report.plots import det as det_plot
-from raydistill.report.words import plain, treatment
+from raydistill.report.words import treatment
 
 Metrics = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
@@ -28,7 +28,7 @@ def risk(evidence: Evidence, metrics: Metrics) -> Figure | None:
         Series(group, [_point(metrics, group, "reidentification_rate", f"{group} samples")]) for group in SYNTHETIC
     ]
     controls = [_point(metrics, group, "control_rate", f"{group} samples") for group in SYNTHETIC]
-    series = _known([*series, Series("control", controls)])
+    series = known([*series, Series("control", controls)])
     if not series or series[0].name == "control":
         return None
     names = ("reidentification_rate", "control_rate")
@@ -126,7 +126,7 @@ def selftest(evidence: Evidence, metrics: Metrics) -> Figure | None:
         Series(shown, [_point(metrics, "selftest", n, labels[n]) for n in results if n.split(".")[0] == family])
         for shown, family in names.items()
     ]
-    series = _known(series)
+    series = known(series)
     if not series:
         return None
     return dots(
@@ -137,39 +137,12 @@ def selftest(evidence: Evidence, metrics: Metrics) -> Figure | None:
     ).read_from(evidence.path("selftest", "planted"), evidence.path("verdicts", "metrics.json"))  # fmt: skip
 
 
-def by_finding(evidence: Evidence, *, public: bool) -> Figure | None:
-    """Utility of real, teacher, filtered and student images, finding by finding."""
-    name, groups = "tables/by_finding.parquet", ("real", *SYNTHETIC)
-    series = _known([Series(group, _rows(evidence, group, name, plain, public)) for group in groups])
-    if not series:
-        return None
-    return dots(
-        "findings", "What a classifier learns from the images",
-        "AUROC on real evaluation images of a classifier trained on each set with the same budget. 0.5 is guessing.",
-        series, unit="AUROC", lines={"guessing": 0.5},
-    ).read_from(*(evidence.path(METRIC_NODES[one.name], name) for one in series))  # fmt: skip
-
-
-def subgroups(evidence: Evidence, *, public: bool) -> Figure | None:
-    """Re-identification rate by what was asked of the model."""
-    name = "tables/subgroups.parquet"
-    series = _known([Series(group, _rows(evidence, group, name, _subgroup, public)) for group in MODELS])
-    if not series:
-        return None
-    return dots(
-        "subgroups", "Risk by subgroup",
-        "Share of images taken for a gallery patient, by what was asked for. Each interval stands alone: with many "
-        "subgroups some look bad by chance.",
-        series, unit="share of images", percent=True,
-    ).read_from(*(evidence.path(METRIC_NODES[one.name], name) for one in series))  # fmt: skip
-
-
 def memorisation(evidence: Evidence, metrics: Metrics) -> Figure | None:
     """Where teacher and student stand between having learnt nothing and copying everything."""
     epochs = {name: float(_facts(evidence, name).get("epochs", 0.0)) for name in MODELS}
     epochs = {name: seen for name, seen in epochs.items() if seen > 0}
     points = {name: _point(metrics, name, "reidentification_rate", name) for name in epochs}
-    series = _known([Series(name, [point]) for name, point in points.items()])
+    series = known([Series(name, [point]) for name, point in points.items()])
     if not series:
         return None
     control = _point(metrics, "teacher", "control_rate", "control")
@@ -229,33 +202,16 @@ def _facts(evidence: Evidence, node: str) -> Mapping[str, Any]:
 def _point(metrics: Metrics, group: str, name: str, label: str) -> Point:
     result = metrics.get(group, {}).get(name, {})
     low, high = result.get("interval") or (None, None)
-    return Point(label, result.get("value"), low, high, result.get("n"), _why_none(result))
+    return Point(label, result.get("value"), low, high, result.get("n"), why_none(result))
 
 
-def _why_none(result: Mapping[str, Any]) -> str | None:
+def why_none(result: Mapping[str, Any]) -> str | None:
+    """Return the note of what has no value."""
     return result.get("note") if result.get("value") is None else None
 
 
-def _known(series: Sequence[Series]) -> list[Series]:
+def known(series: Sequence[Series]) -> list[Series]:
     """Leave out what was not measured, and everything where nothing has a value; a point without one keeps its note."""
     some = [Series(one.name, [p for p in one.points if p.value is not None or p.note]) for one in series]
     some = [one for one in some if one.points]
     return some if any(point.value is not None for one in some for point in one.points) else []
-
-
-def _rows(evidence: Evidence, group: str, name: str, words: Callable[[str], str], public: bool) -> list[Point]:
-    """Read a table of results; outside the house only the groups that are large enough."""
-    table = evidence.table(METRIC_NODES[group], name, ["name", "value", "low", "high", "n", "note", "group_size"])
-    rows = table.to_pylist() if table is not None else []
-    rows = [r for r in rows if not public or _size(r) >= SMALLEST_PUBLIC_GROUP]
-    return [Point(words(r["name"]), r["value"], r["low"], r["high"], r["n"], _why_none(r)) for r in rows]
-
-
-def _size(row: Mapping[str, Any]) -> int:
-    """Return how many real patients or images a row is of; where that isn't said, its n."""
-    return int(row["n"] if row.get("group_size") is None else row["group_size"])
-
-
-def _subgroup(name: str) -> str:
-    attribute, _, value = name.partition("=")
-    return f"{plain(attribute)}: {plain(value)}"

@@ -120,7 +120,7 @@ def fidelity_by_finding(
 ) -> pa.Table:
     """Return the same for the images with each finding, as `result.results_table`; rows are `finding: metric`.
 
-    A finding that fewer than `FEWEST` images of any set have is left out. `group_size` is how many real images have it.
+    A finding that fewer than `FEWEST` images of any set have is left out. `group_size` is how many people have it.
     """
     results: dict[str, MetricResult] = {}
     sizes: list[int] = []
@@ -131,7 +131,8 @@ def fidelity_by_finding(
             continue
         found = fidelity_metrics(looks, mine, its, theirs, how, seed)
         results |= {f"{finding}: {name}": result for name, result in found.items()}
-        sizes += [len(its.pixels)] * len(found)
+        people = its.pixels if its.patients is None else set(its.patients.tolist())
+        sizes += [len(people)] * len(found)
     return results_table(results).append_column("group_size", pa.array(sizes, pa.int64()))
 
 

@@ -13,9 +13,10 @@ from raydistill.metrics.result import MetricResult, results_table
 from raydistill.metrics.utility import macro_auroc
 from raydistill.report.bundle import publish
 from raydistill.report.evidence import Evidence
+from raydistill.report.groups import by_finding, fidelity_by_finding, subgroups, utility_by_subgroup
 from raydistill.report.html import render
 from raydistill.report.outside import FEW, WITHHELD, summary_outside
-from raydistill.report.sections import by_finding, scores, subgroups
+from raydistill.report.sections import scores
 from raydistill.report.tables import cohort
 from tests.report import builder
 from tests.report.builder import ROLES, build
@@ -54,7 +55,17 @@ def test_a_rare_finding_isn_t_named_outside(tmp_path):
     inside, public = (by_finding(Evidence(runner), public=public) for public in (False, True))
     assert [row[1] for row in inside.rows] == ["situs inversus", "pacemaker", "nodule"] * 4
     assert [row[1] for row in public.rows] == ["nodule"] * 4
+    looks = found.set_column(0, "name", [[f"{name}: kernel_distance" for name in found["name"].to_pylist()]])
+    write(runner, "teacher", "tables/fidelity_by_finding.parquet", looks)
+    inside, public = (fidelity_by_finding(Evidence(runner), public=public) for public in (False, True))
+    assert [row[1] for row in inside.rows] == ["situs inversus", "pacemaker", "nodule"]
+    assert [row[1] for row in public.rows] == ["nodule"]
+    rare = found.set_column(0, "name", [["age_band=100 to 119", "sex=male", "view=PA"]])
+    write(runner, "student", "tables/utility_by_group.parquet", rare)
+    (row,) = utility_by_subgroup(Evidence(runner), public=True).rows
+    assert row[1].startswith("view")
     html = render(runner, summary, public=True)
+    assert "100 to 119" not in html
     assert "situs" not in html
     assert "pacemaker" not in html
 
