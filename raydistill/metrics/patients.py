@@ -5,6 +5,7 @@ for some look more average than others; how many is seen on a gallery of people 
 """
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -117,6 +118,7 @@ def _middle(parts: Sequence[tuple[Counts, Counts]]) -> tuple[Counts, Counts]:
     return parts[int(np.argsort(differences, kind="stable")[(len(parts) - 1) // 2])]
 
 
+@cache
 def fewest_provable(size: int, control_size: int, level: float) -> int:
     """Return how many of so many patients must be hit often, and no unseen one, for that to be more than chance."""
     nobody = exact_rate(0, control_size, level)
