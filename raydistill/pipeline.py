@@ -139,7 +139,7 @@ def wire(c: Config) -> list[Stage]:
     t_eval = evaluate("teacher", images=t_samples["samples"], model=teacher["model"], **t_audit, **shadow)
     f_eval = evaluate("filtered", **kept, **f_audit, **reference)
     s_audit = {"matches": s_matches["auditor"], "attack_matches": a_matches["auditor"], "probe": probe, **reference}
-    s_audit |= {"selftest": selftest[""]}
+    s_audit |= {"selftest": selftest[""], "attack_samples": attack["samples"]}
     s_audit |= {"gallery": gallery["auditor"], "strangers": strangers["auditor"]}
     s_audit |= {"teacher_predictions": t_eval["predictions"]}
     s_eval = evaluate("student", images=s_samples["samples"], model=student["model"], **s_audit, **shadow)

@@ -4,7 +4,7 @@ The judge of these numbers is a network the filter never used.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,6 +26,7 @@ from raydistill.metrics.near_copies import certain_rates, near_copy_rates
 from raydistill.metrics.pairwise import pairwise_threshold_fpir
 from raydistill.metrics.patients import hits_by_patient, patients_hit
 from raydistill.metrics.result import MetricResult, insufficient
+from raydistill.metrics.worst_way import worst_way
 from raydistill.stages.attack import way_of
 from raydistill.stages.base import Context
 from raydistill.stages.gallery import GALLERY, digest_of, vectors_of
@@ -187,8 +188,9 @@ def audit(context: Context, how: EvaluateConfig) -> Metrics:
     """Measure the risk and write what it can be recomputed from: `tables/…audit.parquet`, `operating_point.json`.
 
     Args:
-        context: with the inputs `matches`, `train`, `evaluation`, `images`, maybe `attack_matches`, `selftest`, the
-            auditor's embeddings `gallery` and `strangers`, and those of `Evaluate` beside them.
+        context: with the inputs `matches`, `train`, `evaluation`, `images`, maybe `attack_matches` with
+            `attack_samples`, `selftest`, the auditor's embeddings `gallery` and `strangers`, and those of `Evaluate`
+            beside them.
         how: operating points and confidence.
     """
     store, more = context.inputs["matches"], context.inputs.get("more_matches")
@@ -253,21 +255,18 @@ def _attacked(context: Context, auditor: Auditor) -> Metrics:
     by_way = identification.subgroup_rates(flagged, clusters, {"way": ways.tolist()}, auditor.confidence)
     context.out.write_table("tables/attacks.parquet", by_way)
     risk = auditor.risk(samples)
-    return {f"attacked_{name}": risk[name] for name in identification.ATTACKED} | _worst_way(samples, ways, auditor)
+    # Of a way that made no image there is no match.
+    made = context.inputs["attack_samples"].read_table(columns=["sample_id"])["sample_id"].to_pylist()
+    asked = sorted({way_of(sample_id) for sample_id in made})
+    metrics = {f"attacked_{name}": risk[name] for name in identification.ATTACKED}
+    return metrics | {"attacked_worst_excess_risk": _worst_way(samples, ways, asked, auditor)}
 
 
-def _worst_way(samples: pa.Table, ways: NDArray[np.str_], auditor: Auditor) -> Metrics:
-    """Return the excess risk of the way that may leak most, at a confidence corrected for having looked at all."""
-    names = np.unique(ways)
-    corrected = replace(auditor, confidence=1 - (1 - auditor.confidence) / max(1, len(names)))
-    found = {str(name): corrected.rates(samples.filter(pa.array(ways == name)))["excess_risk"] for name in names}
-    known = {name: result for name, result in found.items() if result.value is not None}
-    if not known:
-        why = insufficient("no sample of an attack was matched", n=0, unit=identification.SAMPLES)
-        return {"attacked_worst_excess_risk": why}
-    worst = max(known, key=lambda name: (known[name].interval or (0.0, 1.0))[1])
-    note = f"{worst}, the worst of {len(names)} ways; confidence corrected for their number (Bonferroni)"
-    return {"attacked_worst_excess_risk": known[worst].with_note(note)}
+def _worst_way(samples: pa.Table, ways: NDArray[np.str_], asked: Sequence[str], auditor: Auditor) -> MetricResult:
+    """Return the largest excess risk of the ways asked for, at a confidence corrected for having looked at all."""
+    corrected = replace(auditor, confidence=1 - (1 - auditor.confidence) / max(1, len(asked)))
+    parts = {name: samples.filter(pa.array(ways == name)) for name in asked}
+    return worst_way({name: corrected.rates(part)["excess_risk"] for name, part in parts.items()})
 
 
 def _write(context: Context, name: str, samples: pa.Table, auditor: Auditor) -> NDArray[np.bool_]:
