@@ -37,7 +37,7 @@ class Encode(Stage):
     `calibration/`: `rows/` and `words/` (`diffusion.latents`), `shapes.json`, `index.json` (rows of each shard).
     """
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     resumable: ClassVar[bool] = True
     config: DiffusionConfig
 

@@ -29,7 +29,7 @@ WINDOW_BYTES = 64 * 2**20
 class TrainDiffusion(Stage):
     """Inputs: `initial`, `rows`, optionally `calibration`, as `Encode` wrote them. Output: `model/`, `history.json`."""
 
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     is_gang: ClassVar[bool] = True
     config: DiffusionConfig
 
