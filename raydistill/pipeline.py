@@ -151,7 +151,7 @@ def wire(c: Config) -> list[Stage]:
 
     release = Release(
         "decision",
-        ReleaseNodeConfig(release=c.release, evidence=c.evidence, prompt_k=c.ingest.prompts.k),
+        ReleaseNodeConfig(release=c.release, evidence=c.evidence, prompts=c.ingest.prompts),
         {"student": student[""], "student_latents": s_latents[""]}
         | {"teacher": teacher[""], "teacher_latents": t_latents[""]}
         | {"filter": verdicts[""], "student_filter": s_verdicts[""]}

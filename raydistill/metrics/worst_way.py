@@ -31,6 +31,8 @@ def worst_way(found: Mapping[str, MetricResult]) -> MetricResult:
         return insufficient(why, n=asked, unit="share of samples beyond chance")
     worst = max(known, key=lambda name: found[name].value or 0.0)
     high = MOST if silent else max(high for _, high in known.values())
-    note = f"{worst}, the largest of {len(found)} ways; the ends are the largest of all ways', at a confidence corrected"
+    note = (
+        f"{worst}, the largest of {len(found)} ways; the ends are the largest of all ways', at a confidence corrected"
+    )
     note += " for their number (Bonferroni)" + (f"; of {silent} nothing can be said" if silent else "")
     return found[worst].model_copy(update={"interval": (low, high)}).with_note(note)

@@ -11,10 +11,12 @@ from raydistill.core.manifest import InputEntry, Manifest, digest_files
 from raydistill.core.store import Store
 from raydistill.data.images import encode_png
 from raydistill.data.phantom import render
+from raydistill.metrics.certificate import SCHEMA
 from raydistill.metrics.filtering import filter_metrics, selftest_metrics
 from raydistill.metrics.identification import rates, similarities, subgroup_rates
 from raydistill.metrics.result import Check, MetricResult, insufficient, results_table
 from raydistill.runner import Runner
+from raydistill.stages.certifying import settings
 from raydistill.summary import summarise
 
 SECRET = "PATIENT-ZQX"
@@ -330,7 +332,9 @@ def decide(b, verdict):
     cohort = b.runner.manifests["ingest"].facts
     roles = {role: {unit: cohort[unit][role] for unit in ("images", "patients")} for role in cohort["images"]}
     certificate = {
-        "schema": 1, "decided": "2026-01-01", **decision, "cohort": roles, "samples": {"as released": b.samples},
+        "schema": SCHEMA, "decided": "2026-01-01", **decision, "cohort": roles,
+        "samples": {"as asked for by default": b.samples},
+        "settings": settings(b.runner.config.evidence, b.runner.config.ingest.prompts),
         "student": {"key": "0123456789abcdef", "touched_real_data": []},
         "filter": {"identity_threshold": THRESHOLD, "note": None}, "limits": "No formal guarantee.",
     }  # fmt: skip
