@@ -73,5 +73,5 @@ def remaining(leak: Mapping[str, Any] | None) -> str:
     most, level = show(leak["interval"][1], leak["unit"]), f"{100 * leak['confidence']:g}\N{NO-BREAK SPACE}%"
     return (
         f"What may still be there: up to {most} of the student's images may show a patient (the upper end of the "
-        f"{level} interval of the corrected leak)."
+        f"{level} interval of the corrected leak, as asked for by default, before the filter)."
     )
