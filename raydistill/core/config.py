@@ -52,7 +52,9 @@ class PromptConfig(Section):
     policy: Literal["template", "free_text"] = Field(
         "template", description="`template`: from structured fields; `free_text`: the `text` column, scrubbed."
     )
-    k: PositiveInt = Field(5, description="A prompt is used as it is only if at least k train patients share it.")
+    k: PositiveInt = Field(
+        5, description="A prompt is used as it is only if at least k train patients share it; under 5 nothing passes."
+    )
     age_band_years: PositiveInt = 20
     max_findings: PositiveInt = Field(2, description="Findings beyond this many are dropped from the prompt.")
 
