@@ -151,7 +151,9 @@ def test_details_are_searched_exactly(images):
 
 def test_pixels_in_place_are_correlated_exactly(images):
     queries = pictures(40, seed=8)
-    middles = [side[:, 2:30, 2:30].reshape(len(side), -1).astype(float) for side in (queries, mirrored(queries), images)]
+    middles = [
+        side[:, 2:30, 2:30].reshape(len(side), -1).astype(float) for side in (queries, mirrored(queries), images)
+    ]
     table = np.maximum(*(np.corrcoef(np.concatenate([asked, middles[2]]))[:40, 40:] for asked in middles[:2]))
     found = StructureIndex.of(images, 2).in_place(queries)
     np.testing.assert_allclose(found.scores[:, 0], table.max(axis=1), atol=1e-5)
