@@ -1,7 +1,7 @@
 """The search's last rung: a short student of each of the best settings, and what a network learns from its samples.
 
-It starts from what the student will start from, and is like it in all but its steps: what the probe and the networks
-of the rungs before can't see is how much of what a setting keeps gets through a model.
+It starts from what the student will start from, and is like it in all but its steps: what probe and networks can't see
+is how much of what a setting keeps gets through a model.
 """
 
 from collections import Counter
