@@ -151,8 +151,8 @@ class TuneConfig(Section):
     students: int = Field(
         0,
         ge=0,
-        description="Of the settings that the networks rank best so many get a short student each, trained by one "
-        "worker of student.compute; the one is chosen from whose samples a network learns best.",
+        description="Of the settings that the networks rank best so many, 2 or more, get a short student each, trained "
+        "by one worker of student.compute; that one is chosen from whose student's samples a network learns best.",
     )
     student_share: Share = Field(0.1, gt=0.0, description="Steps of a short student, for each of the student's.")
     student_samples: PositiveInt = Field(512, description="Images that each short student makes.")
