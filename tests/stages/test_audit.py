@@ -67,7 +67,8 @@ def test_a_control_that_knows_the_gallery_lies_above_what_calibration_people_bea
 def test_a_way_of_which_no_image_was_made_is_not_dropped_from_the_worst(auditor):
     scores, ways = np.tile([0.1, 0.2, 0.3, 0.4], 20), np.repeat(["guidance_1", "guidance_4"], 40)
     whose = [f"p{i}" for i in range(80)]
-    samples = rows(MATCHES, 80, score=scores, nearest_patient_id=whose)
+    unseen = {"unseen_score": scores, "unseen_patient_id": [f"e{i}" for i in range(80)]}
+    samples = rows(MATCHES, 80, score=scores, nearest_patient_id=whose, **unseen)
     all_of_them = _worst_way(samples, ways, ["guidance_1", "guidance_4"], auditor)
     assert all_of_them.value is not None
     assert all_of_them.confidence == pytest.approx(0.975)
