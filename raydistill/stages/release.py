@@ -39,7 +39,7 @@ class Release(Stage):
     there were. Output: `verdict.json` and `certificate.json`. Whether RUN/release is filled follows from the verdict.
     """
 
-    version: ClassVar[int] = 12
+    version: ClassVar[int] = 13
     needs_ray: ClassVar[bool] = False
     accepts_skipped: ClassVar[bool] = True
     config: ReleaseNodeConfig
@@ -120,8 +120,9 @@ class Release(Stage):
         student = _results(context.inputs["student_evaluation"].read_json("metrics.json"))
         found = short_of_method(self.config.evidence)
         found += short_of_evidence(student, patients, self.config.release.budgets)
-        if not context.manifests["filter"].facts["policy"].get("is_feasible", True):
-            found.append("No setting of the filter kept the search's bounds on risk and on the share kept.")
+        policy = context.manifests["filter"].facts["policy"]
+        if not policy.get("is_feasible", True):
+            found.append(f"No setting of the filter kept every bound of the search: {policy['broken']}.")
         return found
 
     def _certificate(
