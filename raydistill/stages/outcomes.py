@@ -8,12 +8,15 @@ BREAKS = "breaks_"
 """How columns of trials begin that say by how much a bound is broken; 0 or less keeps it."""
 
 BOUNDS = {
-    "risk": "too high an excess risk in the judge's eye (tune.max_excess_risk)",
-    "near_copies": "too many near-copies (tune.max_near_copy_excess)",
-    "kept_share": "too few samples kept (tune.min_kept_share)",
+    "risk": "too high an excess risk in the judge's eye",
+    "near_copies": "too many near-copies",
+    "kept_share": "too few samples kept",
     "taught": "nothing to learn from",
 }
-"""What a setting comes to that breaks a bound, and what that bound is called."""
+"""What a setting comes to that breaks a bound."""
+
+SET_BY = {"risk": "max_excess_risk", "near_copies": "max_near_copy_excess", "kept_share": "min_kept_share"}
+"""Where `tune` sets the bound."""
 
 OUTCOME = ("kept_share", "utility", "risk_high", "near_copies_high")
 """What is measured alike where two settings keep the same samples."""
@@ -37,6 +40,8 @@ def broken_in_words(counts: Mapping[str, int], total: int) -> str:
         >>> broken_in_words({"taught": 3}, 4)
         '3 of 4 settings come to nothing to learn from'
     """
-    first, *more = [f"{count} to {BOUNDS[bound]}" for bound, count in counts.items()] or ["none to anything forbidden"]
-    count, _, what = first.partition(" ")
-    return ", ".join([f"{count} of {total} settings come {what}", *more])
+    said: list[str] = []
+    for bound, count in counts.items():
+        where = f" (tune.{SET_BY[bound]})" if bound in SET_BY else ""
+        said.append(f"{count}{'' if said else f' of {total} settings come'} to {BOUNDS[bound]}{where}")
+    return ", ".join(said)
