@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from raydistill.report.evidence import Evidence
 from raydistill.report.figures import INK, VERMILION, Cell, Figure, layout, vertical
-from raydistill.stages.outcomes import BOUNDS, BREAKS, SET_BY, broken, broken_in_words, different
+from raydistill.stages.outcomes import BOUNDS, BREAKS, SET_BY, broken, broken_in_words, different, outcomes_in_words
 
 LEAST_SPAN = 0.1
 """Of an axis of what is measured: settings that hardly differ must not look far apart."""
@@ -120,7 +120,7 @@ def _remarks(trials: Trials, height: str) -> str:
         why = broken_in_words(broken(table), len(trials))
         said += f" No setting kept every bound{f' ({why})' if why else ''}; this one comes nearest."
     if found < len(trials):
-        said += f" Points lie on one another: the {len(trials)} settings come to {found} different outcomes."
+        said += f" Points lie on one another: the {len(trials)} settings come to {outcomes_in_words(found)}."
     if bare:
         said += f" Below the dotted line stand {bare} of which no AUROC could be measured."
     return said

@@ -27,6 +27,11 @@ def different(trials: pd.DataFrame) -> int:
     return len(trials[[name for name in OUTCOME if name in trials]].drop_duplicates())
 
 
+def outcomes_in_words(count: int) -> str:
+    """Write how many outcomes there are."""
+    return "one and the same outcome" if count == 1 else f"{count} different outcomes"
+
+
 def broken(trials: pd.DataFrame) -> dict[str, int]:
     """Return how many of the trials break each bound that any of them breaks, most first."""
     counts = {bound: int((trials[BREAKS + bound] > 0).sum()) for bound in BOUNDS if BREAKS + bound in trials}

@@ -20,7 +20,7 @@ from raydistill.distributed.hparams import write_hparams
 from raydistill.distributed.tune import Search, importances, search
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.classifier import Lesson
-from raydistill.stages.outcomes import broken, broken_in_words, different
+from raydistill.stages.outcomes import broken, broken_in_words, different, outcomes_in_words
 from raydistill.stages.rungs import climb, rank_agreement
 from raydistill.stages.trial import (
     Evidence,
@@ -150,7 +150,7 @@ def _climb(table: pd.DataFrame, evidence: Evidence, config: TuneNodeConfig, cont
 def _sameness(table: pd.DataFrame) -> dict[str, Any]:
     """Return how many different outcomes there are, with a note where there are few."""
     found = different(table)
-    few = [f"{len(table)} settings were tried, which come to {found} different outcomes"]
+    few = [f"{len(table)} settings were tried, which come to {outcomes_in_words(found)}"]
     return {"outcomes": found} | ({"notes": few} if found <= FEW * len(table) else {})
 
 

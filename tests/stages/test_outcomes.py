@@ -19,6 +19,8 @@ def test_settings_that_come_to_the_same_count_once_also_where_nothing_could_be_t
         "outcomes": 2,
         "notes": ["4 settings were tried, which come to 2 different outcomes"],
     }
+    (note,) = _sameness(trials(target_fpir=[0.01, 0.02]))["notes"]
+    assert note == "2 settings were tried, which come to one and the same outcome"
     assert _sameness(trials(kept_share=[0.9, 0.8])) == {"outcomes": 2}
 
 
