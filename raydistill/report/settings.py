@@ -8,12 +8,11 @@ from raydistill.report.evidence import Evidence
 from raydistill.report.figures import GREY, VERMILION, Figure, layout
 from raydistill.report.plots import bars
 from raydistill.report.trials import (
-    BY_NETWORKS,
     MEASURED,
     SETTINGS,
+    chosen_by,
     hover,
     is_number,
-    networks_chose,
     read_trials,
     span_of,
 )
@@ -57,7 +56,7 @@ def parallel(evidence: Evidence) -> Figure | None:
         f"One line a setting, the darker the lower in {words[last]}. Each axis of a setting runs from the smallest to "
         "the largest value, those of error rates logarithmically; those of what was measured are at least 0.1 long. "
         "The thick line is the setting that was chosen."
-        + (f" {BY_NETWORKS}." if networks_chose(trials) else "")
+        + (f" {how}." if (how := chosen_by(trials)) else "")
         + (" A line ends where nothing was measured." if any(None in values for values in drawn.values()) else "")
     )
     rows = list(zip(*drawn.values(), strict=True))

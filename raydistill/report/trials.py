@@ -29,6 +29,7 @@ MEASURED = {
     "kept_share": "share kept",
     "utility": "AUROC, probe",
     "network_utility": "AUROC, network",
+    "student_utility": "AUROC, short student",
     "risk_high": "excess risk, upper bound",
     "near_copies_high": "near-copies, upper bound",
 }
@@ -40,7 +41,11 @@ TRIAL = (*SETTINGS, *MEASURED, "networks", "risk", "feasible", *BROKEN, "pareto"
 
 Trials = Sequence[Mapping[str, Cell]]
 
-BY_NETWORKS = "It was chosen by networks that learned from what the best settings keep"
+CHOSEN = {
+    "student_utility": "It was chosen by networks that learned from samples of short students of the best settings",
+    "network_utility": "It was chosen by networks that learned from what the best settings keep",
+}
+"""How the setting was chosen, by what was measured last."""
 
 
 def read_trials(evidence: Evidence) -> Trials:
@@ -114,8 +119,8 @@ def _remarks(trials: Trials, height: str) -> str:
     """Say what isn't to be seen of the trials: who chose, that nobody is left, what lies on one another."""
     table = pd.DataFrame([dict(trial) for trial in trials])
     found, bare, said = different(table), sum(not is_number(trial.get(height)) for trial in trials), ""
-    if networks_chose(trials):
-        said += f" {BY_NETWORKS}, not by the height here; see the numbers."
+    if how := chosen_by(trials):
+        said += f" {how}, not by the height here; see the numbers."
     if not any(trial.get("feasible") for trial in trials):
         why = broken_in_words(broken(table), len(trials))
         said += f" No setting kept every bound{f' ({why})' if why else ''}; this one comes nearest."
@@ -126,9 +131,9 @@ def _remarks(trials: Trials, height: str) -> str:
     return said
 
 
-def networks_chose(trials: Trials) -> bool:
-    """Whether the setting was chosen by networks trained on what settings keep."""
-    return any(is_number(trial.get("network_utility")) for trial in trials)
+def chosen_by(trials: Trials) -> str:
+    """Say how the setting was chosen where it wasn't by what every trial measures."""
+    return next((said for name, said in CHOSEN.items() if any(is_number(trial.get(name)) for trial in trials)), "")
 
 
 def _symbol(trial: Mapping[str, Cell]) -> str:
