@@ -122,8 +122,9 @@ class Release(Stage):
         student = _results(context.inputs["student_evaluation"].read_json("metrics.json"))
         found = short_of_method(self.config.evidence, self.config.prompts.k) + short_of_people(roles(context))
         found += short_of_evidence(student, patients, self.config.release.budgets)
-        if not context.manifests["filter"].facts["policy"].get("is_feasible", True):
-            found.append("No setting of the filter kept the search's bounds on risk and on the share kept.")
+        policy = context.manifests["filter"].facts["policy"]
+        if not policy.get("is_feasible", True):
+            found.append(f"No setting of the filter kept every bound of the search: {policy['broken']}.")
         return found
 
     def _certificate(

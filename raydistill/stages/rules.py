@@ -40,7 +40,7 @@ class Rules(Stage):
     Output: `metrics.json`: `rule_utility.<rule>`, `rule_regret.<rule>`, `rule_excess_risk.<rule>`, `rule_kept.<rule>`.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     config: RulesNodeConfig
 
     @property
@@ -90,8 +90,10 @@ class Rules(Stage):
         options = (real["patient_id"].to_numpy(), luck, how.confidence, how.bootstrap, context.seed)
         metrics = {f"rule_utility.{rule}": repeated_auroc(truth, own, *options) for rule, own in scores.items()}
         if CHOSEN in scores:
+            # Whom it beats is said of all rules at once: together they are right as often as one would be (Bonferroni).
+            single = 1 - (1 - how.confidence) / max(1, len(scores.keys() - {CHOSEN, AGAIN}))
             for rule in scores.keys() - {CHOSEN}:
-                lost = repeated_difference(truth, scores[CHOSEN], scores[rule], *options)
+                lost = repeated_difference(truth, scores[CHOSEN], scores[rule], *options[:2], single, *options[3:])
                 metrics[f"rule_regret.{rule}"] = lost
         return metrics
 

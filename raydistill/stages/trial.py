@@ -24,6 +24,7 @@ from raydistill.metrics.identification import rates
 from raydistill.metrics.utility import macro_auroc, supported
 from raydistill.stages.base import Context
 from raydistill.stages.images import pixels, read_kept, read_sampled, rows_of
+from raydistill.stages.outcomes import BREAKS
 from raydistill.stages.selecting import ASKED, candidates
 
 IS_LOG = {"target_fpir": True, "near_copy_fpir": True, "patient_quota": True, "balance": False, "prompt_patients": True}
@@ -155,8 +156,8 @@ def evaluate_setting(tried: dict[str, float], evidence: Evidence, config: TuneNo
         The whole setting, `kept_share`, `utility` (macro AUROC; NaN where nothing is kept that can be learned from),
         `objective` (the utility, or in a cohort without findings the share that is kept), `risk` and `risk_high` (the
         judge's excess risk of what is kept and its upper bound), `near_copies_high` (that of near-copies beyond
-        chance), `constraints`, `excess` (how far they are broken, together), `feasible`, and `dropped` (who of the
-        panel).
+        chance), `constraints`, and as columns `breaks_<bound>` (by how much, each), `excess` (all together),
+        `feasible`, and `dropped` (who of the panel).
     """
     limits, setting = config.tune, setting_of(config.tune.space, tried)
     policy = policy_for(setting, evidence, config)
@@ -181,6 +182,7 @@ def evaluate_setting(tried: dict[str, float], evidence: Evidence, config: TuneNo
         "risk_high": risk_high,
         "near_copies_high": copies_high,
         "constraints": constraints,
+        **{BREAKS + bound: by for bound, by in constraints.items()},
         "excess": excess,
         "feasible": excess == 0.0,
         "objective": utility or (0.0 if evidence.can_teach else kept_share),

@@ -21,6 +21,7 @@ from raydistill.distributed.hparams import write_hparams
 from raydistill.distributed.tune import Search, importances, search
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.classifier import Lesson
+from raydistill.stages.outcomes import broken, broken_in_words, different, outcomes_in_words
 from raydistill.stages.rungs import climb, rank_agreement
 from raydistill.stages.short_student import student_utility, what_decides
 from raydistill.stages.trial import (
@@ -40,7 +41,10 @@ GOALS = {"objective": "max", "risk_high": "min", "kept_share": "max"}
 """What is searched for: the first alone, or all of them."""
 
 MEASURED, SHOWN = ("utility", "kept_share", "risk_high", "near_copies_high"), 5
-"""What a terminal shows of the best trials so far, and of how many."""
+"""What a terminal shows of the best trials so far, before their settings, and of how many."""
+
+FEW = 0.5
+"""Different outcomes that are few, as a share of the settings that were tried."""
 
 
 class Tune(Stage):
@@ -50,7 +54,7 @@ class Tune(Stage):
     `importances/` where there is something to tell apart.
     """
 
-    version: ClassVar[int] = 8
+    version: ClassVar[int] = 9
     config: TuneNodeConfig
 
     def key_config(self) -> dict[str, Any]:
@@ -86,6 +90,9 @@ class Tune(Stage):
         best = table[table["chosen"]].iloc[0]
         setting = setting_of(space, {str(name): value for name, value in best.items()})
         policy = policy_for(setting, evidence, config).model_copy(update={"is_feasible": bool(best["feasible"])})
+        breaks = broken(table)
+        if not policy.is_feasible:
+            policy = policy.model_copy(update={"broken": broken_in_words(breaks, len(table))})
         context.out.write_json("policy/policy.json", policy.model_dump(mode="json"))
         context.out.write_table("trials/part-00000.parquet", pa.Table.from_pandas(table, preserve_index=False))
         context.out.write_table("panel/part-00000.parquet", pa.table({"sample_id": evidence.panel_ids()}))
@@ -106,6 +113,8 @@ class Tune(Stage):
             facts={
                 "chosen": {name: value for name, value in chosen.items() if np.isfinite(value)},
                 "chosen_is_feasible": bool(best["feasible"]),
+                "broken": breaks,
+                **_sameness(table),
             },
         )
 
@@ -161,10 +170,17 @@ def _climb(
     )
 
 
+def _sameness(table: pd.DataFrame) -> dict[str, Any]:
+    """Return how many different outcomes there are, with a note where there are few."""
+    found = different(table)
+    few = [f"{len(table)} settings were tried, which come to {outcomes_in_words(found)}"]
+    return {"outcomes": found} | ({"notes": few} if found <= FEW * len(table) else {})
+
+
 def _show(standings: Standings, settings: list[str], trials: list[dict[str, Any]]) -> None:
     """Show the best trials so far."""
     best = sorted(trials, key=lambda trial: (trial["excess"], -trial["objective"]))[:SHOWN]
-    standings([{name: trial[name] for name in (*settings, *MEASURED)} for trial in best])
+    standings([{name: trial[name] for name in (*MEASURED, *settings)} for trial in best])
 
 
 def choose(table: pd.DataFrame) -> int:

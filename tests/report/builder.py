@@ -207,6 +207,7 @@ def filtering(b, teacher, student, t_match, s_match):
             "kept_share": 0.95 - 0.07 * i, "utility": None if i == 11 else 0.78 - 0.012 * i + 0.02 * (i % 3),
             "risk": 0.2 / (i + 1), "risk_high": 0.32 / (i + 1), "feasible": 2 < i < 11, "chosen": i == 3,
             "pareto": i in (3, 7), "dropped": panel[:i], "network_utility": 0.7 if 2 < i < 7 else None, "networks": 2 if i == 3 else 1,
+            "breaks_risk": 0.32 / (i + 1) - 0.1, "breaks_near_copies": -0.05, "breaks_kept_share": -0.1, "breaks_taught": float(i == 11),
         }
         for i in range(12)
     ]  # fmt: skip
@@ -319,8 +320,11 @@ def compare(b):
         if regret:
             value, *interval = regret
             metrics[f"rule_regret.{rule}"] = MetricResult(
-                value=value, interval=interval, n=47, unit="difference", estimator="bootstrap"
+                value=value, interval=interval, confidence=0.975, n=47, unit="difference", estimator="bootstrap"
             )
+    again = {"n": 47, "confidence": 0.975, "estimator": "bootstrap"}
+    metrics["rule_utility.chosen_again"] = MetricResult(value=0.32, interval=(0.22, 0.43), unit="area", **again)
+    metrics["rule_regret.chosen_again"] = MetricResult(value=-0.01, interval=(-0.05, 0.03), unit="difference", **again)
     b.artifact("simple_rules", files={"metrics.json": dump(metrics)}, inputs=["verdicts"])
 
 

@@ -13,6 +13,7 @@ from raydistill.core.store import Store
 from raydistill.diffusion.folder import WEIGHTS
 from raydistill.metrics.result import MetricResult, insufficient
 from raydistill.stages.base import Context
+from raydistill.stages.outcomes import broken_in_words
 from raydistill.stages.release import Release, ReleaseNodeConfig
 
 STUDENT = {
@@ -99,12 +100,13 @@ def decide(
     measured=None,
     fresh=True,
     cohort=COHORT,
+    policy=None,
     **facts,
 ):
     """Run the gate over metrics by hand; `facts` are what is known of the student's start, or `skipped`.
 
     The teacher's training made `TEACHER`; `files` are those of other nodes, path to digest; `measured` is how, where
-    that isn't as usual.
+    that isn't as usual; `policy` is what the filter has beside a threshold.
     """
     if fresh:
         write_weights(folder / "teacher_latents/initial", (1.0, 2.0))
@@ -121,7 +123,7 @@ def decide(
             "student": {name: why for name, why in facts.items() if name == "skipped"},
             "student_latents": PUBLIC | facts,
             "teacher_latents": PUBLIC | (teacher or {}),
-            "filter": {"policy": {"identity_threshold": 0.5}},
+            "filter": {"policy": {"identity_threshold": 0.5} | (policy or {})},
         }
         manifests[node] = Manifest(
             node=node, stage="x", version=1, key="k", digest="d", config={}, software={}, started="", seconds=1,
@@ -149,6 +151,15 @@ def test_it_passes_when_every_interval_keeps_its_budget(tmp_path):
     assert certificate["cohort"] == people
     assert certificate["samples"] == {"as asked for by default": 100, "asked harder": 100}
     assert date.fromisoformat(certificate["decided"]) >= date(2026, 1, 1)
+
+
+def test_without_a_setting_that_keeps_its_bounds_the_one_that_is_broken_is_named(tmp_path):
+    verdict, _ = decide(tmp_path, policy={"is_feasible": False, "broken": broken_in_words({"near_copies": 7}, 9)})
+    assert verdict["verdict"] == "insufficient_evidence"
+    assert verdict["reasons"][0] == (
+        "No setting of the filter kept every bound of the search: 7 of 9 settings come to too many near-copies "
+        "(tune.max_near_copy_excess)."
+    )
 
 
 PROVEN = (

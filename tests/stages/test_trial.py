@@ -11,6 +11,7 @@ from raydistill.core.config import Config, SearchSpace
 from raydistill.distributed.tune import Bounds
 from raydistill.matching.selection import SELECTED
 from raydistill.pipeline import wire
+from raydistill.stages.outcomes import broken
 from raydistill.stages.trial import Evidence, bounds_of, evaluate_setting, in_reach, searched, setting_of
 from raydistill.stages.tune import choose, undominated
 from tests.stages.test_filter import rows
@@ -178,6 +179,8 @@ def test_near_copies_break_a_bound_of_their_own():
     copies = {"structure_score": [0.95] * FEW + [0.1] * (MANY - FEW)}
     found = measured(evidence(**copies), max_near_copy_excess=0.1)
     assert found["constraints"]["risk"] <= 0 < found["constraints"]["near_copies"]
+    assert found["breaks_near_copies"] == found["excess"] == found["constraints"]["near_copies"]
+    assert broken(pd.DataFrame([found])) == {"near_copies": 1}
     assert not found["feasible"]
 
 
