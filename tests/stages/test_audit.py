@@ -8,7 +8,8 @@ import pytest
 
 from raydistill.core.columns import MATCHES
 from raydistill.matching.calibration import calibrate
-from raydistill.stages.audit import Auditor, _worst_way
+from raydistill.stages.audit import _worst_way
+from raydistill.stages.auditor import Auditor
 from raydistill.stages.selftest import PLANTED
 from tests.stages.test_filter import rows
 
