@@ -59,7 +59,7 @@ class Evaluate(Stage):
     Output: `metrics.json`, `predictions/`, `tables/`, `operating_point.json`, `extractor/`.
     """
 
-    version: ClassVar[int] = 19
+    version: ClassVar[int] = 20
     config: EvaluateConfig
 
     def check(self, config: Config) -> None:

@@ -40,7 +40,7 @@ class Rules(Stage):
     Output: `metrics.json`: `rule_utility.<rule>`, `rule_regret.<rule>`, `rule_excess_risk.<rule>`, `rule_kept.<rule>`.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     config: RulesNodeConfig
 
     @property
@@ -86,8 +86,9 @@ class Rules(Stage):
         for rule, own in scores.items():
             # The setting's second trainings differ from its first by their seeds alone.
             alike.setdefault(CHOSEN if rule == AGAIN else rule, []).extend(own)
-        luck = luck_of_training(truth, alike.values())
-        options = (real["patient_id"].to_numpy(), luck, how.confidence, how.bootstrap, context.seed)
+        people = real["patient_id"].to_numpy()
+        luck = luck_of_training(truth, alike.values(), people)
+        options = (people, luck, how.confidence, how.bootstrap, context.seed)
         metrics = {f"rule_utility.{rule}": repeated_auroc(truth, own, *options) for rule, own in scores.items()}
         if CHOSEN in scores:
             for rule in scores.keys() - {CHOSEN}:

@@ -48,7 +48,7 @@ class Tune(Stage):
     `importances/` where there is something to tell apart.
     """
 
-    version: ClassVar[int] = 8
+    version: ClassVar[int] = 9
     config: TuneNodeConfig
 
     def key_config(self) -> dict[str, Any]:
