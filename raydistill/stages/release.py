@@ -16,7 +16,9 @@ from raydistill.metrics.gate import (
     risk_checks,
     selftest_checks,
     short_of_evidence,
+    short_of_exchangeability,
     short_of_method,
+    short_of_utility,
 )
 from raydistill.metrics.result import Check, MetricResult, judge
 from raydistill.stages.base import Context, Outcome, Stage
@@ -39,7 +41,7 @@ class Release(Stage):
     there were. Output: `verdict.json` and `certificate.json`. Whether RUN/release is filled follows from the verdict.
     """
 
-    version: ClassVar[int] = 12
+    version: ClassVar[int] = 13
     needs_ray: ClassVar[bool] = False
     accepts_skipped: ClassVar[bool] = True
     config: ReleaseNodeConfig
@@ -115,11 +117,14 @@ class Release(Stage):
         return found + shared + drawn + same
 
     def _short_of_evidence(self, context: Context) -> list[str]:
-        """List what no claim can be made without: people, an auditor that sees, a filter."""
+        """List what no claim can be made without: people, an auditor that sees, something to lose, a filter."""
         patients = context.manifests["student_evaluation"].counts["evaluation_patients"]
         student = _results(context.inputs["student_evaluation"].read_json("metrics.json"))
+        real = _results(context.inputs["real_evaluation"].read_json("metrics.json"))
+        budgets = self.config.release.budgets
         found = short_of_method(self.config.evidence)
-        found += short_of_evidence(student, patients, self.config.release.budgets)
+        found += short_of_evidence(student, patients, budgets)
+        found += short_of_exchangeability(student, budgets) + short_of_utility(real, budgets)
         if not context.manifests["filter"].facts["policy"].get("is_feasible", True):
             found.append("No setting of the filter kept the search's bounds on risk and on the share kept.")
         return found
