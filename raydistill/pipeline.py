@@ -1,6 +1,7 @@
 """The file to read first: the stages in order, wired. `runner.py` says what is cached, `run.py` runs what isn't."""
 
 from raydistill.core.config import Config
+from raydistill.core.seeds import derive_seed
 from raydistill.stages.attack import Attack, AttackNodeConfig
 from raydistill.stages.base import Stage, View
 from raydistill.stages.embed import Embed, EmbedConfig
@@ -80,6 +81,7 @@ def wire(c: Config) -> list[Stage]:
             confidence=c.evaluate.confidence,
             network_steps=c.evaluate.probe_steps,
             compute=c.evaluate.compute,
+            student=c.short_student(derive_seed(s, "student_latents")),
         ),
         {"samples": t_samples["samples"], **shared, "calibration": calibration}
         | {"findings": data["findings"], "matches": t_matches["filter"], "judge": t_matches["judge"]},

@@ -29,6 +29,7 @@ MEASURED = {
     "kept_share": "share kept",
     "utility": "AUROC, probe",
     "network_utility": "AUROC, network",
+    "student_utility": "AUROC, short student",
     "risk_high": "excess risk, upper bound",
     "near_copies_high": "near-copies, upper bound",
 }
@@ -41,7 +42,11 @@ LOGARITHMIC = ("target_fpir", "near_copy_fpir", "patient_quota", "prompt_patient
 
 Trials = Sequence[Mapping[str, Cell]]
 
-BY_NETWORKS = "It was chosen by networks that learned from what the best settings keep"
+CHOSEN = {
+    "student_utility": "It was chosen by networks that learned from samples of short students of the best settings",
+    "network_utility": "It was chosen by networks that learned from what the best settings keep",
+}
+"""How the setting was chosen, by what was measured last."""
 
 
 def read_trials(evidence: Evidence) -> Trials:
@@ -61,7 +66,8 @@ def frontier(evidence: Evidence, *, public: bool) -> Figure | None:
     if not trials:
         return None
     none = "" if any(t.get("feasible") for t in trials) else " No setting kept every bound; this one comes nearest."
-    how = f" {BY_NETWORKS}, not by the height here; see the numbers." if _networks_chose(trials) else ""
+    chosen_by = _chosen_by(trials)
+    how = f" {chosen_by}, not by the height here; see the numbers." if chosen_by else ""
     caption = (
         "Every filter setting that was tried: the judge's excess risk of what it keeps (upper bound) against the AUROC "
         "on calibration patients of a probe trained on it. Crosses break a bound, diamonds are on the Pareto front: no "
@@ -133,7 +139,7 @@ def parallel(evidence: Evidence) -> Figure | None:
     caption = (
         f"One line a setting, the darker the lower in {words[last]}. Each axis runs from the smallest to the largest "
         "value, those of error rates logarithmically. The thick line is the setting that was chosen."
-        + (f" {BY_NETWORKS}." if _networks_chose(trials) else "")
+        + (f" {chosen_by}." if (chosen_by := _chosen_by(trials)) else "")
     )
     rows = list(zip(*drawn.values(), strict=True))
     figure = Figure("parallel", "Every setting at once", caption, plot, [words[name] for name in drawn], rows)
@@ -164,9 +170,9 @@ def _placed(name: str, values: Sequence[float]) -> list[float]:
     return share
 
 
-def _networks_chose(trials: Trials) -> bool:
-    """Whether the setting was chosen by networks trained on what settings keep."""
-    return any(_finite(trial.get("network_utility")) for trial in trials)
+def _chosen_by(trials: Trials) -> str:
+    """Say how the setting was chosen where it wasn't by what every trial measures."""
+    return next((said for name, said in CHOSEN.items() if any(_finite(trial.get(name)) for trial in trials)), "")
 
 
 def _symbol(trial: Mapping[str, Cell]) -> str:

@@ -85,6 +85,12 @@ METRICS = {
     "attacked_worst_excess_risk": Title(
         "Excess risk, the worst way of asking", "Of the ways of asking harder the one with the largest.", PRIVACY
     ),
+    "unseen_rate": Title(
+        "Taken for unseen people",
+        "Share of images taken for people whom no model saw, beside that of strangers' images. Where it is certainly "
+        "smaller, the control of the excess risk is made smaller too.",
+        PRIVACY,
+    ),
     "train_minus_unseen_rate": Title(
         "Train minus unseen rate",
         "How much more often images match people the model saw than as many unseen ones; 0 is chance.",

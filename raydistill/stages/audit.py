@@ -22,6 +22,7 @@ from raydistill.metrics import identification
 from raydistill.metrics.filtering import GENERATED
 from raydistill.metrics.intervals import clustered_rate, korn_graubard, rate_result
 from raydistill.metrics.leak import UNIT, leak_rate
+from raydistill.metrics.likeness import Likeness
 from raydistill.metrics.near_copies import certain_rates, near_copy_rates
 from raydistill.metrics.pairwise import pairwise_threshold_fpir
 from raydistill.metrics.patients import hits_by_patient, patients_hit
@@ -93,6 +94,7 @@ class Auditor:
             _numpy(self.control, "query_patient_id"),
             self.identity.threshold,
             self.confidence,
+            self._likeness(samples, "unseen_score", self.identity),
         )
 
     def risk(self, samples: pa.Table) -> Metrics:
@@ -101,11 +103,12 @@ class Auditor:
         structures, unseen = _numpy(samples, "structure_score"), _numpy(samples, "unseen_structure_score")
         controls, whose = _numpy(self.control, "score"), _numpy(self.control, "query_patient_id")
         threshold, how = self.identity.threshold, self.confidence
-        metrics = self.rates(samples)
+        metrics = self.rates(samples) | {"unseen_rate": self._taken_for_unseen(samples)}
         metrics |= identification.similarities(scores, controls, how)
-        metrics["leak_rate"] = self._leaked(scores, patients, controls, whose)
+        metrics["leak_rate"] = self._leaked(samples)
         copied = _numpy(self.control, "structure_score"), whose
-        metrics |= near_copy_rates(structures, patients, *copied, self.structure.threshold, how)
+        alike = self._likeness(samples, "unseen_structure_score", self.structure)
+        metrics |= near_copy_rates(structures, patients, *copied, self.structure.threshold, how, alike)
         for name, column, point in (
             ("control_rate", "score", self.identity),
             ("near_copy_control_rate", "structure_score", self.structure),
@@ -159,15 +162,36 @@ class Auditor:
         hits = _numpy(self.probe, "score") >= self.identity.threshold
         return hits, patients, identification.people_weights(patients, self.people[0].to_numpy())
 
-    def _leaked(self, scores: Scores, patients: NDArray[Any], controls: Scores, whose: NDArray[Any]) -> MetricResult:
+    def _likeness(self, samples: pa.Table, column: str, point: OperatingPoint) -> Likeness | None:
+        """Say how often samples, and calibration people, are taken for somebody of the unseen gallery."""
+        if not len(samples) or not len(self.strangers):
+            return None
+        tables = (samples, "unseen_patient_id"), (self.strangers, "query_patient_id")
+        return Likeness(
+            *(korn_graubard(_numpy(t, column) >= point.threshold, _numpy(t, who), self.confidence) for t, who in tables)
+        )
+
+    def _taken_for_unseen(self, samples: pa.Table) -> MetricResult:
+        alike = self._likeness(samples, "unseen_score", self.identity)
+        if alike is None:
+            why = "an image of each kind is needed: samples, calibration images"
+            return insufficient(why, n=len(samples), unit=identification.SAMPLES, confidence=self.confidence)
+        return rate_result(alike.samples, unit=identification.SAMPLES, control=alike.strangers.value)
+
+    def _leaked(self, samples: pa.Table) -> MetricResult:
         threshold = self.identity.threshold
-        pairs = (scores >= threshold, patients), (controls >= threshold, whose), self._known()
-        if not all(len(pair[0]) for pair in pairs):
+        flagged, strangers = (
+            (_numpy(table, "score") >= threshold, _numpy(table, whose))
+            for table, whose in ((samples, "nearest_patient_id"), (self.control, "query_patient_id"))
+        )
+        found, people, weights = self._known()
+        alike = self._likeness(samples, "unseen_score", self.identity)
+        if alike is None or not all(len(hits) for hits in (flagged[0], strangers[0], found)):
             why = "an image of each kind is needed: samples, unseen real images, new images of gallery patients"
-            return insufficient(why, n=len(scores), unit=UNIT, confidence=self.confidence)
-        flagged, strangers = (korn_graubard(*pair, self.confidence) for pair in pairs[:2])
-        found, people, weights = pairs[2]
-        return leak_rate(flagged, strangers, korn_graubard(found, people, self.confidence, weights=weights))
+            return insufficient(why, n=len(samples), unit=UNIT, confidence=self.confidence)
+        rate = korn_graubard(*flagged, self.confidence)
+        control, done = alike.control(rate, korn_graubard(*strangers, self.confidence))
+        return leak_rate(rate, control, korn_graubard(found, people, self.confidence, weights=weights), done)
 
     def tpir(self) -> MetricResult:
         """Say how often the auditor finds people it knows: what it can't see in real images it can't in samples."""

@@ -59,7 +59,7 @@ class Evaluate(Stage):
     Output: `metrics.json`, `predictions/`, `tables/`, `operating_point.json`, `extractor/`.
     """
 
-    version: ClassVar[int] = 20
+    version: ClassVar[int] = 21
     config: EvaluateConfig
 
     def check(self, config: Config) -> None:

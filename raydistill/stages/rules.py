@@ -82,7 +82,7 @@ class Rules(Stage):
         lesson = Lesson(pixels(taught), labels, pixels(real), how.probe_steps)
         truth = classifier.label_matrix(real["labels"].to_pylist(), findings)
         scores = self._answers(context, lesson, rules, samples["labels"].is_valid().to_numpy())
-        alike: dict[str, list[NDArray[np.float32]]] = {}
+        alike: dict[str, list[NDArray[np.float64]]] = {}
         for rule, own in scores.items():
             # The setting's second trainings differ from its first by their seeds alone.
             alike.setdefault(CHOSEN if rule == AGAIN else rule, []).extend(own)
@@ -98,7 +98,7 @@ class Rules(Stage):
 
     def _answers(
         self, context: Context, lesson: Lesson, rules: dict[str, NDArray[np.bool_]], has_labels: NDArray[np.bool_]
-    ) -> dict[str, list[NDArray[np.float32]]]:
+    ) -> dict[str, list[NDArray[np.float64]]]:
         """Return what the classifiers of each rule say, where it keeps anything that can be learned from."""
         rows, pupils, owners = {}, [], []
         for number in range(self.config.seeds):

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from raydistill.core.columns import JUDGED
-from raydistill.core.config import FilterConfig, SearchSpace, TuneConfig
+from raydistill.core.config import FilterConfig, SearchSpace, ShortStudent, TuneConfig
 from raydistill.core.errors import NothingToDo
 from raydistill.core.section import Compute, Section
 from raydistill.core.seeds import generator
@@ -45,6 +45,7 @@ class TuneNodeConfig(Section):
     confidence: float
     network_steps: int
     compute: Compute
+    student: ShortStudent | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Evidence:
         judge_strangers: the judge's matches of calibration images, columns.MATCHES.
         images: uint8 (N, R, R), the samples; `test_images` (M, R, R), calibration images. No trial reads them.
         features: (N, D) float32 of the samples; `labels` (N, F) what was asked of them, where `has_labels` (N,).
+        prompts: (N,) texts that they were asked for by.
         test_features: (M, D) float32 of calibration images; `test_labels` (M, F), `test_patients` (M,).
     """
 
@@ -76,6 +78,7 @@ class Evidence:
     features: NDArray[np.float32]
     labels: NDArray[np.float32]
     has_labels: NDArray[np.bool_]
+    prompts: NDArray[Any]
     test_features: NDArray[np.float32]
     test_labels: NDArray[np.float32]
     test_patients: NDArray[Any]
@@ -266,6 +269,7 @@ def read_evidence(context: Context, config: TuneConfig) -> Evidence:
         features=public_features(images),
         labels=label_matrix([labels or [] for labels in samples["labels"].to_pylist()], findings),
         has_labels=samples["labels"].is_valid().to_numpy(),
+        prompts=samples["prompt"].to_numpy(),
         test_features=public_features(tested) if real.num_rows else np.zeros((0, 0), np.float32),
         test_labels=label_matrix(real["labels"].to_pylist(), findings),
         test_patients=real["patient_id"].to_numpy(),

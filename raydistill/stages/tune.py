@@ -4,6 +4,7 @@ Utility is measured on calibration patients, risk by the judge, a network the fi
 are not an input of this stage.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
@@ -21,6 +22,7 @@ from raydistill.distributed.tune import Search, importances, search
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.classifier import Lesson
 from raydistill.stages.rungs import climb, rank_agreement
+from raydistill.stages.short_student import student_utility, what_decides
 from raydistill.stages.trial import (
     Evidence,
     TuneNodeConfig,
@@ -53,8 +55,13 @@ class Tune(Stage):
 
     def key_config(self) -> dict[str, Any]:
         """Put the public weights that look at the images into the key; leave out what is done afterwards."""
-        key = super().key_config()
-        del key["tune"]["rule_seeds"]
+        key, student = super().key_config(), self.config.student
+        for name in ("rule_seeds", "student_share", "student_samples"):
+            del key["tune"][name]
+        if student:
+            key["student"] = what_decides(key["student"], student)
+        else:
+            del key["tune"]["students"], key["student"]
         return {**key, "features": public_digest()}
 
     def run(self, context: Context) -> Outcome:
@@ -70,7 +77,10 @@ class Tune(Stage):
         found = partial(_show, context.standings, list(plan.bounds))
         trials = search(evaluate_setting, {"config": config}, shared, plan, folder, context.progress, found)
         table = pd.DataFrame(trials).sort_values(list(bounds_of(space)), ignore_index=True)
-        table = table.join(_climb(table, evidence, config, context))
+        kept = _kept(table, evidence, config)
+        table = table.join(_climb(table, kept, evidence, config, context))
+        if config.student:
+            table["student_utility"] = student_utility(table, kept, evidence, config, context)
         table["chosen"] = table.index == choose(table)
         table["pareto"] = undominated(table)
         best = table[table["chosen"]].iloc[0]
@@ -86,7 +96,8 @@ class Tune(Stage):
         agreement = rank_agreement(table, config.confidence)
         context.out.write_json("metrics.json", {"rank_agreement": agreement.model_dump(mode="json")})
         if context.logs and context.tracking.tensorboard:
-            measured = ["objective", "kept_share", "risk_high", "utility", "network_utility"]
+            measured = ["objective", "kept_share", "risk_high", "utility", "network_utility", "student_utility"]
+            measured = [name for name in measured if name in table]
             records: Any = table.to_dict("records")
             write_hparams(context.logs, records, list(plan.bounds), measured)
         chosen = setting | {name: float(best[name]) for name in ("utility", "kept_share", "risk_high")}
@@ -116,18 +127,30 @@ def plan_of(how: TuneConfig, seed: int) -> Search:
     )
 
 
-def _climb(table: pd.DataFrame, evidence: Evidence, config: TuneNodeConfig, context: Context) -> pd.DataFrame:
-    """Let networks look at the best settings; at none, where nothing can be taught or tested."""
-    space, taught = config.tune.space, evidence.has_labels
+def _kept(table: pd.DataFrame, evidence: Evidence, config: TuneNodeConfig) -> Callable[[int], NDArray[np.bool_]]:
+    """Return what says which of the samples that are looked at (N,) a trial's setting keeps."""
+    space = config.tune.space
     settings = table[list(bounds_of(space))].to_dict("records")
 
     def kept(row: int) -> NDArray[np.bool_]:
         setting = setting_of(space, {str(name): value for name, value in settings[row].items()})
-        return kept_by(policy_for(setting, evidence, config), evidence, config)[taught]
+        return kept_by(policy_for(setting, evidence, config), evidence, config)
 
+    return kept
+
+
+def _climb(
+    table: pd.DataFrame,
+    kept: Callable[[int], NDArray[np.bool_]],
+    evidence: Evidence,
+    config: TuneNodeConfig,
+    context: Context,
+) -> pd.DataFrame:
+    """Let networks look at the best settings; at none, where nothing can be taught or tested."""
+    taught = evidence.has_labels
     return climb(
         table,
-        kept,
+        lambda row: kept(row)[taught],
         Lesson(evidence.images[taught], evidence.labels[taught], evidence.test_images, config.network_steps),
         (evidence.test_labels, evidence.test_patients),
         config.tune.candidates,
@@ -147,11 +170,12 @@ def _show(standings: Standings, settings: list[str], trials: list[dict[str, Any]
 def choose(table: pd.DataFrame) -> int:
     """Return the row of the best trial: most useful among the feasible, else the one nearest to feasible.
 
-    Whom more networks looked at is better than the others. Equal ones go to the setting with less risk, then to the one
-    that comes first in the table.
+    Who got a student is better than the others, then whom more networks looked at. Equal ones go to the setting with
+    less risk, then to the one that comes first in the table.
     """
-    ways = {"feasible": False, "excess": True, "networks": False, "network_utility": False}
+    ways = {"feasible": False, "excess": True, "student_utility": False, "networks": False, "network_utility": False}
     ways |= {"objective": False, "risk_high": True}
+    ways = {name: way for name, way in ways.items() if name in table}
     order = table.sort_values(list(ways), ascending=list(ways.values()), kind="stable")
     return int(order.index[0])
 

@@ -98,3 +98,13 @@ def test_a_setting_that_networks_chose_isn_t_said_to_be_chosen_by_its_height(evi
     ring, line = frontier(run, public=True).caption, parallel(run).caption
     assert ("chosen by networks" in ring) is ("not by the height here" in ring) is said
     assert ("chosen by networks" in line) is said
+
+
+def test_short_students_are_told_of_where_there_are_any(evidence):
+    looked = {"network_utility": 0.7, "student_utility": 0.66}
+    run = evidence(trial(0.7, **looked), trial(0.8, target_fpir=0.01, chosen=False, network_utility=0.6))
+    figure = frontier(run, public=True)
+    chosen, other = figure.plot.data[0].customdata
+    assert "AUROC, short student: 0.66" in chosen
+    assert "short student" not in other
+    assert "learned from samples of short students" in figure.caption

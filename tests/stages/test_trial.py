@@ -135,6 +135,7 @@ def evidence(labelled=MANY, shared=None, counted=MANY, **judged):
         features=features,
         labels=labels,
         has_labels=np.arange(MANY) < labelled,
+        prompts=np.where(labels[:, 0] == 1, "x", ""),
         test_features=features,
         test_labels=labels,
         test_patients=np.arange(MANY),
