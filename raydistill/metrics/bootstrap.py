@@ -47,6 +47,27 @@ class Resamples:
         low, high = np.nanquantile(self.values, [level, 1 - level])
         return float(low), float(high)
 
+    def student(self, value: float, units: float, confidence: float) -> tuple[float, float] | None:
+        """Return a symmetric interval around a statistic that rests on few patients; None where none can be had.
+
+        Where no resample differs from another, it reaches as far as `units` trials that all went alike leave open.
+
+        Args:
+            value: the statistic on all records, at most 1 from any other value that it may have.
+            units: independent units behind it, which decide the t quantile.
+            confidence: two-sided confidence, in (0, 1).
+
+        Source: Student's t interval with a resampled error, Efron and Tibshirani 1993, chapter 12; with the degrees of
+        freedom of few clusters, Donald and Lang 2007, Review of Economics and Statistics 89:221.
+        """
+        if not self._usable or units < 2:
+            return None
+        error = float(np.nanstd(self.values, ddof=1))
+        reach = float(stats.t.ppf(0.5 + confidence / 2, units - 1) * error)
+        if error == 0.0:
+            reach = 1 - fractional_interval(1.0, units, confidence, exact=True)[0]
+        return value - reach, value + reach
+
     def logit(self, value: float, units: float, confidence: float) -> tuple[float, float] | None:
         """Return an interval inside [0, 1] around a share or an area: symmetric on the logit scale.
 

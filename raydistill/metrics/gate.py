@@ -132,6 +132,59 @@ def short_of_people(cohort: Mapping[str, Mapping[str, int]]) -> list[str]:
     return [said.format(n, role, SMALLEST_PUBLIC_GROUP) for role, n in few.items() if n < SMALLEST_PUBLIC_GROUP]
 
 
+def short_of_utility(real: Metrics, budgets: Budgets) -> list[str]:
+    """Say where findings can't be learned from real images either: then that nothing is lost says nothing.
+
+    A comparison that finds no loss must have been able to find one (assay sensitivity, ICH E10, section 1.5): what
+    was learned from real images must be more than chance even after the whole loss that is allowed. Without an
+    interval the loss has none either; a budget that allows to lose all makes no claim.
+
+    Args:
+        real: metrics of the set of real images.
+        budgets: the bounds.
+    """
+    area, needed = real["utility_auroc"], 0.5 + budgets.max_utility_loss
+    if area.value is None or area.interval is None or area.interval[0] > needed or needed >= 1.0:
+        return []
+    low, high = area.interval
+    return [
+        f"Findings can't be learned well enough even from real images of this cohort, so that nothing is lost says "
+        f"nothing: real.utility_auroc is {area.value:.3g} ({low:.3g} to {high:.3g}), and all of it must lie above "
+        f"{needed:.3g}, which is chance and the loss that is allowed."
+    ]
+
+
+def short_of_exchangeability(student: Metrics, budgets: Budgets) -> list[str]:
+    """Say where members and strangers differ in more than having been trained on, so that no attack on them is clean.
+
+    A shadow model saw neither side. Where train images are easier for it, the plain attack accuses and the calibrated
+    one, which divides by that, excuses; where they are harder, it is the other way round. Either way one of the two
+    may hide a leak. Withheld images of train patients, if they are told from strangers', betray the people or show
+    that the sides differ: which of the two, nobody knows. They are of people with several images, so what they show
+    must exceed the budget.
+
+    Args:
+        student: with what was found of the shadow and of probes, where there are some.
+        budgets: the bounds.
+    """
+    found = []
+    shadow, probe = student.get("membership_shadow_auc"), student.get("membership_probe_auc")
+    if shadow and shadow.interval and not shadow.interval[0] <= 0.5 <= shadow.interval[1]:
+        way, masked = ("easier", "beside the shadow") if shadow.interval[0] > 0.5 else ("harder", "without it")
+        found.append(
+            f"A shadow model that saw neither finds train images {way} than evaluation images (membership_shadow_auc "
+            f"{shadow.value:.3g}, {shadow.interval[0]:.3g} to {shadow.interval[1]:.3g}): the two sides differ in site, "
+            f"year or the like, or share people with calibration; the membership attack {masked} may hide a leak."
+        )
+    if probe and probe.interval and probe.interval[0] > budgets.max_membership_auc:
+        found.append(
+            f"Images of train patients that nobody trained on are told from strangers' (membership_probe_auc "
+            f"{probe.value:.3g}, {probe.interval[0]:.3g} to {probe.interval[1]:.3g}): the model knows people and not "
+            f"just their pictures, or the two sides differ."
+        )
+    return found
+
+
 def short_of_method(evidence: EvidenceConfig, k: int) -> list[str]:
     """List the settings with which numbers would be measured more leniently than any claim can stand on.
 
@@ -148,6 +201,7 @@ def short_of_method(evidence: EvidenceConfig, k: int) -> list[str]:
         "evaluate.membership_timesteps": (len(set(how.membership_timesteps)), 3),
         "evaluate.membership_timesteps, latest": (max(how.membership_timesteps), 0.4),
         "evaluate.shadow_share": (how.shadow_share, 0.25),
+        "evaluate.probe_steps": (how.probe_steps, 100),
         "selftest.num_images": (test.num_images, 32),
         "selftest.strengths": (len(set(test.strengths)), 4),
         "selftest.strengths, strongest": (max(test.strengths), 0.4),

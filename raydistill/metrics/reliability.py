@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from raydistill.core.seeds import generator
 from raydistill.metrics.bootstrap import Floats, WeightedStatistic, evaluate, resample
 from raydistill.metrics.result import MetricResult, insufficient
-from raydistill.metrics.utility import described, fewer_patients, supported
+from raydistill.metrics.utility import described, supported, worth
 
 BINS, DRAWS = 10, 200
 REFERENCE = "Naeini et al. 2015; Nguyen and O'Connor 2015"
@@ -37,7 +37,7 @@ def calibration_error(
     Source: Naeini, Cooper, Hauskrecht 2015 (AAAI); bins of equal size, Nguyen and O'Connor 2015 (EMNLP).
     """
     truth, values = np.asarray(labels, dtype=bool), np.asarray(scores, dtype=float)
-    used, unit = supported(truth), "mean absolute difference of probability and share"
+    used, unit = supported(truth, patients), "mean absolute difference of probability and share"
     if not used.any():
         why = described(used) or "no findings"
         return insufficient(why, n=len(truth), unit=unit, confidence=confidence, reference=REFERENCE)
@@ -48,7 +48,7 @@ def calibration_error(
     exact = [evaluate(_mean_error(rng.uniform(size=values.shape) < values, values), len(truth)) for _ in range(DRAWS)]
     return MetricResult(
         value=value,
-        interval=spread.logit(value, fewer_patients(truth, patients), confidence),
+        interval=spread.logit(value, worth(truth, patients), confidence),
         confidence=confidence,
         n=len(truth),
         unit=unit,

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
-from raydistill.metrics.bootstrap import Floats, WeightedStatistic, evaluate, resample
-from raydistill.metrics.result import MetricResult, insufficient
-from raydistill.metrics.utility import REFERENCE, described, fewer_patients, mean_area, supported
+from raydistill.metrics.bootstrap import evaluate
+from raydistill.metrics.result import MetricResult
+from raydistill.metrics.utility import macro_auroc, mean_area, paired_difference, supported, within
 
 
 @dataclass(frozen=True)
@@ -32,17 +31,18 @@ class Luck:
         return float(stats.t.ppf(0.5 + confidence / 2, self.freedom) * np.sqrt(parts * self.variance))
 
 
-def luck_of_training(labels: Any, groups: Iterable[Any]) -> Luck:
+def luck_of_training(labels: Any, groups: Iterable[Any], patients: Any) -> Luck:
     """Return the variance of the areas of classifiers that differ by their seeds alone, pooled over groups of them.
 
     Args:
         labels: (N, F) of 0 and 1.
         groups: (S, N, F) scores of S such classifiers, each.
+        patients: (N,) patient of each image.
 
     Source: pooled variance, as the error term of a one-way analysis of variance; Fisher 1925.
     """
     truth = np.asarray(labels, dtype=bool)
-    used = supported(truth)
+    used = supported(truth, patients)
     if not used.any():
         return Luck(0.0, 0)
     squares, freedom = 0.0, 0
@@ -75,16 +75,8 @@ def repeated_auroc(
 
     Source: as `utility.macro_auroc`; the two sources of error put together by MOVER, Zou and Donner 2008.
     """
-    truth, unit = np.asarray(labels, dtype=bool), "mean area under the ROC curve over findings and trainings"
-    used, count = supported(truth), len(scores)
-    if not used.any():
-        return _nothing(used, len(truth), unit, confidence)
-    mean = _mean(truth[:, used], np.asarray(scores, float)[..., used])
-    value = evaluate(mean, len(truth))
-    spread = resample(mean, patients, repetitions=bootstrap, seed=seed)
-    interval = spread.logit(value, fewer_patients(truth[:, used], patients), confidence)
-    interval = _widened(value, interval, luck.reach(1 / count, confidence), (0.0, 1.0))
-    return _result(value, interval, confidence, len(truth), unit, count, luck, 0.5, described(used))
+    area = macro_auroc(labels, scores, patients, confidence, bootstrap, seed)
+    return _widened(area, luck, 1 / len(scores), (0.0, 1.0))
 
 
 def repeated_difference(
@@ -109,63 +101,18 @@ def repeated_difference(
         bootstrap: resamples of patients.
         seed: root of the resamples.
 
-    Source: paired bootstrap, Efron and Tibshirani 1993, chapter 13; put together by MOVER, Zou and Donner 2008.
+    Source: as `utility.paired_difference`; put together by MOVER, Zou and Donner 2008.
     """
-    truth, unit = np.asarray(labels, dtype=bool), "difference of mean areas under the ROC curve"
-    used = supported(truth)
-    if not used.any():
-        return _nothing(used, len(truth), unit, confidence)
-    a, b = (_mean(truth[:, used], np.asarray(scores, float)[..., used]) for scores in (scores_a, scores_b))
-
-    def gap(weights: Floats) -> Floats:
-        return a(weights) - b(weights)
-
-    value = evaluate(gap, len(truth))
-    interval = resample(gap, patients, repetitions=bootstrap, seed=seed).percentile(confidence)
-    reach = luck.reach(1 / len(scores_a) + 1 / len(scores_b), confidence)
-    interval = _widened(value, interval, reach, (-1.0, 1.0))
-    return _result(value, interval, confidence, len(truth), unit, len(scores_a), luck, 0.0, described(used))
+    gap = paired_difference(labels, scores_a, scores_b, patients, confidence, bootstrap, seed)
+    return _widened(gap, luck, 1 / len(scores_a) + 1 / len(scores_b), (-1.0, 1.0))
 
 
-def _mean(truth: NDArray[np.bool_], scores: Floats) -> WeightedStatistic:
-    areas = [mean_area(truth, own) for own in scores]
-    return lambda weights: np.mean([area(weights) for area in areas], axis=0)
-
-
-def _widened(
-    value: float, interval: tuple[float, float] | None, reach: float, ends: tuple[float, float]
-) -> tuple[float, float] | None:
-    if interval is None:
-        return None
-    low, high = (float(np.hypot(value - end, reach)) for end in interval)
-    return max(ends[0], value - low), min(ends[1], value + high)
-
-
-def _nothing(used: NDArray[np.bool_], n: int, unit: str, confidence: float) -> MetricResult:
-    why = described(used) or "no findings"
-    return insufficient(why, n=n, unit=unit, confidence=confidence, reference=REFERENCE)
-
-
-def _result(
-    value: float,
-    interval: tuple[float, float] | None,
-    confidence: float,
-    n: int,
-    unit: str,
-    trainings: int,
-    luck: Luck,
-    baseline: float,
-    note: str | None,
-) -> MetricResult:
-    spread = f"standard deviation of a training {np.sqrt(luck.variance):.3g}, {luck.freedom} degrees of freedom"
-    return MetricResult(
-        value=value,
-        interval=interval,
-        confidence=confidence,
-        n=n,
-        unit=unit,
-        estimator=f"mean of {trainings} trainings; resampled patients and the luck of training, by MOVER; {spread}",
-        baseline=baseline,
-        reference=REFERENCE,
-        note=note,
-    )
+def _widened(result: MetricResult, luck: Luck, parts: float, ends: tuple[float, float]) -> MetricResult:
+    """Count in the luck of training, whose variance is `parts` of one classifier's."""
+    if result.value is None or result.interval is None:
+        return result
+    value, reach = result.value, luck.reach(parts, result.confidence)
+    low, high = (float(np.hypot(value - end, reach)) for end in result.interval)
+    known = f"standard deviation of a training {np.sqrt(luck.variance):.3g}, {luck.freedom} degrees of freedom"
+    how = f"{result.estimator}; mean of trainings, their luck by MOVER ({known})"
+    return result.model_copy(update={"interval": within((value - low, value + high), *ends), "estimator": how})

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from raydistill.metrics.bootstrap import Floats, WeightedStatistic, evaluate, resample, weighted_auc
 from raydistill.metrics.result import MetricResult, insufficient, results_table
 
-LEAST_CASES = 5
-"""Positives and negatives a finding needs in the test set; below, its area jumps by a fifth with a single image."""
+LEAST_PATIENTS = 5
+"""People with a finding, and without it, that the test set needs; of fewer no interval held what it should."""
 
 REFERENCE = "Hanley and McNeil 1982; trained on one set and tested on real, Esteban et al. 2017"
 
@@ -28,30 +28,31 @@ def macro_auroc(
 
     Args:
         labels: (N, F) of 0 and 1, real evaluation images.
-        scores: (N, F), higher means likelier.
+        scores: (N, F), higher means likelier; or (S, N, F) of several classifiers, whose areas are averaged.
         patients: (N,) patient of each image.
         confidence: two-sided confidence, in (0, 1).
         bootstrap: resamples of patients.
         seed: root of the resamples; equal for everything to be compared.
 
     Returns:
-        The mean over findings with at least `LEAST_CASES` positives and negatives; the note says how many others there
-        are, not which: a rare finding can point at a person, and results travel far. `by_finding` names them.
+        The mean over findings that at least `LEAST_PATIENTS` people have, and as many haven't; the note says how many
+        others there are, not which: a rare finding can point at a person, and results travel far. `by_finding` names
+        them.
 
     Source: Hanley and McNeil 1982, Radiology 143:29; train on synthetic and test on real, Esteban et al. 2017 (arXiv
     1706.02633).
     """
     truth, values = np.asarray(labels, dtype=bool), np.asarray(scores, dtype=float)
-    used = supported(truth)
+    used = supported(truth, patients)
     unit, note = "mean area under the ROC curve over findings", described(used)
     if not used.any():
         return insufficient(note or "no findings", n=len(truth), unit=unit, confidence=confidence, reference=REFERENCE)
-    areas = mean_area(truth[:, used], values[:, used])
+    areas = mean_area(truth[:, used], values[..., used])
     value = evaluate(areas, len(truth))
     spread = resample(areas, patients, repetitions=bootstrap, seed=seed)
     return MetricResult(
         value=value,
-        interval=spread.logit(value, fewer_patients(truth[:, used], patients), confidence),
+        interval=spread.logit(value, worth(truth[:, used], patients), confidence),
         confidence=confidence,
         n=len(truth),
         unit=unit,
@@ -94,8 +95,7 @@ def by_finding(
         name: macro_auroc(truth[:, [at]], values[:, [at]], patients, confidence, bootstrap, seed)
         for at, name in enumerate(findings)
     }
-    sizes = [int(fewer_patients(truth[:, [at]], patients)) for at in range(len(findings))]
-    return results_table(results).append_column("group_size", pa.array(sizes, pa.int64()))
+    return results_table(results).append_column("group_size", pa.array(scarcer_side(truth, patients), pa.int64()))
 
 
 def by_group(
@@ -130,7 +130,7 @@ def by_group(
             inside = names == name
             part = truth[inside], values[inside], people[inside]
             results[f"{attribute}={name}"] = macro_auroc(*part, confidence, bootstrap, seed)
-            sizes.append(int(fewer_patients(part[0], part[2])))
+            sizes.append(int(np.median(scarcer_side(part[0], part[2]))))
     return results_table(results).append_column("group_size", pa.array(sizes, pa.int64()))
 
 
@@ -147,53 +147,58 @@ def paired_difference(
 
     Args:
         labels: (N, F) of 0 and 1.
-        scores_a: (N, F) of the first classifier, such as the one trained on real images.
-        scores_b: (N, F) of the second.
+        scores_a: (N, F) of the first classifier, such as the one trained on real images; or of several, (S, N, F).
+        scores_b: (N, F) of the second, or of several.
         patients: (N,) patient of each image.
         confidence: two-sided confidence, in (0, 1).
         bootstrap: resamples of patients.
         seed: root of the resamples.
 
-    Source: paired bootstrap, Efron and Tibshirani 1993, chapter 13.
+    Source: paired bootstrap, Efron and Tibshirani 1993, chapter 13; the t quantile of the scarcer side's patients, as
+    for `macro_auroc`: percentiles can't reach further than the few people who were drawn.
     """
     truth, unit = np.asarray(labels, dtype=bool), "difference of mean areas under the ROC curve"
-    used = supported(truth)
+    used = supported(truth, patients)
     note = described(used)
     if not used.any():
         return insufficient(note or "no findings", n=len(truth), unit=unit, confidence=confidence, reference=REFERENCE)
-    a, b = (mean_area(truth[:, used], np.asarray(scores, dtype=float)[:, used]) for scores in (scores_a, scores_b))
+    a, b = (mean_area(truth[:, used], np.asarray(scores, dtype=float)[..., used]) for scores in (scores_a, scores_b))
 
     def gap(weights: Floats) -> Floats:
         return a(weights) - b(weights)
 
-    spread = resample(gap, patients, repetitions=bootstrap, seed=seed)
+    value, spread = evaluate(gap, len(truth)), resample(gap, patients, repetitions=bootstrap, seed=seed)
+    interval = spread.student(value, worth(truth[:, used], patients), confidence)
+    # Two perfect classifiers may differ in other people; one and the same can't.
+    interval = (0.0, 0.0) if np.array_equal(scores_a, scores_b) else within(interval, -1.0, 1.0)
     return MetricResult(
-        value=evaluate(gap, len(truth)),
-        interval=spread.percentile(confidence),
+        value=value,
+        interval=interval,
         confidence=confidence,
         n=len(truth),
         unit=unit,
-        estimator=_how("expanded percentile", bootstrap, spread.num_clusters, confidence),
+        estimator=_how("Student's t", bootstrap, spread.num_clusters, confidence),
         baseline=0.0,
         reference=REFERENCE,
         note=note,
     )
 
 
-def supported(truth: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Say which findings (N, F) have enough positives and negatives to be measured."""
-    return np.asarray(np.minimum(truth.sum(axis=0), (~truth).sum(axis=0)) >= LEAST_CASES)
+def supported(truth: NDArray[np.bool_], patients: Any) -> NDArray[np.bool_]:
+    """Say which findings (N, F) enough patients have, and enough haven't, to be measured."""
+    return np.asarray(scarcer_side(truth, patients) >= LEAST_PATIENTS)
 
 
 def described(used: NDArray[np.bool_]) -> str | None:
     """Say how many findings aren't measured; not which."""
-    rare = f"fewer than {LEAST_CASES} positives or negatives"
+    rare = f"fewer than {LEAST_PATIENTS} patients with it or without it"
     return None if used.all() else f"{rare} in {int((~used).sum())} of {len(used)} findings"
 
 
 def mean_area(truth: NDArray[np.bool_], scores: Floats) -> WeightedStatistic:
-    """Return the mean area over findings, of `truth` and `scores` (N, F), as a statistic to bootstrap."""
-    areas = [weighted_auc(hit, column) for hit, column in zip(truth.T, scores.T, strict=True)]
+    """Return the mean area over findings, of `truth` (N, F) and `scores` (N, F) or (S, N, F), as one to bootstrap."""
+    each = scores.reshape(-1, *truth.shape)
+    areas = [weighted_auc(hit, column) for own in each for hit, column in zip(truth.T, own.T, strict=True)]
 
     def mean(weights: Floats) -> Floats:
         columns = np.stack([area(weights) for area in areas])
@@ -204,10 +209,25 @@ def mean_area(truth: NDArray[np.bool_], scores: Floats) -> WeightedStatistic:
     return mean
 
 
-def fewer_patients(truth: NDArray[np.bool_], patients: Any) -> float:
-    """Return the fewer of positive and negative patients, the median over findings."""
+def scarcer_side(truth: NDArray[np.bool_], patients: Any) -> NDArray[np.int64]:
+    """Return, of findings (N, F), how many patients have each or how many haven't, whichever are fewer: (F,)."""
     people = np.asarray(patients)
-    return float(np.median([min(len(np.unique(people[side])) for side in (hit, ~hit)) for hit in truth.T]))
+    return np.array([min(len(np.unique(people[side])) for side in (hit, ~hit)) for hit in truth.T], dtype=np.int64)
+
+
+def worth(truth: NDArray[np.bool_], patients: Any) -> float:
+    """Return how many patients the mean area over findings (N, F) rests on, each of which some have and some haven't.
+
+    With n patients on a finding's scarcer side the variance of its area goes with 1 / n. By these shares of the whole
+    the findings are weighted, in the harmonic mean of their n: a rare one counts, for most of the error is its own.
+    """
+    shares = 1 / scarcer_side(truth, patients)
+    return float(shares.sum() / np.square(shares).sum())
+
+
+def within(interval: tuple[float, float] | None, low: float, high: float) -> tuple[float, float] | None:
+    """Return an interval cut at the least and the most that can be."""
+    return interval and (max(low, interval[0]), min(high, interval[1]))
 
 
 def _how(kind: str, bootstrap: int, patients: int, confidence: float) -> str:

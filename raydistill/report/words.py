@@ -157,8 +157,8 @@ METRICS = {
     ),
     "membership_shadow_auc": Title(
         "Membership AUC of the shadow model",
-        "The same asked of a model that saw neither side: far from 0.5 the sides differ, and the figure by difficulty is "
-        "theirs in part.",
+        "The same asked of a model that saw neither side: far from 0.5 the sides differ, the figure by difficulty is "
+        "theirs in part, and no run passes.",
         PRIVACY,
     ),
     "membership_auc": Title(

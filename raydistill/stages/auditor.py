@@ -119,7 +119,7 @@ class Auditor:
         """
         copies = planted.filter((pc.field("source_role") == "train") & pc.field("is_copy"))
         structures, scores = numbers(copies, "structure_score"), numbers(copies, "auditor_score")
-        by_model = pc.starts_with(copies["treatment"], GENERATED).tonumbers()
+        by_model = pc.starts_with(copies["treatment"], GENERATED).to_numpy()
         found = (scores >= self.identity.threshold) | (structures >= self.structure.threshold)
         certain = structures >= self.certain("structure_score", samples)
         certain |= scores >= self.certain("score", samples)
@@ -142,7 +142,7 @@ class Auditor:
         """
         patients = numbers(self.probe, "query_patient_id")
         hits = numbers(self.probe, "score") >= self.identity.threshold
-        return hits, patients, identification.people_weights(patients, self.people[0].tonumbers())
+        return hits, patients, identification.people_weights(patients, self.people[0].to_numpy())
 
     def _likeness(self, samples: pa.Table, column: str, point: OperatingPoint) -> Likeness | None:
         """Say how often samples, and calibration people, are taken for somebody of the unseen gallery."""
@@ -229,4 +229,4 @@ def _point(strangers: pa.Table, column: str, target: float, confidence: float) -
 
 def numbers(table: pa.Table, column: str) -> NDArray[Any]:
     """Return a column (N,)."""
-    return np.asarray(table[column].tonumbers())
+    return np.asarray(table[column].to_numpy())

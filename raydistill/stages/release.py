@@ -16,8 +16,10 @@ from raydistill.metrics.gate import (
     risk_checks,
     selftest_checks,
     short_of_evidence,
+    short_of_exchangeability,
     short_of_method,
     short_of_people,
+    short_of_utility,
 )
 from raydistill.metrics.result import Check, MetricResult, judge
 from raydistill.stages.base import Context, Outcome, Stage
@@ -117,11 +119,14 @@ class Release(Stage):
         return found + shared + drawn + same
 
     def _short_of_evidence(self, context: Context) -> list[str]:
-        """List what no claim can be made without: people, an auditor that sees, a filter."""
+        """List what no claim can be made without: people, an auditor that sees, something to lose, a filter."""
         patients = context.manifests["student_evaluation"].counts["evaluation_patients"]
         student = _results(context.inputs["student_evaluation"].read_json("metrics.json"))
+        real = _results(context.inputs["real_evaluation"].read_json("metrics.json"))
+        budgets = self.config.release.budgets
         found = short_of_method(self.config.evidence, self.config.prompts.k) + short_of_people(roles(context))
-        found += short_of_evidence(student, patients, self.config.release.budgets)
+        found += short_of_evidence(student, patients, budgets)
+        found += short_of_exchangeability(student, budgets) + short_of_utility(real, budgets)
         policy = context.manifests["filter"].facts["policy"]
         if not policy.get("is_feasible", True):
             found.append(f"No setting of the filter kept every bound of the search: {policy['broken']}.")

@@ -86,8 +86,9 @@ class Rules(Stage):
         for rule, own in scores.items():
             # The setting's second trainings differ from its first by their seeds alone.
             alike.setdefault(CHOSEN if rule == AGAIN else rule, []).extend(own)
-        luck = luck_of_training(truth, alike.values())
-        options = (real["patient_id"].to_numpy(), luck, how.confidence, how.bootstrap, context.seed)
+        people = real["patient_id"].to_numpy()
+        luck = luck_of_training(truth, alike.values(), people)
+        options = (people, luck, how.confidence, how.bootstrap, context.seed)
         metrics = {f"rule_utility.{rule}": repeated_auroc(truth, own, *options) for rule, own in scores.items()}
         if CHOSEN in scores:
             # Whom it beats is said of all rules at once: together they are right as often as one would be (Bonferroni).

@@ -92,7 +92,7 @@ class Evidence:
     @property
     def can_teach(self) -> bool:
         """Whether any utility can be measured: there is something to learn from, and enough to test on."""
-        return bool(self.has_labels.any() and supported(self.test_labels.astype(bool)).any())
+        return bool(self.has_labels.any() and supported(self.test_labels.astype(bool), self.test_patients).any())
 
     @property
     def supported_fpir(self) -> float:

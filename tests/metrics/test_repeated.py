@@ -20,7 +20,7 @@ def test_a_mean_of_trainings_is_the_mean_of_their_areas():
     truth = rng.integers(0, 2, (80, 2))
     scores = taught(rng, 3, 1.0, 0.2, truth)
     areas = [roc_auc_score(truth, own) for own in scores]
-    luck = luck_of_training(truth, [scores])
+    luck = luck_of_training(truth, [scores], PATIENTS)
     assert luck.variance == pytest.approx(np.var(areas, ddof=1))
     assert luck.freedom == 2
     found = repeated_auroc(truth, scores, PATIENTS, luck)
@@ -43,7 +43,7 @@ def test_luck_widens_an_interval_and_where_nothing_is_known_of_it_nothing_is_sai
 
 def test_too_few_cases_are_said_to_be():
     truth = np.zeros((80, 1))
-    assert repeated_auroc(truth, np.zeros((2, 80, 1)), PATIENTS, luck_of_training(truth, [])).value is None
+    assert repeated_auroc(truth, np.zeros((2, 80, 1)), PATIENTS, luck_of_training(truth, [], PATIENTS)).value is None
 
 
 def test_equally_good_ways_are_told_apart_in_one_of_twenty_cohorts():
@@ -55,7 +55,7 @@ def test_equally_good_ways_are_told_apart_in_one_of_twenty_cohorts():
         patients = np.arange(1200)
         ways = [taught(rng, 2, 1.0, 0.15, truth) for _ in range(6)]
         options = {"bootstrap": 100, "seed": seed}
-        for luck in (luck_of_training(truth, ways), Luck(0.0, 1)):
+        for luck in (luck_of_training(truth, ways, patients), Luck(0.0, 1)):
             low, high = repeated_difference(truth, ways[0], ways[1], patients, luck, **options).interval
             if luck.variance:
                 accused += not low <= 0 <= high

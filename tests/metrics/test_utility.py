@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from raydistill.metrics.utility import by_finding, by_group, macro_auroc, paired_difference
+from raydistill.metrics.utility import by_finding, by_group, macro_auroc, paired_difference, worth
 
 
 def predictions(seed, n=300, signal=1.0, findings=3, per_patient=3):
@@ -24,7 +25,7 @@ def test_rare_findings_are_left_out_and_counted_not_named():
     labels[:, 1] = np.arange(300) < 4
     result = macro_auroc(labels, scores, patients)
     assert result.value == pytest.approx(roc_auc_score(labels[:, [0, 2]], scores[:, [0, 2]], average="macro"))
-    assert result.note == "fewer than 5 positives or negatives in 1 of 3 findings"
+    assert result.note == "fewer than 5 patients with it or without it in 1 of 3 findings"
     nothing = macro_auroc(np.zeros((300, 3)), scores, patients)
     assert nothing.value is None
     assert nothing.note.endswith("3 of 3 findings")
@@ -39,11 +40,33 @@ def test_interval_widens_when_images_share_patients():
     assert np.diff(clustered) > 2 * np.diff(naive)
 
 
-def test_too_few_patients_have_no_interval():
-    labels, scores, _ = predictions(3)
-    result = macro_auroc(labels, scores, np.zeros(300))
-    assert result.value is not None
-    assert result.interval is None
+def test_many_images_of_few_people_say_nothing():
+    """Twelve images of four people with a finding are four observations."""
+    labels, scores, patients = predictions(3)
+    labels[:, 0] = patients < 4
+    scores[:, 0] += labels[:, 0]
+    alone = labels[:, [0]], scores[:, [0]]
+    assert macro_auroc(*alone, np.arange(300)).value is not None
+    for result in (macro_auroc(*alone, patients), paired_difference(*alone, alone[1] + 1, patients)):
+        assert result.value is None
+        assert "fewer than 5 patients" in result.note
+    assert macro_auroc(labels, scores, np.zeros(300)).value is None
+
+
+def test_a_mean_is_worth_little_more_than_its_rarest_finding():
+    people = np.arange(100)
+    labels = np.stack([people < few for few in (5, 5, 40)], axis=1)
+    assert worth(labels[:, :1], people) == worth(labels[:, :2], people) == pytest.approx(5)
+    assert worth(labels[:, 1:], people) == pytest.approx((1 / 5 + 1 / 40) / (1 / 25 + 1 / 1600))
+
+
+def test_perfect_classifiers_may_differ_in_others():
+    labels, _, patients = predictions(7, findings=1)
+    labels[:] = (patients < 6)[:, None]
+    one, other = labels.astype(float), 2.0 * labels
+    low, high = paired_difference(labels, one, other, patients).interval
+    assert low == -high < -0.3
+    assert paired_difference(labels, one, one, patients).interval == (0.0, 0.0)
 
 
 def test_findings_and_groups_are_tables():
@@ -64,7 +87,7 @@ def test_the_size_of_a_finding_is_the_patients_of_its_smaller_side():
     rows = by_finding(labels, scores, patients, ["a", "b", "c"]).to_pylist()
     assert [row["group_size"] for row in rows] == [4, 3, 0]
     assert {row["n"] for row in rows} == {300}
-    assert rows[2]["note"] == "insufficient: fewer than 5 positives or negatives in 1 of 1 findings"
+    assert rows[2]["note"] == "insufficient: fewer than 5 patients with it or without it in 1 of 1 findings"
 
 
 def test_paired_difference_is_tighter_than_its_parts():
@@ -88,3 +111,37 @@ def test_paired_difference_covers():
         low, high = paired_difference(labels, scores, other, patients, bootstrap=200, seed=seed).interval
         covered.append(low <= 0.0 <= high)
     assert 0.93 <= np.mean(covered) <= 0.97
+
+
+def cohort(rng, positive, areas, people=80, alike=0.8):
+    """Labels of one finding a column, so many people having each, and two classifiers' scores of known areas.
+
+    A person's images are alike: that share of the scores' variance is theirs, half of it common to both classifiers.
+    """
+    patients = np.repeat(np.arange(people), rng.integers(1, 8, people))
+    sick = np.stack([rng.permutation(people) < few for few in positive], axis=1)
+    truth, common = sick[patients], rng.normal(size=sick.shape)
+    scores = []
+    for area in areas:
+        person = np.sqrt(alike / 2) * (common + rng.normal(size=sick.shape))
+        image = np.sqrt(1 - alike) * rng.normal(size=truth.shape)
+        scores.append(person[patients] + image + np.sqrt(2) * stats.norm.ppf(area) * truth)
+    return truth, scores, patients
+
+
+@pytest.mark.parametrize(("positive", "widest"), [([5], 0.8), ([10], 0.5), ([20], 0.35), ([5, 5, 40], 0.4)])
+def test_intervals_hold_the_truth_where_few_people_have_a_finding(positive, widest):
+    """And are no wider than such people leave open: with ten a single area moves by a fifth either way."""
+    tried, held, widths, areas = 300, np.zeros(2), [], (0.75, 0.7)
+    for seed in range(tried):
+        truth, (first, second), patients = cohort(np.random.default_rng(seed), positive, areas)
+        options = {"bootstrap": 150, "seed": seed}
+        found = [
+            macro_auroc(truth, first, patients, **options),
+            paired_difference(truth, first, second, patients, **options),
+        ]
+        ends = np.array([result.interval for result in found])
+        held += (ends[:, 0] <= (areas[0], areas[0] - areas[1])) & (ends[:, 1] >= (areas[0], areas[0] - areas[1]))
+        widths.append(np.diff(ends).ravel())
+    assert min(held / tried) >= 0.93
+    assert max(np.median(widths, axis=0)) < widest

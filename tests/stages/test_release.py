@@ -43,6 +43,7 @@ STUDENT = {
     "control_rate": (0.06, 0.03, 0.1),
     "near_copy_control_rate": (0.01, 0.0, 0.03),
 }
+REAL = {"utility_auroc": (0.8, 0.75, 0.85)}
 SELFTEST = {
     "sensitivity": (0.97, 0.93, 0.99),
     "sensitivity.generator": (0.96, 0.91, 0.99),
@@ -98,6 +99,7 @@ def decide(
     start=(9, 9),
     files=None,
     measured=None,
+    real=None,
     fresh=True,
     cohort=COHORT,
     policy=None,
@@ -115,6 +117,7 @@ def decide(
     root, manifests = Store.open(str(folder)), {}
     (root / "student_evaluation").write_json("metrics.json", results({**STUDENT, **(student or {})}))
     (root / "cohort").write_json("cohort.json", cohort)
+    (root / "real_evaluation").write_json("metrics.json", results({**REAL, **(real or {})}))
     (root / "filter").write_json("metrics.json", {"selftest": results({**SELFTEST, **(selftest or {})})})
     for node in NODES:
         inputs = {"student_latents": read, "student": {"rows": "student_latents"}}.get(node, {})
@@ -284,12 +287,46 @@ def test_evaluation_people_who_seem_to_be_in_the_gallery_are_no_control(tmp_path
     assert decide(tmp_path / "usual", student=usual)[0]["verdict"] == "pass"
 
 
+@pytest.mark.parametrize("area", [(0.56, 0.43, 0.68), (0.9, 0.6, 0.97)])
+def test_nothing_is_lost_where_nothing_was_learned_and_that_is_no_pass(tmp_path, area):
+    verdict, _ = decide(tmp_path / "noise", real={"utility_auroc": area}, student={"utility_loss": (0.0, -0.03, 0.06)})
+    assert verdict["verdict"] == "insufficient_evidence"
+    assert "can't be learned well enough even from real images" in verdict["reasons"][0]
+    assert "above 0.6" in verdict["reasons"][0]
+    budgets = ReleaseConfig(budgets=Budgets(max_utility_loss=0.5))
+    assert decide(tmp_path / "waived", real={"utility_auroc": area}, config=budgets)[0]["verdict"] == "pass"
+
+
+def test_without_findings_it_is_the_loss_that_is_missing(tmp_path):
+    verdict, _ = decide(tmp_path, real={"utility_auroc": (None,)}, student={"utility_loss": (None,)})
+    assert verdict["verdict"] == "insufficient_evidence"
+    assert verdict["reasons"][0].startswith("student.utility_loss has no value")
+
+
+@pytest.mark.parametrize(
+    ("arm", "why"),
+    [
+        ({"membership_shadow_auc": (0.6, 0.53, 0.67)}, "easier than evaluation images"),
+        ({"membership_shadow_auc": (0.4, 0.33, 0.47)}, "harder than evaluation images"),
+        ({"membership_probe_auc": (0.7, 0.61, 0.78)}, "knows people and not just their pictures"),
+    ],
+)
+def test_sides_that_differ_in_more_than_training_are_no_evidence(tmp_path, arm, why):
+    verdict, _ = decide(tmp_path / "short", student=arm)
+    assert verdict["verdict"] == "insufficient_evidence"
+    assert why in verdict["reasons"][0]
+    usual = {"membership_shadow_auc": (0.55, 0.45, 0.65), "membership_probe_auc": (0.6, 0.52, 0.68)}
+    assert decide(tmp_path / "usual", student=usual)[0]["verdict"] == "pass"
+    assert decide(tmp_path / "failed", student={**arm, "membership_auc": (0.9, 0.8, 1.0)})[0]["verdict"] == "fail"
+
+
 @pytest.mark.parametrize(
     ("lenient", "name"),
     [
         ({"evaluate": {"confidence": 0.05}}, "evaluate.confidence is 0.05"),
         ({"evaluate": {"membership_timesteps": [0.99]}}, "membership_timesteps is 1"),
         ({"evaluate": {"shadow_share": 0.0005}}, "shadow_share is 0.0005"),
+        ({"evaluate": {"probe_steps": 1}}, "evaluate.probe_steps is 1"),
         ({"selftest": {"strengths": [0.01]}}, "selftest.strengths is 1"),
         ({"attack": {"guidance_scales": [1]}}, "attack.guidance_scales is 1"),
         ({"selftest": {"strengths": [0.01, 0.02, 0.03, 0.04]}}, "selftest.strengths, strongest is 0.04"),
