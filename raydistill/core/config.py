@@ -112,7 +112,9 @@ class SearchSpace(Section):
         (0.0, 0.0), description="How far groups of the same findings come down to the median group: 1 all the way."
     )
     prompt_patients: CountRange | None = Field(
-        None, description="Train patients who must share a sample's prompt; ingest.prompts.k do anyway."
+        None,
+        description="Train patients who must share a sample's prompt; ingest.prompts.k do anyway. The prompt that says "
+        "nothing always passes.",
     )
     guidance_scales: tuple[Annotated[float, Field(ge=1.0)], ...] = Field(
         (),

@@ -18,7 +18,7 @@ from raydistill.diffusion.features import public_features
 from raydistill.distributed.tune import Bounds
 from raydistill.matching.calibration import calibrate
 from raydistill.matching.policy import Policy, judged, make_policy, policy_at
-from raydistill.matching.selection import Selection, left_out
+from raydistill.matching.selection import Selection, in_the_way, left_out
 from raydistill.metrics.classifier import FindingsProbe, label_matrix
 from raydistill.metrics.identification import rates
 from raydistill.metrics.utility import macro_auroc, supported
@@ -158,7 +158,7 @@ def evaluate_setting(tried: dict[str, float], evidence: Evidence, config: TuneNo
     limits, setting = config.tune, setting_of(config.tune.space, tried)
     policy = policy_for(setting, evidence, config)
     keep = kept_by(policy, evidence, config)
-    of = _same_way(policy.selection, evidence)
+    of = in_the_way(evidence.candidates, policy.selection)[evidence.looked]
     kept_share = float(keep.sum() / max(1, of.sum()))
     risk, risk_high = _excess(evidence, keep, "score", config.audit_fpir, config.confidence)
     copies_high = _excess(evidence, keep, "structure_score", config.audit_near_copy_fpir, config.confidence)[1]
@@ -191,12 +191,6 @@ def kept_by(policy: Policy, evidence: Evidence, config: TuneNodeConfig) -> NDArr
     if not policy.selection.is_everything:
         keep[keep] = left_out(evidence.candidates.filter(pa.array(keep)), policy.selection) == ""
     return np.asarray(keep[evidence.looked])
-
-
-def _same_way(selection: Selection, evidence: Evidence) -> NDArray[np.bool_]:
-    """Say which samples (N,) were made in the way that a selection asks for: of these a share is kept."""
-    ways = Selection(guidance_scale=selection.guidance_scale, num_inference_steps=selection.num_inference_steps)
-    return np.asarray(left_out(evidence.candidates, ways) == "")[evidence.looked]
 
 
 def _excess(
