@@ -141,14 +141,15 @@ class TuneConfig(Section):
         "tpe", description="tpe and nsga2 learn from what was tried, and of which bounds it broke."
     )
     goal: Literal["utility", "pareto"] = Field(
-        "utility", description="pareto: also less risk and more samples; the most useful feasible setting is taken."
+        "utility",
+        description="pareto: also less risk and more samples; the most useful setting on the front of these is taken.",
     )
     space: SearchSpace = SearchSpace()
     candidates: int = Field(
         4,
         ge=0,
         description="Of the best settings so many are looked at by networks as well (evaluate.probe_steps each), one "
-        "more for the better half in every rung; 0: the linear probe decides.",
+        "more for the better half in every rung, two for the last two; 0: the linear probe decides.",
     )
     max_excess_risk: Share = Field(0.1, description="Bound on the judge's upper excess risk of what is kept.")
     max_near_copy_excess: Share = Field(

@@ -20,19 +20,9 @@ from raydistill.distributed.hparams import write_hparams
 from raydistill.distributed.tune import Search, importances, search
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.classifier import Lesson
-from raydistill.stages.rungs import climb, rank_agreement
-from raydistill.stages.trial import (
-    Evidence,
-    TuneNodeConfig,
-    bounds_of,
-    evaluate_setting,
-    in_reach,
-    kept_by,
-    policy_for,
-    read_evidence,
-    searched,
-    setting_of,
-)
+from raydistill.stages.rungs import climb, luck_of, rank_agreement
+from raydistill.stages.space import bounds_of, cut_fpirs, cut_prompts, in_reach, searched, setting_of
+from raydistill.stages.trial import Evidence, TuneNodeConfig, evaluate_setting, kept_by, policy_for, read_evidence
 
 GOALS = {"objective": "max", "risk_high": "min", "kept_share": "max"}
 """What is searched for: the first alone, or all of them."""
@@ -48,7 +38,7 @@ class Tune(Stage):
     `importances/` where there is something to tell apart.
     """
 
-    version: ClassVar[int] = 8
+    version: ClassVar[int] = 9
     config: TuneNodeConfig
 
     def key_config(self) -> dict[str, Any]:
@@ -60,7 +50,9 @@ class Tune(Stage):
     def run(self, context: Context) -> Outcome:
         """Search, choose, and write the whole frontier beside the choice."""
         evidence = read_evidence(context, self.config.tune)
-        space = in_reach(self.config.tune.space, evidence.supported_fpir)
+        asked = self.config.tune.space
+        space = in_reach(asked, evidence.supported_fpir, evidence.most_sharing)
+        cut = cut_fpirs(asked, space, evidence.calibration_patients)
         config = self.config.model_copy(update={"tune": self.config.tune.model_copy(update={"space": space})})
         plan = plan_of(config.tune, context.seed)
         # No trial looks at pictures, which may be gigabytes.
@@ -70,12 +62,14 @@ class Tune(Stage):
         found = partial(_show, context.standings, list(plan.bounds))
         trials = search(evaluate_setting, {"config": config}, shared, plan, folder, context.progress, found)
         table = pd.DataFrame(trials).sort_values(list(bounds_of(space)), ignore_index=True)
-        table = table.join(_climb(table, evidence, config, context))
-        table["chosen"] = table.index == choose(table)
         table["pareto"] = undominated(table)
+        table = table.join(_climb(eligible(table, config.tune.goal), evidence, config, context))
+        table["chosen"] = table.index == choose(eligible(table, config.tune.goal))
         best = table[table["chosen"]].iloc[0]
         setting = setting_of(space, {str(name): value for name, value in best.items()})
-        policy = policy_for(setting, evidence, config).model_copy(update={"is_feasible": bool(best["feasible"])})
+        policy = policy_for(setting, evidence, config)
+        said = {"is_feasible": bool(best["feasible"]), "note": "; ".join(filter(None, [*cut, policy.note]))}
+        policy = policy.model_copy(update=said)
         context.out.write_json("policy/policy.json", policy.model_dump(mode="json"))
         context.out.write_table("trials/part-00000.parquet", pa.Table.from_pandas(table, preserve_index=False))
         context.out.write_table("panel/part-00000.parquet", pa.table({"sample_id": evidence.panel_ids()}))
@@ -95,6 +89,7 @@ class Tune(Stage):
             facts={
                 "chosen": {name: value for name, value in chosen.items() if np.isfinite(value)},
                 "chosen_is_feasible": bool(best["feasible"]),
+                "notes": cut + cut_prompts(asked, space),
             },
         )
 
@@ -144,16 +139,30 @@ def _show(standings: Standings, settings: list[str], trials: list[dict[str, Any]
     standings([{name: trial[name] for name in (*settings, *MEASURED)} for trial in best])
 
 
+def eligible(table: pd.DataFrame, goal: str) -> pd.DataFrame:
+    """Return trials with those alone feasible that may be chosen: with several goals, those on their Pareto front.
+
+    What another setting beats in every goal isn't chosen, however useful a network finds it.
+    """
+    return table.assign(feasible=table["pareto"]) if goal == "pareto" else table
+
+
 def choose(table: pd.DataFrame) -> int:
     """Return the row of the best trial: most useful among the feasible, else the one nearest to feasible.
 
-    Whom more networks looked at is better than the others. Equal ones go to the setting with less risk, then to the one
-    that comes first in the table.
+    Whom more networks looked at is better than the others. Those of them within one standard error of the best, of
+    networks' luck (`rungs.luck_of`), are equal: the least risk decides. Equal ones go to the setting with less risk,
+    then to the one that comes first in the table.
+
+    Source: the rule of one standard error, Breiman et al. 1984, Classification and Regression Trees, section 3.4.3.
     """
     ways = {"feasible": False, "excess": True, "networks": False, "network_utility": False}
     ways |= {"objective": False, "risk_high": True}
     order = table.sort_values(list(ways), ascending=list(ways.values()), kind="stable")
-    return int(order.index[0])
+    best = order.iloc[0]
+    equal = order["feasible"] & (order["networks"] == best["networks"]) & (best["networks"] > 1)
+    equal &= order["network_utility"] >= best["network_utility"] - luck_of(table)
+    return int((order[equal].sort_values("risk_high", kind="stable") if equal.any() else order).index[0])
 
 
 def undominated(table: pd.DataFrame) -> NDArray[np.bool_]:
