@@ -81,7 +81,7 @@ def in_the_way(samples: pa.Table, selection: Selection) -> NDArray[np.bool_]:
     """Say which of N samples, `WAY` of each, were made in the way that a selection asks for."""
     wanted = {name: getattr(selection, name) for name in WAY if getattr(selection, name) is not None}
     made = [samples[name].to_numpy() == np.float32(value) for name, value in wanted.items()]
-    return np.all([np.ones(samples.num_rows, bool), *made], axis=0)
+    return np.asarray(np.all([np.ones(samples.num_rows, bool), *made], axis=0))
 
 
 def _allowed(groups: NDArray[np.str_], balance: float) -> NDArray[np.int64]:

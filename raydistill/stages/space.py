@@ -53,7 +53,8 @@ def in_reach(space: SearchSpace, supported: float, most_sharing: int | None = No
     ends = {name: getattr(space, name) for name in FPIRS}
     reached = {name: (max(low, supported), max(high, supported)) for name, (low, high) in ends.items()}
     if space.prompt_patients and most_sharing:
-        reached["prompt_patients"] = tuple(min(end, most_sharing) for end in space.prompt_patients)
+        low, high = space.prompt_patients
+        reached["prompt_patients"] = (min(low, most_sharing), min(high, most_sharing))
     return space.model_copy(update=reached)
 
 
