@@ -22,7 +22,8 @@ from sklearn.linear_model import LogisticRegression
 from raydistill.core.store import Store
 from raydistill.data.images import decode_batch
 from raydistill.matching.calibration import calibrate, quantile_threshold
-from raydistill.matching.near_copy import StructureIndex, unit
+from raydistill.matching.near_copy import StructureIndex
+from raydistill.matching.thumbnails import unit
 from raydistill.metrics.intervals import clustered_rate
 from raydistill.reid.embedder import load_embedder
 from raydistill.stages.images import pixels

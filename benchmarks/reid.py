@@ -33,7 +33,7 @@ from raydistill.distributed.job import TrainJob
 from raydistill.distributed.session import prepare_libraries
 from raydistill.distributed.train import train_here
 from raydistill.matching.duplicates import near_duplicates
-from raydistill.matching.near_copy import unit
+from raydistill.matching.thumbnails import unit
 from raydistill.metrics.bootstrap import resample, weighted_mean
 from raydistill.reid.embedder import ReidEmbedder
 from raydistill.reid.model import PUBLIC

@@ -108,6 +108,7 @@ def tune(
     resolved = overridden(parse(read(store, "config.yaml"), where), overrides or [], f"{where}: ")
     from raydistill.display import Display
     from raydistill.run import run as run_pipeline
+    from raydistill.stages.outcomes import broken_in_words
 
     run_pipeline(resolved, run_dir, Display(quiet), until="tune")
     runner = new_runner(resolved, run_dir)
@@ -118,7 +119,8 @@ def tune(
     facts = manifest.facts
     typer.echo(", ".join(f"{name} {value:.4g}" for name, value in facts["chosen"].items()))
     if not facts["chosen_is_feasible"]:
-        typer.echo("no setting kept the bounds; this one is the nearest")
+        said = broken_in_words(facts["broken"], manifest.counts["trials"])
+        typer.echo(f"no setting kept every bound: {said}; this one is the nearest")
     typer.echo(f"go on: raydistill run --config {where} --run-dir {run_dir}")
 
 

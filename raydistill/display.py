@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import accumulate
 
 from rich.console import Console, RenderableType
 from rich.padding import Padding
@@ -29,6 +30,8 @@ from raydistill.core.manifest import Manifest
 from raydistill.core.progress import Rows
 
 NAME_WIDTH = 20
+INDENT, GAP = 6, 2
+"""Of what is shown below a stage's line, and between its columns."""
 LINE_EVERY_S = 30.0
 """Between two lines of a running stage in a log."""
 
@@ -88,9 +91,7 @@ class StageLine:
         """Show what a search has found so far; in a log, only once it has ended."""
         if not rows:
             return
-        self.live.below = Table(*rows[0], box=None, padding=(0, 0, 0, 2))
-        for row in rows:
-            self.live.below.add_row(*(f"{value:.4g}" for value in row.values()))
+        self.live.below = _fitting(rows, self.display.console.width - INDENT)
 
     def _course(self) -> str:
         """How far it is and what is left, by the pace of the last half minute."""
@@ -110,7 +111,7 @@ class StageLine:
         said = manifest.skipped or ", ".join(f"{name} {count:,}" for name, count in manifest.counts.items())
         self.display.line(f"{self.title} {f'{manifest.seconds:.0f} s' if state == 'done' else state:>7}  {said}")
         if self.live.below:
-            self.display.console.print(Padding.indent(self.live.below, 6))
+            self.display.console.print(Padding.indent(self.live.below, INDENT))
         for note in manifest.facts.get("notes", ()):
             self.display.line(f"{'':8}note: {note}")
 
@@ -124,7 +125,7 @@ class Live(Progress):
         """Return what is drawn."""
         yield from super().get_renderables()
         if self.below:
-            yield Padding.indent(self.below, 6)
+            yield Padding.indent(self.below, INDENT)
 
 
 class Rate(ProgressColumn):
@@ -133,3 +134,15 @@ class Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         """Return the rate, or nothing before it can be told."""
         return Text(f"{task.speed:.1f}/s" if task.speed else "")
+
+
+def _fitting(rows: Rows, width: int) -> Table:
+    """Lay rows out, a line for each word of a heading; an ellipsis stands for last columns that have no room."""
+    columns = {name.replace("_", "\n"): [f"{row[name]:.4g}" for row in rows] for name in rows[0]}
+    ends = list(accumulate(GAP + max(map(len, [*head.split(), *cells])) for head, cells in columns.items()))
+    most = len(ends) if ends[-1] <= width else sum(end <= width - GAP - 1 for end in ends)
+    shown = list(columns)[:most]
+    table = Table(*shown, *["…"] * (most < len(ends)), box=None, padding=(0, 0, 0, GAP))
+    for number in range(len(rows)):
+        table.add_row(*(columns[name][number] for name in shown))
+    return table

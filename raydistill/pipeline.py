@@ -1,6 +1,7 @@
 """The file to read first: the stages in order, wired. `runner.py` says what is cached, `run.py` runs what isn't."""
 
 from raydistill.core.config import Config
+from raydistill.core.seeds import derive_seed
 from raydistill.stages.attack import Attack, AttackNodeConfig
 from raydistill.stages.base import Stage, View
 from raydistill.stages.embed import Embed, EmbedConfig
@@ -80,6 +81,7 @@ def wire(c: Config) -> list[Stage]:
             confidence=c.evaluate.confidence,
             network_steps=c.evaluate.probe_steps,
             compute=c.evaluate.compute,
+            student=c.short_student(derive_seed(s, "student_latents")),
         ),
         {"samples": t_samples["samples"], **shared, "calibration": calibration}
         | {"findings": data["findings"], "matches": t_matches["filter"], "judge": t_matches["judge"]},
@@ -139,7 +141,7 @@ def wire(c: Config) -> list[Stage]:
     t_eval = evaluate("teacher", images=t_samples["samples"], model=teacher["model"], **t_audit, **shadow)
     f_eval = evaluate("filtered", **kept, **f_audit, **reference)
     s_audit = {"matches": s_matches["auditor"], "attack_matches": a_matches["auditor"], "probe": probe, **reference}
-    s_audit |= {"selftest": selftest[""]}
+    s_audit |= {"selftest": selftest[""], "attack_samples": attack["samples"]}
     s_audit |= {"gallery": gallery["auditor"], "strangers": strangers["auditor"]}
     s_audit |= {"teacher_predictions": t_eval["predictions"]}
     s_eval = evaluate("student", images=s_samples["samples"], model=student["model"], **s_audit, **shadow)
@@ -151,7 +153,7 @@ def wire(c: Config) -> list[Stage]:
 
     release = Release(
         "decision",
-        ReleaseNodeConfig(release=c.release, evidence=c.evidence, prompt_k=c.ingest.prompts.k),
+        ReleaseNodeConfig(release=c.release, evidence=c.evidence, prompts=c.ingest.prompts),
         {"student": student[""], "student_latents": s_latents[""]}
         | {"teacher": teacher[""], "teacher_latents": t_latents[""]}
         | {"filter": verdicts[""], "student_filter": s_verdicts[""]}

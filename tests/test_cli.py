@@ -2,6 +2,7 @@
 
 import errno
 import socket
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -24,6 +25,23 @@ def test_a_search_needs_a_run(tmp_path):
     result = said("tune", "--run-dir", str(tmp_path))
     assert result.exit_code == 2
     assert "is it a run folder?" in result.output
+
+
+@pytest.mark.parametrize("feasible", [True, False])
+def test_a_search_that_found_nothing_inside_its_bounds_says_which(tmp_path, monkeypatch, feasible):
+    facts = {"chosen": {"target_fpir": 0.02}, "chosen_is_feasible": feasible, "broken": {"risk": 5, "kept_share": 2}}
+    manifest = SimpleNamespace(skipped="", facts=facts, counts={"trials": 6})
+    runner = SimpleNamespace(plan=list, manifests={"tune": manifest})
+    monkeypatch.setattr("raydistill.run.run", lambda *arguments, **options: None)
+    monkeypatch.setattr("raydistill.cli.new_runner", lambda *arguments: runner)
+    (tmp_path / "config.yaml").write_text("schema: 1\n")
+    result = said("tune", "--run-dir", str(tmp_path))
+    assert result.exit_code == 0, result.output
+    bounds = (
+        "5 of 6 settings come to too high an excess risk in the judge's eye (tune.max_excess_risk), "
+        "2 to too few samples kept (tune.min_kept_share); this one is the nearest"
+    )
+    assert (bounds in result.output) is not feasible
 
 
 def test_a_damaged_configuration_in_a_run_folder(tmp_path):

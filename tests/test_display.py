@@ -4,6 +4,7 @@ import re
 import time
 from io import StringIO
 
+import pytest
 from rich.console import Console
 
 from raydistill.core.manifest import Manifest
@@ -61,14 +62,35 @@ def test_a_terminal_sees_the_best_trials_while_the_search_goes_on():
         line.standings(BEST)
         line.live.refresh()
         seen = display.console.file.getvalue()
-    assert "target_fpir" in seen
+    assert "target" in seen
     assert "0.0123" in seen
+
+
+MANY = [
+    {"utility": 0.5123, "kept_share": 0.98712, "risk_high": -0.0123, "near_copies_high": 0.0672, "target_fpir": 0.01234}
+    | {"near_copy_fpir": 0.04567, "patient_quota": 12, "balance": 0.123, "prompt_patients": 30, "guidance_scale": 2.0}
+    | {"num_inference_steps": 20}
+]
+
+
+@pytest.mark.parametrize(("width", "left_out"), [(80, "steps"), (120, None), (40, "quota")])
+def test_what_a_terminal_has_no_room_for_is_left_out_and_nothing_is_cut(width, left_out):
+    display = Display()
+    display.console = Console(file=StringIO(), width=width)
+    searched(display, [MANY])
+    *head, values = display.console.file.getvalue().splitlines()[1:]
+    words = " ".join(head).split()
+    assert ("…" in words) is (left_out is not None)
+    assert left_out not in words
+    assert {"utility", "kept", "risk"} <= set(words)
+    assert values.split() == [f"{value:.4g}" for value in MANY[0].values()][: len(values.split())]
+    assert max(map(len, [*head, values])) <= width
 
 
 def test_a_log_hears_of_the_best_trials_once_and_last(capsys):
     searched(Display(), [BEST[1:], BEST])
     lines = capsys.readouterr().err.splitlines()
-    assert [line.split() for line in lines[1:]] == [["target_fpir", "utility"], ["0.0123", "0.75"], ["0.5", "0.5"]]
+    assert [line.split() for line in lines[1:]] == [["target"], ["fpir", "utility"], ["0.0123", "0.75"], ["0.5", "0.5"]]
     assert "16" in lines[0]
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from raydistill.core.generation import AttackConfig, MatchConfig, SampleConfig
+from raydistill.core.generation import AttackConfig, MatchConfig, RequestConfig, SampleConfig
 from raydistill.core.section import Compute, CountRange, Import, OpenShare, Range, Section, Share, ShareRange
 from raydistill.core.training import BackboneConfig, DiffusionConfig, Eyes, TrackingConfig
 
@@ -52,7 +52,9 @@ class PromptConfig(Section):
     policy: Literal["template", "free_text"] = Field(
         "template", description="`template`: from structured fields; `free_text`: the `text` column, scrubbed."
     )
-    k: PositiveInt = Field(5, description="A prompt is used as it is only if at least k train patients share it.")
+    k: PositiveInt = Field(
+        5, description="A prompt is used as it is only if at least k train patients share it; under 5 nothing passes."
+    )
     age_band_years: PositiveInt = 20
     max_findings: PositiveInt = Field(2, description="Findings beyond this many are dropped from the prompt.")
 
@@ -151,6 +153,14 @@ class TuneConfig(Section):
         description="Of the best settings so many are looked at by networks as well (evaluate.probe_steps each), one "
         "more for the better half in every rung, two for the last two; 0: the linear probe decides.",
     )
+    students: int = Field(
+        0,
+        ge=0,
+        description="Of the settings that the networks rank best so many, 2 or more, get a short student each, trained "
+        "by one worker of student.compute; that one is chosen from whose student's samples a network learns best.",
+    )
+    student_share: Share = Field(0.1, gt=0.0, description="Steps of a short student, for each of the student's.")
+    student_samples: PositiveInt = Field(512, description="Images that each short student makes.")
     max_excess_risk: Share = Field(0.1, description="Bound on the judge's upper excess risk of what is kept.")
     max_near_copy_excess: Share = Field(
         0.1, description="Bound on the near-copies of what is kept beyond chance, upper."
@@ -176,6 +186,17 @@ class TuneConfig(Section):
                 f"num_trials: a grid of guidance_scales and steps alone has {listed} points; ask for as many"
             )
         return self
+
+
+class ShortStudent(Section):
+    """The search's last rung: a student of few steps.
+
+    `start_seed` is that of the node which makes the student's start; one worker does what `training` and `samples` say.
+    """
+
+    start_seed: int
+    training: DiffusionConfig
+    samples: SampleConfig
 
 
 class FilterConfig(Section):
@@ -329,6 +350,11 @@ class Config(Section):
             raise ValueError(
                 "student_samples.target_kept: no student is trained on these; it is teacher_samples' to set"
             )
+        if self.tune.students and self.student_samples.precision == "fp16" and not self.student.compute.num_gpus:
+            raise ValueError(
+                "student_samples.precision fp16: tune.students sample where they are trained, and student.compute has "
+                "no num_gpus"
+            )
         if self.teacher_samples.ways and self.tune.space.ways(self.teacher_samples):
             raise ValueError("teacher_samples.ways: tune.space.guidance_scales and steps say what is taken turns in")
         if self.tune.space.prompt_patients and self.tune.space.prompt_patients[1] <= self.ingest.prompts.k:
@@ -354,7 +380,25 @@ class Config(Section):
     @property
     def shadow(self) -> DiffusionConfig:
         """How the shadow model is trained: as the teacher, for a share of its steps."""
-        steps = max(1, round(self.evaluate.shadow_share * self.teacher.optimizer.steps))
-        warmup = min(self.teacher.optimizer.warmup, steps - 1)
-        optimizer = self.teacher.optimizer.model_copy(update={"steps": steps, "warmup_steps": warmup})
-        return self.teacher.model_copy(update={"optimizer": optimizer, "preview_every": 0})
+        return _shortened(self.teacher, self.evaluate.shadow_share, self.teacher.optimizer.warmup)
+
+    def short_student(self, start_seed: int) -> ShortStudent | None:
+        """How the students of the search's last rung are trained and asked; None where there are none."""
+        share = self.tune.student_share
+        if not self.tune.students:
+            return None
+        training = _shortened(self.student, share, round(share * self.student.optimizer.warmup))
+        compute = training.compute.model_copy(update={"num_workers": 1})
+        asked = {"num_samples": self.tune.student_samples, "requests": RequestConfig(), "compiled": False}
+        return ShortStudent(
+            start_seed=start_seed,
+            training=training.model_copy(update={"compute": compute}),
+            samples=self.student_samples.model_copy(update=asked | {"compute": compute}),
+        )
+
+
+def _shortened(config: DiffusionConfig, share: float, warmup: int) -> DiffusionConfig:
+    """Return a training for a share of its steps, with so many to warm up if they are enough for that."""
+    steps = max(1, round(share * config.optimizer.steps))
+    optimizer = config.optimizer.model_copy(update={"steps": steps, "warmup_steps": min(warmup, steps - 1)})
+    return config.model_copy(update={"optimizer": optimizer, "preview_every": 0})

@@ -1,5 +1,6 @@
 """The configuration of everything that is trained: engine, re-identification networks, diffusion models."""
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,10 +46,25 @@ class OptimizerConfig(Section):
         return min(50, self.steps // 10) if self.warmup_steps is None else self.warmup_steps
 
 
+HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+"""Of a model on the hub: a name, or an owner and a name."""
+
+
 def hub_revision(pretrained: str) -> tuple[str, str]:
     """Split `owner/name@revision`: a hub id, and a branch, tag or commit; the hub's default branch is `main`."""
     name, _, revision = pretrained.partition("@")
     return name, revision or "main"
+
+
+def public_name(pretrained: str) -> str:
+    """Return how weights are named outside the house: a hub id as it is, a path never.
+
+    Example:
+        >>> public_name("microsoft/rad-dino@main"), public_name("/home/alice/rad-dino"), public_name("data/x/weights")
+        ('microsoft/rad-dino@main', 'a local folder', 'a local folder')
+    """
+    is_hub_id = HUB_ID.fullmatch(hub_revision(pretrained)[0]) and not Path(pretrained).is_dir()
+    return pretrained if is_hub_id else "a local folder"
 
 
 Backbone = Literal["resnet", "regnet", "convnext", "vit"]

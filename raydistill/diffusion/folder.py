@@ -38,10 +38,14 @@ CLASSES = {
 ORIGIN = "_name_or_path"
 """Where diffusers notes which folder of this machine a part was read from."""
 
+ABSOLUTE = ("/", "~")
+"""How a description's values begin that name a folder of some machine; nothing that a model is built of does."""
+
 TEXT_MODEL = "text_model."
 """How a CLIP text encoder's weights are named on the hub; newer releases of transformers write them without."""
 
 DESCRIPTIONS = ("model_index.json", "scheduler/scheduler_config.json", *(f"{part}/config.json" for part in WEIGHTS))
+TOKENIZER = "tokenizer/tokenizer_config.json"
 
 
 def check_layout(folder: Path) -> None:
@@ -140,10 +144,11 @@ def save(pipeline: StableDiffusionPipeline, folder: Path) -> None:
     """
     with _without_bars():
         pipeline.save_pretrained(folder, safe_serialization=True)
-    for description in (folder / name for name in DESCRIPTIONS):
+    for description in (folder / name for name in (*DESCRIPTIONS, TOKENIZER)):
         said = json.loads(description.read_text())
-        if said.pop(ORIGIN, None) is not None:
-            description.write_text(json.dumps(said, indent=2) + "\n")
+        kept = {name: value for name, value in said.items() if name != ORIGIN and not str(value).startswith(ABSOLUTE)}
+        if kept != said:
+            description.write_text(json.dumps(kept, indent=2) + "\n")
     words = folder / "text_encoder" / WEIGHTS["text_encoder"]
     named = {TEXT_MODEL + name.removeprefix(TEXT_MODEL): tensor for name, tensor in load_file(words).items()}
     save_file(named, words, metadata={"format": "pt"})

@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from raydistill.core.training import DiffusionConfig
+from raydistill.core.training import DiffusionConfig, public_name
 from raydistill.diffusion.folder import DESCRIPTIONS, MARKER, TEXT_MODEL, WEIGHTS, find, sha256
 from raydistill.diffusion.tiny import PUBLIC, PUBLIC_NAME
 
@@ -30,7 +30,7 @@ def _started_from(pretrained: str | None, local_files_only: bool) -> dict[str, A
         root, name = PUBLIC, PUBLIC_NAME
         files = [PUBLIC / "vae" / WEIGHTS["vae"], PUBLIC / "tokenizer" / "vocab.json"]
     else:
-        root, name = find(pretrained, local_files_only), "a local folder" if Path(pretrained).is_dir() else pretrained
+        root, name = find(pretrained, local_files_only), public_name(pretrained)
         weights = [root / part / file for part, file in WEIGHTS.items()]
         markers = [root / part / MARKER for part in ("", *WEIGHTS)]
         files = [*(root / said for said in DESCRIPTIONS), *weights, *markers, *sorted((root / "tokenizer").iterdir())]

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from ray import train as ray_train
@@ -71,6 +72,27 @@ def placeholder() -> Any:
     import ray
 
     return ray.data.range(1)
+
+
+@dataclass(frozen=True)
+class Alone:
+    """The dataset shard of a training in one process: that process reads the stream, step by step.
+
+    Args:
+        stream: what to read.
+        steps: of the whole training.
+        micros: micro-batches of a step.
+    """
+
+    stream: Stream
+    steps: int
+    micros: int
+
+    def iter_batches(self, **_: Any) -> Iterator[dict[str, Any]]:
+        """Yield a record a step."""
+        parts = Parts(self.stream.batch_size, 1, self.micros)
+        for step in range(self.steps):
+            yield from self.stream.records({"first": [step], "last": [step + 1]}, parts)
 
 
 def received(first: int, rank: int, parts: Parts, work: Store) -> Iterator[Rows]:

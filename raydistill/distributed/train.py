@@ -4,8 +4,10 @@
 """
 
 import json
+import math
 import os
 import pickle
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -137,10 +139,17 @@ def train_here(job: TrainJob) -> dict[str, Any]:
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
     form_group_of_one()
-    alone = ray_train.ScalingConfig(num_workers=0)
+    alone, datasets = ray_train.ScalingConfig(num_workers=0), {}
+    if job.stream:
+        from raydistill.distributed.split import NAME, Alone
+
+        micros = job.deepspeed.micros(job.optimizer.batch_size, 1)
+        datasets = {NAME: Alone(job.stream, job.optimizer.steps, micros)}
+    never = {"checkpoint_every": job.optimizer.steps, "checkpoint_minutes": math.inf}
+    job = replace(job, optimizer=job.optimizer.model_copy(update=never))
     # Not TorchTrainer: it would end the process group, which DeepSpeed holds on to.
     packed = {"job": cloudpickle.dumps(job), "board": None, "start": None}
-    DataParallelTrainer(_loop, train_loop_config=packed, scaling_config=alone).fit()
+    DataParallelTrainer(_loop, train_loop_config=packed, scaling_config=alone, datasets=datasets).fit()
     return _outcome(job)
 
 

@@ -190,9 +190,18 @@ def _can_go_on(folder: Store) -> bool:
 
 
 def _measured(folder: Store) -> list[dict[str, Any]]:
-    """Return what the trials that have reported measured; each wrote one line of results."""
-    lines = [folder.read_bytes(name).strip() for name in folder.files() if name.endswith("/result.json")]
-    return [json.loads(line)["measured"] for line in lines if line]
+    """Return what the trials that have reported measured."""
+    written = (folder.read_bytes(name) for name in folder.files() if name.endswith("/result.json"))
+    return [last["measured"] for last in map(_last_result, written) if "measured" in last]
+
+
+def _last_result(lines: bytes) -> dict[str, Any]:
+    """Return the last whole line of results; a trial that is tried again has several, a kill leaves half of one."""
+    for line in reversed(lines.splitlines()):
+        with suppress(ValueError):
+            found: dict[str, Any] = json.loads(line)
+            return found
+    return {}
 
 
 def _trial(

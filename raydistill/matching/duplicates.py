@@ -23,7 +23,7 @@ from scipy.fft import dctn
 
 from raydistill.data.images import decode
 from raydistill.matching.mirror import either_way
-from raydistill.matching.near_copy import Floats, resized, unit
+from raydistill.matching.thumbnails import Floats, resized, unit
 
 SIDE = 64
 """Side that every picture is brought to, in pixels: the cost of a pair doesn't depend on the resolution."""

@@ -29,6 +29,7 @@ class Policy(BaseModel):
         near_copy_fpir: at which share of flagged strangers the near-copy threshold was set; for the record.
         selection: how many of a kind are kept of what passes the thresholds.
         is_feasible: whether the search found a setting that keeps its bounds; of none, this is the nearest.
+        broken: where it found none, how many settings break which bound.
         note: what the calibration had to say about either.
     """
 
@@ -40,6 +41,7 @@ class Policy(BaseModel):
     near_copy_fpir: float
     selection: Selection = Selection()
     is_feasible: bool = True
+    broken: str = ""
     note: str = ""
 
 

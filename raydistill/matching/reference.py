@@ -10,13 +10,10 @@ from numpy.typing import NDArray
 from raydistill.core.errors import InputError
 from raydistill.matching.near_copy import StructureIndex
 from raydistill.matching.search import ExactSearch, Neighbours, Places, Vectors, checked, merged
+from raydistill.matching.thumbnails import KINDS
 
 MATCHED_PARTS = 8
 """Random pairs of equally made parts of two galleries; more would only smooth the matched scores."""
-
-
-PLAIN = "_plain"
-"""Ends the names of arrays of pixels that belong to the templates of the same name without it."""
 
 
 class Compared(Protocol):
@@ -31,6 +28,9 @@ class Compared(Protocol):
     def copied(self, name: str, images: NDArray[np.uint8]) -> Neighbours:
         """Find the one row of a structure that each image (N, R, R), mirrored or not, is most nearly a copy of."""
 
+    def in_place(self, name: str, images: NDArray[np.uint8]) -> Neighbours:
+        """Find the one row of a structure that correlates most with each image, mirrored or not, as it lies."""
+
 
 @dataclass(frozen=True)
 class Arrays:
@@ -38,7 +38,7 @@ class Arrays:
 
     Attributes:
         galleries: embeddings.
-        structures: templates, and by the name with `PLAIN` behind it the pixels beside them.
+        structures: by a name with each of `thumbnails.KINDS` behind it what near-copies are looked for by.
         rows: by either's name row numbers of the whole, ascending; without them all from 0 on.
     """
 
@@ -65,13 +65,11 @@ class Reference:
             for name, vectors in arrays.galleries.items()
             if len(vectors)
         }
-        structures = {
-            name: rows
-            for name, rows in arrays.structures.items()
-            if len(rows) and f"{name}{PLAIN}" in arrays.structures
-        }
+        known = arrays.structures
         self.structures = {
-            name: StructureIndex(rows, arrays.structures[f"{name}{PLAIN}"], device) for name, rows in structures.items()
+            name: StructureIndex({kind: known[f"{name}{kind}"] for kind in KINDS}, device)
+            for name, rows in known.items()
+            if len(rows) and all(f"{name}{kind}" in known for kind in KINDS)
         }
 
     def nearest(self, name: str, queries: Vectors, k: int) -> Neighbours:
@@ -97,6 +95,12 @@ class Reference:
         scores, rows = self.structures[name].search(images)
         return self._of_whole(name, Neighbours(scores[:, None], rows[:, None]))
 
+    def in_place(self, name: str, images: NDArray[np.uint8]) -> Neighbours:
+        """Find the one row of a structure that correlates most with each image as it lies; none where it has none."""
+        if name not in self.structures:
+            return _nothing(len(images))
+        return self._of_whole(name, self.structures[name].in_place(images))
+
     def _of_whole(self, name: str, found: Neighbours) -> Neighbours:
         return Neighbours(found.scores, self.rows[name][found.indices]) if name in self.rows else found
 
@@ -118,6 +122,10 @@ class Parts:
     def copied(self, name: str, images: NDArray[np.uint8]) -> Neighbours:
         """Find the one row of a structure that each image is most nearly a copy of."""
         return merged(self.ask("copied", name, images), 1)
+
+    def in_place(self, name: str, images: NDArray[np.uint8]) -> Neighbours:
+        """Find the one row of a structure that correlates most with each image as it lies."""
+        return merged(self.ask("in_place", name, images), 1)
 
 
 def _nothing(queries: int) -> Neighbours:

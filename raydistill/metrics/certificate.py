@@ -10,6 +10,10 @@ from raydistill.metrics.result import Verdict
 SCHEMA_URI = "https://json-schema.org/draft/2020-12/schema"
 
 
+SCHEMA = 2
+"""Of the form. 1 had no `settings.prompts`, could name folders of a machine, and called samples "as released"."""
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -50,16 +54,22 @@ class Role(_Part):
 class Certificate(_Part):
     """The decision about a student, with what it rests on."""
 
-    schema_: int = Field(alias="schema", ge=1)
+    schema_: int = Field(alias="schema", ge=SCHEMA)
     decided: date = Field(description="The day of the decision, UTC.")
     verdict: Verdict
     reasons: list[str]
     student: Student
     cohort: dict[str, Role] = Field(description="On whom it was measured: real images and patients, by role.")
-    samples: dict[str, int] = Field(description="The student's images that were judged: as released, and asked harder.")
+    samples: dict[str, int] = Field(
+        description="The student's images that were judged, all before the filter: as asked for by default, and asked "
+        "harder. Those that are released are the former less what the filter drops."
+    )
     filter: dict[str, Any] | None = Field(description="Thresholds and the rates they were set at.")
     budgets: dict[str, float]
-    settings: dict[str, dict[str, Any]] = Field(description="How the evidence was made: evaluation, self-test, attack.")
+    settings: dict[str, dict[str, Any]] = Field(
+        description="How the evidence was made: evaluation, self-test, attack, samples; prompts: at least `prompts.k` "
+        "patients share each."
+    )
     evaluations: int = Field(
         ge=0, description="Students evaluated in this run folder; of several the one that passes is a chosen one."
     )

@@ -9,6 +9,18 @@ from raydistill.metrics.result import Check, Kind, MetricResult, insufficient
 Metrics = Mapping[str, MetricResult]
 
 CALIBRATED = "membership_calibrated_auc"
+SMALLEST_PUBLIC_GROUP = 11
+"""Images or patients; of fewer nothing is told outside the house.
+Source: the cell size suppression policy of the US Centers for Medicare and Medicaid Services."""
+
+MEASURED_ON = ("train", "calibration", "evaluation")
+"""Roles without which a certificate can say nothing; probes are read by few metrics."""
+
+LEAST_K = 5
+"""Patients who must share a prompt, at least: cells of fewer than five are the usual ones to suppress in health data.
+Source: El Emam and Dankar 2008, Protecting privacy using k-anonymity, JAMIA 15:627."""
+
+BLIND = "The auditor may be too blind to judge: "
 CONTROLS = {
     "control_rate": "The auditor takes for a train patient",
     "near_copy_control_rate": "The structural measure takes for a copy",
@@ -98,7 +110,7 @@ def short_of_evidence(student: Metrics, evaluation_patients: int, budgets: Budge
         "certain_sensitivity": budgets.min_certain_sensitivity,
     }
     sees = _against("student", student, "min", {name: limit for name, limit in sight.items() if limit})
-    found += [f"The auditor may be too blind to judge: {one.reason}" for one in sees if one.outcome != "pass"]
+    found += [f"{BLIND}{one.reason}" for one in sees if one.outcome != "pass"]
     for name, what in CONTROLS.items():
         control = student[name]
         if control.interval and control.baseline is not None and control.interval[0] > control.baseline:
@@ -109,11 +121,23 @@ def short_of_evidence(student: Metrics, evaluation_patients: int, budgets: Budge
     return found
 
 
-def short_of_method(evidence: EvidenceConfig) -> list[str]:
+def short_of_people(cohort: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """List the roles of so few that nothing measured on them may be told: a certificate would be empty.
+
+    Args:
+        cohort: `images` and `patients` by role.
+    """
+    few = {role: min(cohort[role].values()) for role in MEASURED_ON if role in cohort}
+    said = "Of {} {} images or patients no certificate can tell; {} are needed."
+    return [said.format(n, role, SMALLEST_PUBLIC_GROUP) for role, n in few.items() if n < SMALLEST_PUBLIC_GROUP]
+
+
+def short_of_method(evidence: EvidenceConfig, k: int) -> list[str]:
     """List the settings with which numbers would be measured more leniently than any claim can stand on.
 
     Args:
         evidence: how the evidence was made.
+        k: of `ingest.prompts`, the bound that the prompts are held against.
     """
     how, test, attack = evidence.evaluate, evidence.selftest, evidence.attack
     harder = sum(way.num_samples for way in attack.ways(evidence.student_samples).values())
@@ -130,6 +154,7 @@ def short_of_method(evidence: EvidenceConfig) -> list[str]:
         "attack.guidance_scales": (len(set(attack.guidance_scales)), 2),
         "attack.guidance_scales, strongest": (max(attack.guidance_scales), 3.0),
         "attack.num_samples in all ways": (harder, asked),
+        "ingest.prompts.k": (k, LEAST_K),
     }
     ceilings = {
         "evaluate.membership_timesteps, earliest": (min(how.membership_timesteps), 0.2),

@@ -24,6 +24,7 @@ from raydistill.metrics.intervals import (
     paired_difference,
     rate_result,
 )
+from raydistill.metrics.likeness import Likeness
 from raydistill.metrics.result import MetricResult, insufficient, results_table
 
 SAMPLES = "share of samples"
@@ -52,6 +53,7 @@ def rates(
     control_clusters: Any,
     threshold: float,
     confidence: float = 0.95,
+    likeness: Likeness | None = None,
 ) -> dict[str, MetricResult]:
     """Return the re-identification rate of samples, that of real outsiders, and the excess of the first.
 
@@ -62,6 +64,7 @@ def rates(
         control_clusters: (M,) the patient of each of those.
         threshold: operating point; a score at or above it is a hit.
         confidence: two-sided confidence, in (0, 1).
+        likeness: how far outsiders are a fair control; without it they are.
 
     Returns:
         `reidentification_rate`, `control_rate` and `excess_risk`.
@@ -75,10 +78,11 @@ def rates(
     rate = korn_graubard(scores >= threshold, sample_clusters, confidence)
     control = korn_graubard(controls >= threshold, control_clusters, confidence)
     where = f"threshold {threshold:.4g}"
+    fair, done = likeness.control(rate, control) if likeness else (control, "")
     return {
-        "reidentification_rate": rate_result(rate, unit=SAMPLES, control=control.value, note=where),
+        "reidentification_rate": rate_result(rate, unit=SAMPLES, control=fair.value, note=where),
         "control_rate": rate_result(control, unit="share of unseen real images", note=where),
-        "excess_risk": _excess(rate, control, where),
+        "excess_risk": _excess(rate, fair, "; ".join(filter(None, [where, done]))),
     }
 
 

@@ -4,7 +4,7 @@ Images of one patient aren't independent, and neither are samples that resemble 
 is told which records belong together (its *clusters*) and treats clusters, not records, as the independent units.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -254,19 +254,44 @@ def excess_risk(rate: Rate, control: Rate) -> tuple[float, float, float] | None:
         The excess and its bounds, at most 1, negative when the control is hit more often; None when the control
         may be hit always, where the excess isn't defined.
 
-    Source: the quantity, Giomi et al. 2023, PoPETs 2023(2):312; the interval, MOVER-R, Donner and Zou 2012,
-    Statistical Methods in Medical Research 21:347, in a rationalised form without singularities.
+    Source: the quantity, Giomi et al. 2023, PoPETs 2023(2):312; the interval, `mover_ratio`.
     """
     if control.high >= 1.0:
         return None
-    top, top_low, top_high = 1 - rate.value, 1 - rate.high, 1 - rate.low
-    base, base_low, base_high = 1 - control.value, 1 - control.high, 1 - control.low
-    product = top * base
-    x, y = top_low * (2 * top - top_low), base_high * (2 * base - base_high)
-    smallest = x / (product + np.sqrt(max(0.0, product**2 - x * y))) if x > 0.0 else 0.0
-    u, v = top_high * (2 * top - top_high), base_low * (2 * base - base_low)
-    largest = (product + np.sqrt(max(0.0, product**2 - u * v))) / v
-    return 1 - top / base, float(1 - largest), float(1 - smallest)
+    missed, base = (replace(one, value=1 - one.value, low=1 - one.high, high=1 - one.low) for one in (rate, control))
+    value, smallest, largest = mover_ratio(missed, base)
+    return 1 - value, 1 - largest, 1 - smallest
+
+
+def mover_ratio(rate: Rate, base: Rate) -> tuple[float, float, float]:
+    """Return the ratio of two independent rates and its bounds; the upper one is infinite where the base may be 0.
+
+    Args:
+        rate: above the line.
+        base: below it, with a value above 0.
+
+    Source: MOVER-R, Donner and Zou 2012, Statistical Methods in Medical Research 21:347, in a rationalised form without
+    singularities.
+    """
+    product = rate.value * base.value
+    x, y = rate.low * (2 * rate.value - rate.low), base.high * (2 * base.value - base.high)
+    low = x / (product + np.sqrt(max(0.0, product**2 - x * y))) if x > 0.0 else 0.0
+    u, v = rate.high * (2 * rate.value - rate.high), base.low * (2 * base.value - base.low)
+    high = (product + np.sqrt(max(0.0, product**2 - u * v))) / v if v > 0.0 else float("inf")
+    return rate.value / base.value, float(low), float(high)
+
+
+def trials_worth(value: float, high: float, confidence: float) -> float:
+    """Return of how many independent trials a rate of this value has this upper bound, 1 at least, by mid-P."""
+    most = 1e9
+
+    def over(log_trials: float) -> float:
+        return fractional_interval(value, float(np.exp(log_trials)), confidence)[1] - high
+
+    ends = 0.0, float(np.log(most))
+    if over(ends[0]) <= 0.0:
+        return 1.0
+    return most if over(ends[1]) >= 0.0 else float(np.exp(optimize.brentq(over, *ends)))
 
 
 def fractional_interval(value: float, n: float, confidence: float, *, exact: bool = False) -> tuple[float, float]:

@@ -10,7 +10,7 @@ UNIT = "share of samples that show a gallery patient"
 REFERENCE = "Rogan and Gladen 1978; Lang and Reiczigel 2014"
 
 
-def leak_rate(flagged: Rate, strangers: Rate, known: Rate) -> MetricResult:
+def leak_rate(flagged: Rate, strangers: Rate, known: Rate, note: str = "") -> MetricResult:
     """Correct the share of flagged samples for the auditor's errors, as the prevalence of a disease for a test's.
 
     If a share x of the samples are new pictures of gallery patients and the others of nobody there, the auditor flags
@@ -19,8 +19,9 @@ def leak_rate(flagged: Rate, strangers: Rate, known: Rate) -> MetricResult:
 
     Args:
         flagged: share of samples at or above the threshold.
-        strangers: f, the share of unseen real images.
+        strangers: f, the share of unseen real images, or what stands for it.
         known: t, the share of withheld real images of gallery patients, whoever they are taken for.
+        note: what was done to f.
 
     Returns:
         `leak_rate`; insufficient where the auditor can't tell gallery patients from strangers.
@@ -55,5 +56,5 @@ def leak_rate(flagged: Rate, strangers: Rate, known: Rate) -> MetricResult:
         baseline=0.0,
         reference=REFERENCE,
         note=f"flagged {flagged.value:.4f}; f {strangers.value:.4f} of strangers, t {known.value:.4f} of new images of "
-        "gallery patients, each person counted once and as often as the gallery has such",
+        f"gallery patients, each person counted once and as often as the gallery has such{note and f'; {note}'}",
     )

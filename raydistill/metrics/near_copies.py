@@ -6,6 +6,7 @@ import numpy as np
 
 from raydistill.metrics.identification import NO_SAMPLES, SAMPLES, rates
 from raydistill.metrics.intervals import exact_rate, paired_difference, rate_result
+from raydistill.metrics.likeness import Likeness
 from raydistill.metrics.result import MetricResult, insufficient
 
 
@@ -16,6 +17,7 @@ def near_copy_rates(
     control_clusters: Any,
     threshold: float,
     confidence: float = 0.95,
+    likeness: Likeness | None = None,
 ) -> dict[str, MetricResult]:
     """Return the share of samples that are structurally almost a gallery image, and what of it is beyond chance.
 
@@ -26,11 +28,12 @@ def near_copy_rates(
         control_clusters: (M,) the patient of each of those.
         threshold: at or above it an image is a near-copy.
         confidence: two-sided confidence, in (0, 1).
+        likeness: as for `identification.rates`.
 
     Returns:
         `near_copy_rate`, `near_copy_excess`, and of real images `near_copy_control_rate`.
     """
-    arguments = (structure_scores, sample_clusters, control_scores, control_clusters, threshold, confidence)
+    arguments = (structure_scores, sample_clusters, control_scores, control_clusters, threshold, confidence, likeness)
     found = rates(*arguments)
     names = {"rate": "reidentification_rate", "excess": "excess_risk", "control_rate": "control_rate"}
     return {f"near_copy_{name}": found[theirs] for name, theirs in names.items()}

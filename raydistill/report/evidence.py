@@ -46,6 +46,7 @@ TABLES = {
     "closer_to_train_share": AUDIT,
     "closer_to_train_excess": AUDIT,
     "attacked_worst_excess_risk": "attack_audit.parquet",
+    "unseen_rate": AUDIT,
     "train_minus_unseen_rate": AUDIT,
     **{f"patients_hit_{k}": AUDIT for k in HIT_TIMES},
     "patients_hit_excess": AUDIT,

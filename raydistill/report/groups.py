@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from raydistill.metrics.gate import SMALLEST_PUBLIC_GROUP
 from raydistill.report.evidence import METRIC_NODES, Evidence
 from raydistill.report.figures import Figure, Point, Series
-from raydistill.report.outside import SMALLEST_PUBLIC_GROUP
 from raydistill.report.plots import dots
 from raydistill.report.sections import MODELS, SYNTHETIC, known, why_none
 from raydistill.report.words import plain

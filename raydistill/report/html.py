@@ -9,13 +9,13 @@ from plotly.offline import get_plotlyjs
 
 from raydistill import __version__
 from raydistill.core.secret import run_secret
-from raydistill.report import groups, pictures, sections, tables, trials
+from raydistill.report import groups, pictures, sections, settings, tables, trials
 from raydistill.report.evidence import MATCH_NODES, METRIC_NODES, Artifacts, Evidence, may_leave
 from raydistill.report.figures import Figure
 from raydistill.report.methods import counted, method_of, methods
 from raydistill.report.numbers import absence, inline, show, span
 from raydistill.report.outside import WITHHELD, policy_outside, summary_outside
-from raydistill.report.rules import conclusion, rules
+from raydistill.report.rules import DIFFERENCE, conclusion, rules
 from raydistill.report.tiles import tiles
 from raydistill.report.verdict import ANYWAY, OUTCOMES, banner
 from raydistill.report.words import LIMITS, plain
@@ -69,9 +69,11 @@ def render(runner: Artifacts, summary: Mapping[str, Any], *, public: bool) -> st
         metric_tables=tables.metric_tables(evidence, metrics),
         methods=methods(metrics),
         groups=tables.GROUPS,
+        unimportant=settings.why_no_importances(evidence),
         filter_rows=tables.filter_rows(evidence, metrics),
         rules=rules(metrics),
         rules_say=conclusion(metrics),
+        difference=DIFFERENCE,
         setting=policy_outside(runner, setting) if public else setting,
         agreement=tables.agreement(evidence, metrics),
         sources=_sources(evidence),
@@ -119,8 +121,8 @@ def _figures(evidence: Evidence, summary: Mapping[str, Any], *, public: bool) ->
         "det_filter": sections.det(evidence, "filter", public=public),
         "selftest": sections.selftest(evidence, metrics),
         "frontier": trials.frontier(evidence, public=public),
-        "parallel": trials.parallel(evidence),
-        "importances": trials.importances(evidence),
+        "parallel": settings.parallel(evidence),
+        "importances": settings.importances(evidence),
         "findings": groups.by_finding(evidence, public=public),
         "utility_groups": groups.utility_by_subgroup(evidence, public=public),
         "fidelity_findings": groups.fidelity_by_finding(evidence, public=public),

@@ -1,21 +1,19 @@
 """The rule for small groups: what is of 1 to 10 real images or patients isn't shown outside the house.
 
 It is decided by the sizes of the roles and groups, which are known, and never by the words of a text: while a role is
-small, what was measured on it is withheld, and so is every sentence that might count it. Of a metric that counts few
-patients the number is withheld wherever it stands; how its check ended is told.
+small, what was measured on it is withheld, and so is every sentence that might count it: of probes those of the metrics
+that are read from probes, of another role all. Of a metric that counts few patients the number is withheld wherever it
+stands; how its check ended is told.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from raydistill.metrics.gate import BLIND, MEASURED_ON, SMALLEST_PUBLIC_GROUP
 from raydistill.metrics.result import Check, ranked
 from raydistill.report.evidence import Artifacts, Evidence
 from raydistill.report.numbers import NOT_SHOWN
-
-SMALLEST_PUBLIC_GROUP = 11
-"""Images or patients.
-Source: the cell size suppression policy of the US Centers for Medicare and Medicaid Services."""
 
 FEW = f"fewer than {SMALLEST_PUBLIC_GROUP}"
 WITHHELD = f"{NOT_SHOWN}: a group of {FEW} images or patients stands behind it"
@@ -23,7 +21,10 @@ COUNTS_PATIENTS = "patients_hit_"
 """How the names of metrics begin that are a number of patients and not a rate of images."""
 
 ON_PROBES = ("tpir", "auditor_tpir")
-"""Metrics of withheld images of train patients; all others are of train, calibration or evaluation patients."""
+"""Metrics of withheld images of train patients."""
+
+BESIDE_PROBES = ("leak_rate", "attacked_leak_rate", "membership_probe_auc")
+"""Metrics of these beside others; all that stand in neither are of train, calibration or evaluation patients."""
 
 
 def is_small(count: int | None) -> bool:
@@ -66,7 +67,7 @@ def summary_outside(artifacts: Artifacts, summary: Mapping[str, Any]) -> dict[st
         for group, results in summary["metrics"].items()
     }
     hidden = [f"{group}.{name}" for group, of in metrics.items() for name, result in of.items() if is_hidden(result)]
-    reasons = [WITHHELD] if small else _reasons_outside(artifacts, summary["reasons"], hidden)
+    reasons = [WITHHELD] if _silences(small) else _reasons_outside(artifacts, summary["reasons"], hidden)
     return {**summary, "metrics": metrics, "reasons": reasons}
 
 
@@ -91,8 +92,13 @@ def certificate_outside(
 
 
 def policy_outside(artifacts: Artifacts, policy: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the filter's policy without its note while a role is small."""
-    return {**policy, "note": ""} if policy and small_roles(artifacts) else dict(policy)
+    """Return the filter's policy without its note while a role is small that it may count."""
+    return {**policy, "note": ""} if policy and _silences(small_roles(artifacts)) else dict(policy)
+
+
+def _silences(small: set[str]) -> bool:
+    """Whether any sentence may count a small role; what counts probes is known by its metric."""
+    return not small.isdisjoint(MEASURED_ON)
 
 
 def _outside(metric: str, result: Mapping[str, Any], small: set[str], k: int) -> Mapping[str, Any]:
@@ -114,6 +120,8 @@ def _reasons_outside(artifacts: Artifacts, reasons: Sequence[str], hidden: Seque
 def _without_number(reason: str, instead: Mapping[str, list[str]]) -> str:
     for metric, sentences in instead.items():
         if re.search(rf"(?<![\w.]){re.escape(metric)}(?!\.?\w)", reason):
+            if reason.startswith(BLIND):
+                return f"{BLIND}{metric} doesn't certainly keep its budget; its number is {WITHHELD}."
             return sentences.pop(0) if sentences else f"{metric}: {WITHHELD}."
     return reason
 
@@ -127,9 +135,9 @@ def _counts_few(metric: str, result: Mapping[str, Any]) -> bool:
 
 
 def _read_by(metric: str) -> set[str]:
-    if metric == "leak_rate":
-        return {"probe", "train", "calibration", "evaluation"}
-    return {"probe"} if metric in ON_PROBES else {"train", "calibration", "evaluation"}
+    if metric in ON_PROBES:
+        return {"probe"}
+    return {*MEASURED_ON, "probe"} if metric in BESIDE_PROBES else {*MEASURED_ON}
 
 
 def _hidden(result: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from raydistill.metrics.gate import SMALLEST_PUBLIC_GROUP
 from raydistill.report.evidence import METRIC_NODES, Evidence
 from raydistill.report.figures import Figure, Point, Series
 from raydistill.report.numbers import show, span
-from raydistill.report.outside import SMALLEST_PUBLIC_GROUP, small_roles
+from raydistill.report.outside import small_roles
 from raydistill.report.plots import bars, dots, path, ridges
 from raydistill.report.plots import det as det_plot
 from raydistill.report.words import treatment

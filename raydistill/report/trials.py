@@ -1,18 +1,18 @@
-"""The search on the page: the frontier, every setting at once, and which setting matters."""
+"""The search on the page: every trial by its risk and its utility."""
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
-from plotly.colors import sample_colorscale
 
 from raydistill.report.evidence import Evidence
 from raydistill.report.figures import INK, VERMILION, Cell, Figure, layout, vertical
-from raydistill.report.plots import bars
+from raydistill.stages.outcomes import BOUNDS, BREAKS, SET_BY, broken, broken_in_words, different, outcomes_in_words
 
 LEAST_SPAN = 0.1
-"""Of an axis of utility: settings that hardly differ must not look far apart."""
+"""Of an axis of what is measured: settings that hardly differ must not look far apart."""
 
 SETTINGS = {
     "target_fpir": "FPIR, identity",
@@ -29,19 +29,23 @@ MEASURED = {
     "kept_share": "share kept",
     "utility": "AUROC, probe",
     "network_utility": "AUROC, network",
+    "student_utility": "AUROC, short student",
     "risk_high": "excess risk, upper bound",
     "near_copies_high": "near-copies, upper bound",
 }
 """What a trial measures, in words."""
 
-TRIAL = (*SETTINGS, *MEASURED, "networks", "risk", "feasible", "pareto", "chosen", "dropped")
+BROKEN = tuple(BREAKS + bound for bound in BOUNDS)
+TRIAL = (*SETTINGS, *MEASURED, "networks", "risk", "feasible", *BROKEN, "pareto", "chosen", "dropped")
 """Columns of the search's table of trials that are read, where they are there."""
-
-LOGARITHMIC = ("target_fpir", "near_copy_fpir", "patient_quota", "prompt_patients")
 
 Trials = Sequence[Mapping[str, Cell]]
 
-BY_NETWORKS = "It was chosen by networks that learned from what the best settings keep"
+CHOSEN = {
+    "student_utility": "It was chosen by networks that learned from samples of short students of the best settings",
+    "network_utility": "It was chosen by networks that learned from what the best settings keep",
+}
+"""How the setting was chosen, by what was measured last."""
 
 
 def read_trials(evidence: Evidence) -> Trials:
@@ -60,39 +64,39 @@ def frontier(evidence: Evidence, *, public: bool) -> Figure | None:
     trials = read_trials(evidence)
     if not trials:
         return None
-    none = "" if any(t.get("feasible") for t in trials) else " No setting kept every bound; this one comes nearest."
-    how = f" {BY_NETWORKS}, not by the height here; see the numbers." if _networks_chose(trials) else ""
+    height = "utility" if any(is_number(t.get("utility")) for t in trials) else "kept_share"
+    heights, ends, floor = _heights(trials, height)
     caption = (
         "Every filter setting that was tried: the judge's excess risk of what it keeps (upper bound) against the AUROC "
         "on calibration patients of a probe trained on it. Crosses break a bound, diamonds are on the Pareto front: no "
         "other is as good in utility, risk and share kept at once. The ring is the setting that was chosen."
-        + how
-        + none
+        + _remarks(trials, height)
     )
-    known = [t for t in trials if _finite(t.get("risk_high"))]
-    height = "utility" if any(_finite(t.get("utility")) for t in known) else "kept_share"
-    known = [t for t in known if _finite(t.get(height))]
     plot = go.Figure()
     plot.add_scatter(
-        x=[t["risk_high"] for t in known], y=[t[height] for t in known], mode="markers", showlegend=False,
-        customdata=[_hover(t) for t in known], hovertemplate="%{customdata}<extra></extra>",
-        meta=None if public else {"dropped": [t.get("dropped") or [] for t in known]},
+        x=[t["risk_high"] for t in trials], y=heights, mode="markers", showlegend=False,
+        customdata=[hover(t) for t in trials], hovertemplate="%{customdata}<extra></extra>",
+        meta=None if public else {"dropped": [t.get("dropped") or [] for t in trials]},
         marker={
-            "size": 13, "color": [t.get("kept_share") for t in known], "colorscale": "Cividis",
-            "cmin": 0, "cmax": 1, "symbol": [_symbol(t) for t in known],
-            "line": {"width": [1 if t.get("feasible") else 3 for t in known], "color": INK},
+            "size": 13, "color": [t.get("kept_share") for t in trials], "colorscale": "Cividis",
+            "cmin": 0, "cmax": 1, "symbol": [_symbol(t) for t in trials],
+            "line": {"width": [1 if t.get("feasible") else 3 for t in trials], "color": INK},
             "colorbar": {"title": {"text": "kept<br> "}, "thickness": 10, "tickformat": ".0%", "outlinewidth": 0},
         },
     )  # fmt: skip
-    chosen = [t for t in known if t.get("chosen")]
+    chosen = [row for row, t in enumerate(trials) if t.get("chosen")]
     plot.add_scatter(
-        x=[t["risk_high"] for t in chosen], y=[t[height] for t in chosen], mode="markers", name="chosen",
-        marker={"size": 24, "symbol": "circle-open", "color": VERMILION, "line": {"width": 3}}, hoverinfo="skip",
+        x=[trials[row]["risk_high"] for row in chosen], y=[heights[row] for row in chosen], mode="markers",
+        name="chosen", hoverinfo="skip",
+        marker={"size": 24, "symbol": "circle-open", "color": VERMILION, "line": {"width": 3}},
     )  # fmt: skip
     layout(plot, 340)
     plot.update_xaxes(title_text="judge's excess risk, upper bound")
     axis = {"utility": "findings AUROC", "kept_share": "share kept (no AUROC could be measured)"}[height]
-    plot.update_yaxes(title_text=axis, range=_around([float(str(t[height])) for t in known]))
+    plot.update_yaxes(title_text=axis, range=ends)
+    if floor is not None:
+        dots = {"color": INK, "width": 1, "dash": "dot"}
+        plot.add_hline(y=floor, line=dots, annotation_text="no AUROC", annotation_position="bottom right")
     vertical(plot, {"allowed": evidence.artifacts.config.tune.max_excess_risk})
     shown = [name for name in TRIAL if name != "dropped" and any(name in t for t in trials)]
     rows = [[_number(t.get(column)) for column in shown] for t in trials]
@@ -100,73 +104,36 @@ def frontier(evidence: Evidence, *, public: bool) -> Figure | None:
     return drawn.read_from(evidence.path("tune", "trials"))
 
 
-def parallel(evidence: Evidence) -> Figure | None:
-    """Draw every trial as a line across its settings and what they came to; None where only one thing varies."""
-    trials = [t for t in read_trials(evidence) if all(_finite(t.get(name)) for name in ("risk_high", "kept_share"))]
-    columns = {name: [t.get(name) for t in trials] for name in (*SETTINGS, *MEASURED)}
-    drawn = {
-        name: [float(str(value)) for value in values]
-        for name, values in columns.items()
-        if all(map(_finite, values)) and len(set(values)) > 1
-    }
-    if len(drawn) < 2:
-        return None
-    last = next((name for name in ("utility", "kept_share") if name in drawn), list(drawn)[-1])
-    words, places = SETTINGS | MEASURED, {name: _placed(name, values) for name, values in drawn.items()}
-    colours = sample_colorscale("Cividis", places[last])
-    plot = go.Figure()
-    # The chosen one last, on top of the others. Lines and not `parcoords`, which needs WebGL and can't be printed.
-    for row in sorted(range(len(trials)), key=lambda row: bool(trials[row].get("chosen"))):
-        is_chosen = bool(trials[row].get("chosen"))
-        plot.add_scatter(
-            x=list(range(len(drawn))), y=[places[name][row] for name in drawn], mode="lines", name="chosen",
-            line={"color": VERMILION if is_chosen else colours[row], "width": 4 if is_chosen else 1.5},
-            text=_hover(trials[row]), hovertemplate="%{text}<extra></extra>", showlegend=is_chosen,
-        )  # fmt: skip
-    layout(plot, 250)
-    plot.update_xaxes(tickvals=list(range(len(drawn))), ticktext=[words[name] for name in drawn], showgrid=True)
-    plot.update_xaxes(range=[-0.4, len(drawn) - 0.6])
-    plot.update_yaxes(visible=False, range=[-0.12, 1.12])
-    for place, values in enumerate(drawn.values()):
-        for end, shift in ((min(values), -0.07), (max(values), 1.07)):
-            plot.add_annotation(x=place, y=shift, text=f"{end:.3g}", showarrow=False, font={"size": 12})
-    caption = (
-        f"One line a setting, the darker the lower in {words[last]}. Each axis runs from the smallest to the largest "
-        "value, those of error rates logarithmically. The thick line is the setting that was chosen."
-        + (f" {BY_NETWORKS}." if _networks_chose(trials) else "")
-    )
-    rows = list(zip(*drawn.values(), strict=True))
-    figure = Figure("parallel", "Every setting at once", caption, plot, [words[name] for name in drawn], rows)
-    return figure.read_from(evidence.path("tune", "trials"))
+def _heights(trials: Trials, height: str) -> tuple[list[Any], tuple[float, float], float | None]:
+    """Return where trials stand, the range of the axis, and below which line those stand that have no height."""
+    values = [trial.get(height) for trial in trials]
+    low, high = span_of([float(str(value)) for value in values if is_number(value)])
+    room = (high - low) / 10
+    if all(map(is_number, values)):
+        return values, (low - room, high + room), None
+    foot = low - 2 * room
+    return [value if is_number(value) else foot for value in values], (foot - room, high + room), foot + room
 
 
-def importances(evidence: Evidence) -> Figure | None:
-    """Draw how much of the objective's variation each setting explains; None with nothing to tell apart."""
-    table = evidence.table("tune", "importances", ("setting", "importance"))
-    if table is None or table.num_rows < 2:
-        return None
-    shares = {SETTINGS[row["setting"]]: row["importance"] for row in table.to_pylist()}
-    caption = (
-        "How much of the variation of what the search maximises goes with each setting (fANOVA, Hutter et al. 2014). "
-        "Of few trials this is rough, and where settings hardly differ it is a share of next to nothing."
-    )
-    drawn = bars(
-        "importances", "Which setting matters", caption, shares, ("setting", "importance"),
-        unit="share of the variation explained", percent=True,
-    )  # fmt: skip
-    return drawn.read_from(evidence.path("tune", "importances"))
+def _remarks(trials: Trials, height: str) -> str:
+    """Say what isn't to be seen of the trials: who chose, that nobody is left, what lies on one another."""
+    table = pd.DataFrame([dict(trial) for trial in trials])
+    found, bare, said = different(table), sum(not is_number(trial.get(height)) for trial in trials), ""
+    if how := chosen_by(trials):
+        said += f" {how}, not by the height here; see the numbers."
+    if not any(trial.get("feasible") for trial in trials):
+        why = broken_in_words(broken(table), len(trials))
+        said += f" No setting kept every bound{f' ({why})' if why else ''}; this one comes nearest."
+    if found < len(trials):
+        said += f" Points lie on one another: the {len(trials)} settings come to {outcomes_in_words(found)}."
+    if bare:
+        said += f" Below the dotted line stand {bare} of which no AUROC could be measured."
+    return said
 
 
-def _placed(name: str, values: Sequence[float]) -> list[float]:
-    """Return where values lie between their smallest, 0, and their largest, 1."""
-    scaled = np.log(values) if name in LOGARITHMIC else np.asarray(values)
-    share: list[float] = ((scaled - scaled.min()) / np.ptp(scaled)).round(4).tolist()
-    return share
-
-
-def _networks_chose(trials: Trials) -> bool:
-    """Whether the setting was chosen by networks trained on what settings keep."""
-    return any(_finite(trial.get("network_utility")) for trial in trials)
+def chosen_by(trials: Trials) -> str:
+    """Say how the setting was chosen where it wasn't by what every trial measures."""
+    return next((said for name, said in CHOSEN.items() if any(is_number(trial.get(name)) for trial in trials)), "")
 
 
 def _symbol(trial: Mapping[str, Cell]) -> str:
@@ -175,12 +142,19 @@ def _symbol(trial: Mapping[str, Cell]) -> str:
     return "diamond" if trial.get("pareto") else "circle"
 
 
-def _hover(trial: Mapping[str, Cell]) -> str:
-    said = [(words, trial.get(name)) for name, words in (SETTINGS | MEASURED).items()]
-    return "<br>".join(f"{words}: {float(str(value)):.3g}" for words, value in said if _finite(value))
+def hover(trial: Mapping[str, Cell]) -> str:
+    """Tell a trial's setting, what it came to, and which bounds that breaks."""
+    told = [(words, trial.get(name)) for name, words in (SETTINGS | MEASURED).items()]
+    said = [f"{words}: {float(str(value)):.3g}" for words, value in told if is_number(value)]
+    for bound, words in BOUNDS.items():
+        by = trial.get(BREAKS + bound)
+        if is_number(by) and (excess := float(str(by))) > 0:
+            said.append(f"{words}, by {excess:.2g}" if bound in SET_BY else words)
+    return "<br>".join(said)
 
 
-def _finite(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Whether something was measured: None, and NaN in a table, say that it couldn't be."""
     return isinstance(value, (int, float)) and math.isfinite(value)
 
 
@@ -189,9 +163,7 @@ def _number(value: Cell) -> Cell:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _around(values: Sequence[float]) -> list[float] | None:
-    """Return a range that holds all values with some room, and isn't narrower than `LEAST_SPAN`."""
-    if not values:
-        return None
-    room = max(0.1 * (max(values) - min(values)), (LEAST_SPAN - max(values) + min(values)) / 2)
-    return [min(values) - room, max(values) + room]
+def span_of(values: Sequence[float]) -> tuple[float, float]:
+    """Return a range that holds all values of what is measured, and isn't narrower than `LEAST_SPAN`."""
+    room = max(0.0, (LEAST_SPAN - max(values) + min(values)) / 2)
+    return min(values) - room, max(values) + room

@@ -70,8 +70,8 @@ def remaining(leak: Mapping[str, Any] | None) -> str:
     """Say how many images may show a patient for all that is known: the upper end of the leak's interval."""
     if not leak or not leak["interval"]:
         return "How many of the student's images may still show a patient isn't said here."
-    most, level = show(leak["interval"][1], leak["unit"]), f"{100 * leak['confidence']:g}\N{NO-BREAK SPACE}%"
+    most, level = show(max(0.0, leak["interval"][1]), leak["unit"]), f"{100 * leak['confidence']:g}\N{NO-BREAK SPACE}%"
     return (
         f"What may still be there: up to {most} of the student's images may show a patient (the upper end of the "
-        f"{level} interval of the corrected leak)."
+        f"{level} interval of the corrected leak, as asked for by default, before the filter)."
     )

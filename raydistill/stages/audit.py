@@ -4,7 +4,7 @@ The judge of these numbers is a network the filter never used.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,10 +22,12 @@ from raydistill.metrics import identification
 from raydistill.metrics.filtering import GENERATED
 from raydistill.metrics.intervals import clustered_rate, korn_graubard, rate_result
 from raydistill.metrics.leak import UNIT, leak_rate
+from raydistill.metrics.likeness import Likeness
 from raydistill.metrics.near_copies import certain_rates, near_copy_rates
 from raydistill.metrics.pairwise import pairwise_threshold_fpir
 from raydistill.metrics.patients import hits_by_patient, patients_hit
 from raydistill.metrics.result import MetricResult, insufficient
+from raydistill.metrics.worst_way import worst_way
 from raydistill.stages.attack import way_of
 from raydistill.stages.base import Context
 from raydistill.stages.gallery import GALLERY, digest_of, vectors_of
@@ -93,6 +95,7 @@ class Auditor:
             _numpy(self.control, "query_patient_id"),
             self.identity.threshold,
             self.confidence,
+            self._likeness(samples, "unseen_score", self.identity),
         )
 
     def risk(self, samples: pa.Table) -> Metrics:
@@ -101,11 +104,12 @@ class Auditor:
         structures, unseen = _numpy(samples, "structure_score"), _numpy(samples, "unseen_structure_score")
         controls, whose = _numpy(self.control, "score"), _numpy(self.control, "query_patient_id")
         threshold, how = self.identity.threshold, self.confidence
-        metrics = self.rates(samples)
+        metrics = self.rates(samples) | {"unseen_rate": self._taken_for_unseen(samples)}
         metrics |= identification.similarities(scores, controls, how)
-        metrics["leak_rate"] = self._leaked(scores, patients, controls, whose)
+        metrics["leak_rate"] = self._leaked(samples)
         copied = _numpy(self.control, "structure_score"), whose
-        metrics |= near_copy_rates(structures, patients, *copied, self.structure.threshold, how)
+        alike = self._likeness(samples, "unseen_structure_score", self.structure)
+        metrics |= near_copy_rates(structures, patients, *copied, self.structure.threshold, how, alike)
         for name, column, point in (
             ("control_rate", "score", self.identity),
             ("near_copy_control_rate", "structure_score", self.structure),
@@ -159,15 +163,36 @@ class Auditor:
         hits = _numpy(self.probe, "score") >= self.identity.threshold
         return hits, patients, identification.people_weights(patients, self.people[0].to_numpy())
 
-    def _leaked(self, scores: Scores, patients: NDArray[Any], controls: Scores, whose: NDArray[Any]) -> MetricResult:
+    def _likeness(self, samples: pa.Table, column: str, point: OperatingPoint) -> Likeness | None:
+        """Say how often samples, and calibration people, are taken for somebody of the unseen gallery."""
+        if not len(samples) or not len(self.strangers):
+            return None
+        tables = (samples, "unseen_patient_id"), (self.strangers, "query_patient_id")
+        return Likeness(
+            *(korn_graubard(_numpy(t, column) >= point.threshold, _numpy(t, who), self.confidence) for t, who in tables)
+        )
+
+    def _taken_for_unseen(self, samples: pa.Table) -> MetricResult:
+        alike = self._likeness(samples, "unseen_score", self.identity)
+        if alike is None:
+            why = "an image of each kind is needed: samples, calibration images"
+            return insufficient(why, n=len(samples), unit=identification.SAMPLES, confidence=self.confidence)
+        return rate_result(alike.samples, unit=identification.SAMPLES, control=alike.strangers.value)
+
+    def _leaked(self, samples: pa.Table) -> MetricResult:
         threshold = self.identity.threshold
-        pairs = (scores >= threshold, patients), (controls >= threshold, whose), self._known()
-        if not all(len(pair[0]) for pair in pairs):
+        flagged, strangers = (
+            (_numpy(table, "score") >= threshold, _numpy(table, whose))
+            for table, whose in ((samples, "nearest_patient_id"), (self.control, "query_patient_id"))
+        )
+        found, people, weights = self._known()
+        alike = self._likeness(samples, "unseen_score", self.identity)
+        if alike is None or not all(len(hits) for hits in (flagged[0], strangers[0], found)):
             why = "an image of each kind is needed: samples, unseen real images, new images of gallery patients"
-            return insufficient(why, n=len(scores), unit=UNIT, confidence=self.confidence)
-        flagged, strangers = (korn_graubard(*pair, self.confidence) for pair in pairs[:2])
-        found, people, weights = pairs[2]
-        return leak_rate(flagged, strangers, korn_graubard(found, people, self.confidence, weights=weights))
+            return insufficient(why, n=len(samples), unit=UNIT, confidence=self.confidence)
+        rate = korn_graubard(*flagged, self.confidence)
+        control, done = alike.control(rate, korn_graubard(*strangers, self.confidence))
+        return leak_rate(rate, control, korn_graubard(found, people, self.confidence, weights=weights), done)
 
     def tpir(self) -> MetricResult:
         """Say how often the auditor finds people it knows: what it can't see in real images it can't in samples."""
@@ -187,8 +212,9 @@ def audit(context: Context, how: EvaluateConfig) -> Metrics:
     """Measure the risk and write what it can be recomputed from: `tables/…audit.parquet`, `operating_point.json`.
 
     Args:
-        context: with the inputs `matches`, `train`, `evaluation`, `images`, maybe `attack_matches`, `selftest`, the
-            auditor's embeddings `gallery` and `strangers`, and those of `Evaluate` beside them.
+        context: with the inputs `matches`, `train`, `evaluation`, `images`, maybe `attack_matches` with
+            `attack_samples`, `selftest`, the auditor's embeddings `gallery` and `strangers`, and those of `Evaluate`
+            beside them.
         how: operating points and confidence.
     """
     store, more = context.inputs["matches"], context.inputs.get("more_matches")
@@ -253,21 +279,18 @@ def _attacked(context: Context, auditor: Auditor) -> Metrics:
     by_way = identification.subgroup_rates(flagged, clusters, {"way": ways.tolist()}, auditor.confidence)
     context.out.write_table("tables/attacks.parquet", by_way)
     risk = auditor.risk(samples)
-    return {f"attacked_{name}": risk[name] for name in identification.ATTACKED} | _worst_way(samples, ways, auditor)
+    # Of a way that made no image there is no match.
+    made = context.inputs["attack_samples"].read_table(columns=["sample_id"])["sample_id"].to_pylist()
+    asked = sorted({way_of(sample_id) for sample_id in made})
+    metrics = {f"attacked_{name}": risk[name] for name in identification.ATTACKED}
+    return metrics | {"attacked_worst_excess_risk": _worst_way(samples, ways, asked, auditor)}
 
 
-def _worst_way(samples: pa.Table, ways: NDArray[np.str_], auditor: Auditor) -> Metrics:
-    """Return the excess risk of the way that may leak most, at a confidence corrected for having looked at all."""
-    names = np.unique(ways)
-    corrected = replace(auditor, confidence=1 - (1 - auditor.confidence) / max(1, len(names)))
-    found = {str(name): corrected.rates(samples.filter(pa.array(ways == name)))["excess_risk"] for name in names}
-    known = {name: result for name, result in found.items() if result.value is not None}
-    if not known:
-        why = insufficient("no sample of an attack was matched", n=0, unit=identification.SAMPLES)
-        return {"attacked_worst_excess_risk": why}
-    worst = max(known, key=lambda name: (known[name].interval or (0.0, 1.0))[1])
-    note = f"{worst}, the worst of {len(names)} ways; confidence corrected for their number (Bonferroni)"
-    return {"attacked_worst_excess_risk": known[worst].with_note(note)}
+def _worst_way(samples: pa.Table, ways: NDArray[np.str_], asked: Sequence[str], auditor: Auditor) -> MetricResult:
+    """Return the largest excess risk of the ways asked for, at a confidence corrected for having looked at all."""
+    corrected = replace(auditor, confidence=1 - (1 - auditor.confidence) / max(1, len(asked)))
+    parts = {name: samples.filter(pa.array(ways == name)) for name in asked}
+    return worst_way({name: corrected.rates(part)["excess_risk"] for name, part in parts.items()})
 
 
 def _write(context: Context, name: str, samples: pa.Table, auditor: Auditor) -> NDArray[np.bool_]:

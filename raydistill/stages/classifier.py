@@ -1,7 +1,7 @@
 """Train findings classifiers for an evaluation: seconds each, through the one loop, on as many workers as there are."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
@@ -93,7 +93,7 @@ def teach(
     compute: Compute,
     work: Store,
     progress: Progress,
-) -> list[NDArray[np.float32]]:
+) -> list[NDArray[np.float64]]:
     """Train a classifier for each of several sets of rows, as many at a time as there is room for.
 
     Args:
@@ -114,14 +114,31 @@ def teach(
 
 def _answers(
     shared: tuple[Lesson, Mapping[str, NDArray[np.bool_]]], pupil: Pupil, compute: Compute, work: Store
-) -> NDArray[np.float32]:
-    """Train one and ask it, unless that was done before a kill."""
+) -> NDArray[np.float64]:
     lesson, keep = shared[0], shared[1][pupil.rows]
-    name = f"answers/{hashlib.sha256(keep.tobytes()).hexdigest()[:16]}-{pupil.seed}.npy"
-    if not work.exists(name):
+
+    def answer() -> NDArray[np.float64]:
         model = train_classifier(lesson.images[keep], lesson.labels[keep], lesson.steps, pupil.seed, compute)
+        return predict(model, lesson.tested)
+
+    return once(work / "answers", keep, pupil.seed, answer)
+
+
+def once(
+    work: Store, keep: NDArray[np.bool_], seed: int, answer: Callable[[], NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """Return what is answered after learning from some rows, unless it was before a kill.
+
+    Args:
+        work: where answers outlive one.
+        keep: (N,) the rows.
+        seed: of what learns.
+        answer: learns, and gives the probabilities.
+    """
+    name = f"{hashlib.sha256(keep.tobytes()).hexdigest()[:16]}-{seed}.npy"
+    if not work.exists(name):
         content = BytesIO()
-        np.save(content, predict(model, lesson.tested), allow_pickle=False)
+        np.save(content, answer(), allow_pickle=False)
         work.write_bytes(name, content.getvalue())
-    found: NDArray[np.float32] = np.load(BytesIO(work.read_bytes(name)), allow_pickle=False)
+    found: NDArray[np.float64] = np.load(BytesIO(work.read_bytes(name)), allow_pickle=False)
     return found

@@ -10,16 +10,15 @@ from raydistill.core.section import Compute, Section
 from raydistill.core.store import Store
 from raydistill.distributed.data import map_shards
 from raydistill.distributed.shards import Piece, Shard
-from raydistill.matching.near_copy import plain_vectors, templates
-from raydistill.matching.reference import PLAIN
 from raydistill.matching.search import checked
+from raydistill.matching.thumbnails import KINDS, compared_by
 from raydistill.reid.embedder import load_embedder
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.images import pixels
 
 STRUCTURE = "structure"
-PICTURES = (STRUCTURE, f"{STRUCTURE}{PLAIN}")
-"""Folders of what near-copies are found by, beside those of the eyes: templates, and pixels as they lie."""
+PICTURES = tuple(f"{STRUCTURE}{kind}" for kind in KINDS)
+"""Folders of what near-copies are found by, beside those of the eyes."""
 
 
 class EmbedConfig(Section):
@@ -36,7 +35,7 @@ class Embed(Stage):
     Output: `<eye>/part-*.parquet`, and `PICTURES` like them; rows in the order of the images.
     """
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     resumable: ClassVar[bool] = True
     config: EmbedConfig
 
@@ -77,7 +76,7 @@ class EmbedPiece:
         table = self.images.read_row_group(piece.shard, piece.number, ["image_id", "patient_id", "image"])
         images = pixels(table)
         made = [checked(eye.embed(images, self.config.batch_size), name) for name, eye in self.eyes.items()]
-        made += [templates(images, self.config.near_copy_max_shift), plain_vectors(images)]
+        made += compared_by(images, self.config.near_copy_max_shift).values()
         ids = [table["image_id"], table["patient_id"]]
         return [pa.Table.from_arrays([*ids, pa.array(list(vectors))], schema=EMBEDDINGS) for vectors in made]
 

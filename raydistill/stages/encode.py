@@ -37,7 +37,7 @@ class Encode(Stage):
     `calibration/`: `rows/` and `words/` (`diffusion.latents`), `shapes.json`, `index.json` (rows of each shard).
     """
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     resumable: ClassVar[bool] = True
     config: DiffusionConfig
 
@@ -77,8 +77,9 @@ class Encode(Stage):
         asked = {side: Asked.count(inputs) for side, inputs in sides.items()}
         if not asked["train"].shards:
             raise NothingToDo(f"{self.node} has no image to encode: the filter kept no sample")
-        self._prepare(context)
-        initial = context.out / "initial"
+        images = context.inputs["images"]
+        resolution = pixels(images.read_table(images.shards()[0], columns=["image"]).slice(0, 1)).shape[-1]
+        initial = prepare(self.config, resolution, context.seed, context.out, context.work)
         map_shards(
             EncodeShard,
             {"sides": sides, "initial": initial, "out": context.out, "config": self.config},
@@ -103,17 +104,34 @@ class Encode(Stage):
             "has_seen_real_data": "verdicts" not in self.inputs or bool(private),
         }
 
-    def _prepare(self, context: Context) -> None:
-        """Write the initial folder unless an earlier attempt did: whole, as its mark says."""
-        if context.work.exists("initial.json"):
-            return
-        images = context.inputs["images"]
-        resolution = pixels(images.read_table(images.shards()[0], columns=["image"]).slice(0, 1)).shape[-1]
+
+def prepare(config: DiffusionConfig, resolution: int, seed: int, out: Store, work: Store) -> Store:
+    """Write the folder that training starts from unless an earlier attempt did: whole, as its mark says.
+
+    Args:
+        config: what to start from.
+        resolution: side of the images in pixels.
+        seed: of fresh weights.
+        out: where to write `initial/`.
+        work: where the mark is.
+
+    Returns:
+        That folder.
+    """
+    initial = out / "initial"
+    if not work.exists("initial.json"):
         with temporary_folder() as name:
             folder = Path(name) / "initial"
-            components.prepare_initial(self.config, resolution=resolution, seed=context.seed, folder=folder)
-            context.out.upload(folder, "initial")
-        context.work.write_json("initial.json", {})
+            components.prepare_initial(config, resolution=resolution, seed=seed, folder=folder)
+            initial.upload(folder)
+        work.write_json("initial.json", {})
+    return initial
+
+
+def encoder_of(initial: Store, config: DiffusionConfig) -> Encoder:
+    """Load what encodes for a training, onto the device that its configuration reserves."""
+    parts = components.load(initial.keep_local(), config.compute.device)
+    return Encoder(parts, is_text_frozen=not config.train_text_encoder, with_flipped=config.horizontal_flip)
 
 
 class EncodeShard:
@@ -122,11 +140,8 @@ class EncodeShard:
     def __init__(
         self, sides: Mapping[str, Mapping[str, Store]], initial: Store, out: Store, config: DiffusionConfig
     ) -> None:
-        """Load the model onto the device that the configuration reserves."""
-        parts = components.load(initial.keep_local(), config.compute.device)
-        self.sides, self.out = sides, out
-        options = {"is_text_frozen": not config.train_text_encoder, "with_flipped": config.horizontal_flip}
-        self.encoder = Encoder(parts, **options)
+        """Load the model."""
+        self.sides, self.out, self.encoder = sides, out, encoder_of(initial, config)
 
     def __call__(self, piece: Piece) -> tuple[pa.Table, pa.Table]:
         """Return the rows of a whole shard and its words."""

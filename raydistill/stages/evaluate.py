@@ -52,14 +52,14 @@ class Evaluate(Stage):
     """Inputs: `images`, `train`, `calibration`, `evaluation`, `findings`, and those of the following that apply.
 
     `verdicts` (judge the kept samples only), `matches` of the auditor, both perhaps with more samples (`more_images`,
-    `more_matches`), `attack_matches` (samples that were asked for harder), `gallery` and
+    `more_matches`), `attack_matches` and `attack_samples` (asked for harder), `gallery` and
     `strangers` (the auditor's embeddings), `model` (attack it), `shadow` (a model that
     saw none of it), `reference` (predictions of the classifier trained on real images), `extractor` (that classifier;
     an evaluation without a reference makes it), `teacher_predictions` (of that trained on the teacher's samples).
     Output: `metrics.json`, `predictions/`, `tables/`, `operating_point.json`, `extractor/`.
     """
 
-    version: ClassVar[int] = 19
+    version: ClassVar[int] = 21
     config: EvaluateConfig
 
     def check(self, config: Config) -> None:

@@ -45,7 +45,7 @@ class Match(Stage):
     Output: `<eye>/samples/part-*.parquet` and `<eye>/<role>/part-*.parquet`, and `<eye>/gallery.json`.
     """
 
-    version: ClassVar[int] = 8
+    version: ClassVar[int] = 9
     resumable: ClassVar[bool] = True
     config: MatchConfig
 

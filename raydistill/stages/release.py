@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
-from raydistill.core.config import Budgets, Config, EvidenceConfig, ReleaseConfig
+from raydistill.core.config import Budgets, Config, EvidenceConfig, PromptConfig, ReleaseConfig
 from raydistill.core.manifest import Manifest
-from raydistill.core.section import NOT_IN_KEY, Section
+from raydistill.core.section import Section
 from raydistill.core.signing import read_key
 from raydistill.diffusion.provenance import copied, drawn_from, private_files, weights_of
-from raydistill.metrics.certificate import Certificate
+from raydistill.metrics.certificate import SCHEMA, Certificate
 from raydistill.metrics.gate import (
     model_checks,
     prompt_checks,
@@ -17,19 +17,21 @@ from raydistill.metrics.gate import (
     selftest_checks,
     short_of_evidence,
     short_of_method,
+    short_of_people,
 )
 from raydistill.metrics.result import Check, MetricResult, judge
 from raydistill.stages.base import Context, Outcome, Stage
+from raydistill.stages.certifying import judged, roles, settings
 
 STUDENT_MAY_READ = {"student_latents", "teacher_samples", "more_samples", "verdicts"}
 
 
 class ReleaseNodeConfig(Section):
-    """What a release may cost, and how the evidence for it was made."""
+    """What a release may cost, how the evidence for it was made, and who must share its prompts."""
 
     release: ReleaseConfig
     evidence: EvidenceConfig
-    prompt_k: int
+    prompts: PromptConfig
 
 
 class Release(Stage):
@@ -39,7 +41,7 @@ class Release(Stage):
     there were. Output: `verdict.json` and `certificate.json`. Whether RUN/release is filled follows from the verdict.
     """
 
-    version: ClassVar[int] = 12
+    version: ClassVar[int] = 13
     needs_ray: ClassVar[bool] = False
     accepts_skipped: ClassVar[bool] = True
     config: ReleaseNodeConfig
@@ -82,7 +84,7 @@ class Release(Stage):
         selftest = _results(context.inputs["filter"].read_json("metrics.json")["selftest"])
         return [
             *risk_checks(student, budgets),
-            *prompt_checks(student, self.config.prompt_k),
+            *prompt_checks(student, self.config.prompts.k),
             *model_checks(student, budgets),
             *selftest_checks(selftest, budgets),
         ]
@@ -118,10 +120,11 @@ class Release(Stage):
         """List what no claim can be made without: people, an auditor that sees, a filter."""
         patients = context.manifests["student_evaluation"].counts["evaluation_patients"]
         student = _results(context.inputs["student_evaluation"].read_json("metrics.json"))
-        found = short_of_method(self.config.evidence)
+        found = short_of_method(self.config.evidence, self.config.prompts.k) + short_of_people(roles(context))
         found += short_of_evidence(student, patients, self.config.release.budgets)
-        if not context.manifests["filter"].facts["policy"].get("is_feasible", True):
-            found.append("No setting of the filter kept the search's bounds on risk and on the share kept.")
+        policy = context.manifests["filter"].facts["policy"]
+        if not policy.get("is_feasible", True):
+            found.append(f"No setting of the filter kept every bound of the search: {policy['broken']}.")
         return found
 
     def _certificate(
@@ -130,7 +133,7 @@ class Release(Stage):
         student = context.manifests["student"]
         evidence = {name: {"key": m.key, "digest": m.digest} for name, m in sorted(context.manifests.items())}
         certificate = {
-            "schema": 1,
+            "schema": SCHEMA,
             "decided": datetime.now(UTC).date(),
             "verdict": verdict,
             "reasons": reasons,
@@ -141,40 +144,16 @@ class Release(Stage):
                 "started_from": context.manifests["student_latents"].facts.get("started_from"),
                 "touched_real_data": touched,
             },
-            "cohort": _roles(context),
-            "samples": _judged(context),
+            "cohort": roles(context),
+            "samples": judged(context),
             "filter": context.manifests["filter"].facts.get("policy"),
             "budgets": self.config.release.budgets.model_dump(),
-            "settings": _measuring(self.config.evidence),
+            "settings": settings(self.config.evidence, self.config.prompts),
             "evaluations": looks,
             "evidence": evidence,
             "limits": "No formal guarantee: the attacks that were run found what is stated, others may find more.",
         }
         return Certificate(**certificate).model_dump(mode="json", by_alias=True)
-
-
-def _roles(context: Context) -> dict[str, dict[str, int]]:
-    """Return how many real images and patients every role has."""
-    counts = context.inputs["cohort"].read_json("cohort.json")
-    return {role: {unit: counts[unit][role] for unit in ("images", "patients")} for role in counts["images"]}
-
-
-def _judged(context: Context) -> dict[str, int]:
-    """Return how many of the student's images the risk was measured on, by how they were asked for."""
-    if context.manifests["student_evaluation"].skipped:
-        return {}
-    student = context.inputs["student_evaluation"].read_json("metrics.json")
-    ways = {"as released": "excess_risk", "asked harder": "attacked_excess_risk"}
-    return {way: student[metric]["n"] for way, metric in ways.items() if metric in student}
-
-
-def _measuring(evidence: EvidenceConfig) -> dict[str, Any]:
-    """Return how the evidence was made, without where: names of files and of workers stay inside."""
-    dumped = evidence.model_dump(mode="json", exclude={"student_samples": {"requests"}})
-    for part in dumped.values():
-        for name in NOT_IN_KEY & part.keys():
-            del part[name]
-    return dumped
 
 
 def _shared_weights(start: Mapping[str, str], teacher: Manifest, origin: Manifest) -> list[str]:

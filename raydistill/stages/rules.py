@@ -45,7 +45,7 @@ class Rules(Stage):
     Output: `metrics.json`: `rule_utility.<rule>`, `rule_regret.<rule>`, `rule_excess_risk.<rule>`, `rule_kept.<rule>`.
     """
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     config: RulesNodeConfig
 
     @property
@@ -87,7 +87,7 @@ class Rules(Stage):
         lesson = Lesson(pixels(taught), labels, pixels(real), how.probe_steps)
         truth = classifier.label_matrix(real["labels"].to_pylist(), findings)
         scores = self._answers(context, lesson, rules, samples["labels"].is_valid().to_numpy())
-        alike: dict[str, list[NDArray[np.float32]]] = {}
+        alike: dict[str, list[NDArray[np.float64]]] = {}
         for rule, own in scores.items():
             # The setting's second trainings differ from its first by their seeds alone.
             alike.setdefault(CHOSEN if rule == AGAIN else rule, []).extend(own)
@@ -95,14 +95,16 @@ class Rules(Stage):
         options = (real["patient_id"].to_numpy(), luck, how.confidence, how.bootstrap, context.seed)
         metrics = {f"rule_utility.{rule}": repeated_auroc(truth, own, *options) for rule, own in scores.items()}
         if CHOSEN in scores:
+            # Whom it beats is said of all rules at once: together they are right as often as one would be (Bonferroni).
+            single = 1 - (1 - how.confidence) / max(1, len(scores.keys() - {CHOSEN, AGAIN}))
             for rule in scores.keys() - {CHOSEN}:
-                lost = repeated_difference(truth, scores[CHOSEN], scores[rule], *options)
+                lost = repeated_difference(truth, scores[CHOSEN], scores[rule], *options[:2], single, *options[3:])
                 metrics[f"rule_regret.{rule}"] = lost
         return metrics
 
     def _answers(
         self, context: Context, lesson: Lesson, rules: dict[str, NDArray[np.bool_]], has_labels: NDArray[np.bool_]
-    ) -> dict[str, list[NDArray[np.float32]]]:
+    ) -> dict[str, list[NDArray[np.float64]]]:
         """Return what the classifiers of each rule say, where it keeps anything that can be learned from."""
         rows, pupils, owners = {}, [], []
         for number in range(self.config.seeds):

@@ -3,7 +3,7 @@
 A linear probe on public features is what a trial can afford. What the released data is for is a network trained on it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -92,10 +92,22 @@ def luck_of(table: pd.DataFrame) -> float:
     return float(np.sqrt(2 * variance / table["networks"].max()))
 
 
-def candidates_of(table: pd.DataFrame, kept: Callable[[int], NDArray[np.bool_]], most: int) -> list[int]:
-    """Return the rows of the best feasible trials whose utility is known, of those that keep the same samples one."""
+def candidates_of(
+    table: pd.DataFrame,
+    kept: Callable[[int], NDArray[np.bool_]],
+    most: int,
+    by: Sequence[str] = ("objective",),
+) -> list[int]:
+    """Return the rows of the best feasible trials whose utility is known, of those that keep the same samples one.
+
+    Args:
+        table: trials.
+        kept: says which samples a row's setting keeps.
+        most: rows.
+        by: columns to rank them by, the first decides; more is better.
+    """
     able = table[table["feasible"] & table["utility"].notna()]
-    order = able.sort_values("objective", ascending=False, kind="stable").index
+    order = able.sort_values(list(by), ascending=False, kind="stable").index
     seen: set[bytes] = set()
     rows: list[int] = []
     for row in order:

@@ -1,9 +1,9 @@
 """Can the filter be trusted? Plant near-copies of train images, treat strangers the same way, score both.
 
 The filter's scores are threshold-free, like match: they are judged at whatever operating point the policy ends with.
-What the teacher made of an image is a near-copy as long as it leads back to the patient: where a network that isn't the
-filter's re-identifies it, or the near-copy search finds the very image. From far within the noise of a teacher that
-learned nothing by heart an image comes back as nobody's.
+What the teacher made of an image is a near-copy as long as it leads back to the patient, by measures that the filter
+doesn't use: another network re-identifies it, or its pixels correlate with the very image's more than strangers' do
+with anybody's. From far within the noise of a teacher that learned nothing by heart an image comes back as nobody's.
 """
 
 from collections.abc import Mapping
@@ -56,9 +56,9 @@ PLANTED = pa.schema(
 """One planted picture: what it was made of and how, and its threshold-free scores against the whole gallery.
 `query_id` tells a policy nothing. `is_copy`: whether it still leads back to somebody."""
 
-STRUCTURE_FPIR = 0.05
-"""Of the near-copy search where it alone says that a picture leads back: the source on top and so near to it as one
-stranger in twenty is to anybody, the point of the other networks by default."""
+PIXELS, PIXEL_FPIR, MOST_STRANGERS = "pixels", 0.05, 1000
+"""Pixels as they lie say too what leads back, where they are so much like the patient's as one stranger's in twenty are
+like anybody's, the point of the other networks by default; and by how many strangers, at most, that is known."""
 
 
 class SelfTestNodeConfig(Section):
@@ -77,7 +77,7 @@ class SelfTest(Stage):
     Output: `planted/part-*.parquet`, `agreement/agreement.json`.
     """
 
-    version: ClassVar[int] = 12
+    version: ClassVar[int] = 13
     resumable: ClassVar[bool] = True
     config: SelfTestNodeConfig
 
@@ -158,15 +158,15 @@ def thresholds_of(matches: Store, config: SelfTestNodeConfig) -> tuple[float, fl
     return identity, structure
 
 
-def re_identified(
+def leads_back(
     patients: NDArray[Any], found: Mapping[str, tuple[NDArray[Any], NDArray[Any]]], thresholds: Mapping[str, float]
 ) -> NDArray[np.bool_]:
-    """Say which pictures any of several networks still re-identifies: the patient on top, at its threshold or above.
+    """Say which pictures lead back by any of several measures: the patient on top, at its threshold or above.
 
     Args:
         patients: (N,) whom each picture was made of.
-        found: by network, (N,) the nearest patient and (N,) the score.
-        thresholds: by network.
+        found: by measure, (N,) the nearest patient and (N,) the score.
+        thresholds: by measure.
     """
     hits = [(who == patients) & (scores >= thresholds[eye]) for eye, (who, scores) in found.items()]
     return np.asarray(np.any(hits, axis=0))
@@ -191,9 +191,8 @@ class PlantShard:
         self.reference = galleries.open(config.match.search_device if config.selftest.compute.num_gpus else "cpu")
         self.image_ids, self.patient_ids = galleries.image_ids(), galleries.patient_ids()
         self.inputs, self.config, self.seed = inputs, config, seed
-        self.identity = {eye: thresholds_of(inputs[f"matches_{eye}"], config)[0] for eye in OTHERS}
-        loose = config.model_copy(update={"consistency_near_copy_fpir": STRUCTURE_FPIR})
-        self.structure = thresholds_of(inputs[f"matches_{OTHERS[0]}"], loose)[1]
+        self.thresholds = {eye: thresholds_of(inputs[f"matches_{eye}"], config)[0] for eye in OTHERS}
+        self.thresholds[PIXELS] = self._pixel_threshold()
 
     def __call__(self, piece: Piece) -> tuple[pa.Table]:
         """Choose images, treat them, score the results against the gallery."""
@@ -203,6 +202,14 @@ class PlantShard:
         seeds = [derive_seed(self.seed, treatment, image_id) for image_id in records["image_id"].to_pylist()]
         treated = self._treat(pixels(records), records["prompt"].to_pylist(), treatment, seeds)
         return (self._scored(role, treatment, records, treated),)
+
+    def _pixel_threshold(self) -> float:
+        columns = ["image", "patient_id"]
+        strangers = read_people(
+            self.inputs["calibration"], columns, MOST_STRANGERS, derive_seed(self.seed, "strangers")
+        )
+        alike = self.reference.in_place(STRUCTURE, pixels(strangers)).cosines[:, 0]
+        return calibrate(alike, strangers["patient_id"].to_pylist(), PIXEL_FPIR, self.config.confidence).threshold
 
     def _treat(
         self, images: NDArray[np.uint8], prompts: list[str], treatment: str, seeds: list[int]
@@ -224,11 +231,9 @@ class PlantShard:
             for name, eye in self.eyes.items()
         }
         found, copied = seen["filter"], self.reference.copied(STRUCTURE, treated)
-        nearest = {eye: np.asarray(self.patient_ids.take(seen[eye].indices[:, 0])) for eye in OTHERS}
-        others = {eye: (nearest[eye], seen[eye].cosines[:, 0]) for eye in OTHERS}
-        shows = re_identified(np.asarray(records["patient_id"]), others, self.identity)
-        sources = np.asarray(self.image_ids.take(copied.indices[:, 0]))
-        shows |= (sources == np.asarray(records["image_id"])) & (copied.cosines[:, 0] >= self.structure)
+        alike = {eye: seen[eye] for eye in OTHERS} | {PIXELS: self.reference.in_place(STRUCTURE, treated)}
+        leads = {by: (np.asarray(self.patient_ids.take(a.indices[:, 0])), a.cosines[:, 0]) for by, a in alike.items()}
+        shows = leads_back(np.asarray(records["patient_id"]), leads, self.thresholds)
         columns = {
             "query_id": [self._name(role, treatment, image_id) for image_id in records["image_id"].to_pylist()],
             "source_role": [role] * len(treated),
@@ -239,7 +244,7 @@ class PlantShard:
             "nearest_image_id": self.image_ids.take(found.indices[:, 0]),
             "nearest_patient_id": self.patient_ids.take(found.indices[:, 0]),
             "structure_score": copied.cosines[:, 0],
-            "structure_image_id": sources,
+            "structure_image_id": self.image_ids.take(copied.indices[:, 0]),
             **{f"{eye}_score": seen[eye].cosines[:, 0] for eye in OTHERS},
             "is_copy": shows | (not treatment.startswith(GENERATED)),
             "image": [encode_png(image) for image in treated],

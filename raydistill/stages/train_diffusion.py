@@ -29,7 +29,7 @@ WINDOW_BYTES = 64 * 2**20
 class TrainDiffusion(Stage):
     """Inputs: `initial`, `rows`, optionally `calibration`, as `Encode` wrote them. Output: `model/`, `history.json`."""
 
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     is_gang: ClassVar[bool] = True
     config: DiffusionConfig
 
@@ -61,7 +61,7 @@ class TrainDiffusion(Stage):
             seed=context.seed,
             logs=context.logs,
             tracking=context.tracking,
-            stream=self._stream(context, index),
+            stream=stream_of(context.inputs["rows"], _shards(index), self.config.optimizer.batch_size, context.seed),
             guard=self._guard(context, index),
             preview=Preview(Grid(index["common"], self.config.compute.device), self.config.preview_every),
         )
@@ -73,7 +73,7 @@ class TrainDiffusion(Stage):
         return Outcome(counts={"images": index["rows"]}, facts=_course(history, self.config, index["rows"]) | facts)
 
     def _make_objective(self, context: Context) -> Callable[[], DiffusionObjective]:
-        return partial(_objective, context.inputs["initial"], self.config, context.seed)
+        return partial(objective_of, context.inputs["initial"], self.config, context.seed)
 
     def write_checkpoint(self, context: Context, folder: Path) -> int:
         """Write a Stable Diffusion folder, marked like the one that the training would end with."""
@@ -90,12 +90,6 @@ class TrainDiffusion(Stage):
         for part in ("", *parts):
             (model / part).write_json(MARKER, mark)
         return said
-
-    def _stream(self, context: Context, index: Mapping[str, Any]) -> Stream:
-        rows, shards = LatentRows(context.inputs["rows"]), _shards(index)
-        size = sum(column.nbytes for column in rows(shards[0][0]).values()) / shards[0][1]
-        window = max(self.config.optimizer.batch_size, int(WINDOW_BYTES / size))
-        return Stream(shards, rows, self.config.optimizer.batch_size, context.seed, window)
 
     def _guard(self, context: Context, index: Mapping[str, Any]) -> Guard | None:
         """Hold the training against calibration images where there are some."""
@@ -123,7 +117,22 @@ class GuardRows:
         }
 
 
-def _objective(initial: Store, config: DiffusionConfig, seed: int) -> DiffusionObjective:
+def stream_of(store: Store, shards: tuple[tuple[str, int], ...], batch_size: int, seed: int) -> Stream:
+    """Return encoded rows in a seeded order.
+
+    Args:
+        store: the rows, as `Encode` writes them.
+        shards: name and number of rows of each.
+        batch_size: rows of a step.
+        seed: of the order.
+    """
+    rows = LatentRows(store)
+    size = sum(column.nbytes for column in rows(shards[0][0]).values()) / shards[0][1]
+    return Stream(shards, rows, batch_size, seed, max(batch_size, int(WINDOW_BYTES / size)))
+
+
+def objective_of(initial: Store, config: DiffusionConfig, seed: int) -> DiffusionObjective:
+    """Return what a model learns that starts from a folder."""
     return DiffusionObjective(initial.keep_local(), config, seed)
 
 

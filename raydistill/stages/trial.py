@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from raydistill.core.columns import JUDGED
-from raydistill.core.config import FilterConfig, TuneConfig
+from raydistill.core.config import FilterConfig, ShortStudent, TuneConfig
 from raydistill.core.errors import NothingToDo
 from raydistill.core.section import Compute, Section
 from raydistill.core.seeds import generator
@@ -23,6 +23,7 @@ from raydistill.metrics.identification import rates
 from raydistill.metrics.utility import macro_auroc, supported
 from raydistill.stages.base import Context
 from raydistill.stages.images import pixels, read_kept, read_sampled, rows_of
+from raydistill.stages.outcomes import BREAKS
 from raydistill.stages.selecting import ASKED, candidates
 from raydistill.stages.space import setting_of
 
@@ -40,6 +41,7 @@ class TuneNodeConfig(Section):
     confidence: float
     network_steps: int
     compute: Compute
+    student: ShortStudent | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Evidence:
         judge_strangers: the judge's matches of calibration images, columns.MATCHES.
         images: uint8 (N, R, R), the samples; `test_images` (M, R, R), calibration images. No trial reads them.
         features: (N, D) float32 of the samples; `labels` (N, F) what was asked of them, where `has_labels` (N,).
+        prompts: (N,) texts that they were asked for by.
         test_features: (M, D) float32 of calibration images; `test_labels` (M, F), `test_patients` (M,).
     """
 
@@ -71,6 +74,7 @@ class Evidence:
     features: NDArray[np.float32]
     labels: NDArray[np.float32]
     has_labels: NDArray[np.bool_]
+    prompts: NDArray[Any]
     test_features: NDArray[np.float32]
     test_labels: NDArray[np.float32]
     test_patients: NDArray[Any]
@@ -122,8 +126,8 @@ def evaluate_setting(tried: dict[str, float], evidence: Evidence, config: TuneNo
         The whole setting, `kept_share`, `utility` (macro AUROC; NaN where nothing is kept that can be learned from),
         `objective` (the utility, or in a cohort without findings the share that is kept), `risk` and `risk_high` (the
         judge's excess risk of what is kept and its upper bound), `near_copies_high` (that of near-copies beyond
-        chance), `constraints`, `excess` (how far they are broken, together), `feasible`, and `dropped` (who of the
-        panel).
+        chance), `constraints`, and as columns `breaks_<bound>` (by how much, each), `excess` (all together),
+        `feasible`, and `dropped` (who of the panel).
     """
     limits, setting = config.tune, setting_of(config.tune.space, tried)
     policy = policy_for(setting, evidence, config)
@@ -148,6 +152,7 @@ def evaluate_setting(tried: dict[str, float], evidence: Evidence, config: TuneNo
         "risk_high": risk_high,
         "near_copies_high": copies_high,
         "constraints": constraints,
+        **{BREAKS + bound: by for bound, by in constraints.items()},
         "excess": excess,
         "feasible": excess == 0.0,
         "objective": utility or (0.0 if evidence.can_teach else kept_share),
@@ -230,6 +235,7 @@ def read_evidence(context: Context, config: TuneConfig) -> Evidence:
         features=public_features(images),
         labels=label_matrix([labels or [] for labels in samples["labels"].to_pylist()], findings),
         has_labels=samples["labels"].is_valid().to_numpy(),
+        prompts=samples["prompt"].to_numpy(),
         test_features=public_features(tested) if real.num_rows else np.zeros((0, 0), np.float32),
         test_labels=label_matrix(real["labels"].to_pylist(), findings),
         test_patients=real["patient_id"].to_numpy(),

@@ -4,6 +4,7 @@ Utility is measured on calibration patients, risk by the judge, a network the fi
 are not an input of this stage.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
@@ -20,7 +21,9 @@ from raydistill.distributed.hparams import write_hparams
 from raydistill.distributed.tune import Search, importances, search
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.classifier import Lesson
+from raydistill.stages.outcomes import broken, broken_in_words, different, outcomes_in_words
 from raydistill.stages.rungs import climb, luck_of, rank_agreement
+from raydistill.stages.short_student import student_utility, what_decides
 from raydistill.stages.space import bounds_of, cut_fpirs, cut_prompts, in_reach, searched, setting_of
 from raydistill.stages.trial import Evidence, TuneNodeConfig, evaluate_setting, kept_by, policy_for, read_evidence
 
@@ -28,7 +31,10 @@ GOALS = {"objective": "max", "risk_high": "min", "kept_share": "max"}
 """What is searched for: the first alone, or all of them."""
 
 MEASURED, SHOWN = ("utility", "kept_share", "risk_high", "near_copies_high"), 5
-"""What a terminal shows of the best trials so far, and of how many."""
+"""What a terminal shows of the best trials so far, before their settings, and of how many."""
+
+FEW = 0.5
+"""Different outcomes that are few, as a share of the settings that were tried."""
 
 
 class Tune(Stage):
@@ -38,13 +44,18 @@ class Tune(Stage):
     `importances/` where there is something to tell apart.
     """
 
-    version: ClassVar[int] = 9
+    version: ClassVar[int] = 10
     config: TuneNodeConfig
 
     def key_config(self) -> dict[str, Any]:
         """Put the public weights that look at the images into the key; leave out what is done afterwards."""
-        key = super().key_config()
-        del key["tune"]["rule_seeds"]
+        key, student = super().key_config(), self.config.student
+        for name in ("rule_seeds", "student_share", "student_samples"):
+            del key["tune"][name]
+        if student:
+            key["student"] = what_decides(key["student"], student)
+        else:
+            del key["tune"]["students"], key["student"]
         return {**key, "features": public_digest()}
 
     def run(self, context: Context) -> Outcome:
@@ -62,13 +73,18 @@ class Tune(Stage):
         found = partial(_show, context.standings, list(plan.bounds))
         trials = search(evaluate_setting, {"config": config}, shared, plan, folder, context.progress, found)
         table = pd.DataFrame(trials).sort_values(list(bounds_of(space)), ignore_index=True)
+        kept, goal = _kept(table, evidence, config), config.tune.goal
         table["pareto"] = undominated(table)
-        table = table.join(_climb(eligible(table, config.tune.goal), evidence, config, context))
-        table["chosen"] = table.index == choose(eligible(table, config.tune.goal))
+        table = table.join(_climb(eligible(table, goal), kept, evidence, config, context))
+        if config.student:
+            table["student_utility"] = student_utility(eligible(table, goal), kept, evidence, config, context)
+        table["chosen"] = table.index == choose(eligible(table, goal))
         best = table[table["chosen"]].iloc[0]
         setting = setting_of(space, {str(name): value for name, value in best.items()})
-        policy = policy_for(setting, evidence, config)
-        said = {"is_feasible": bool(best["feasible"]), "note": "; ".join(filter(None, [*cut, policy.note]))}
+        breaks, policy = broken(table), policy_for(setting, evidence, config)
+        said: dict[str, Any] = {"note": "; ".join(filter(None, [*cut, policy.note]))}
+        if not best["feasible"]:
+            said |= {"is_feasible": False, "broken": broken_in_words(breaks, len(table))}
         policy = policy.model_copy(update=said)
         context.out.write_json("policy/policy.json", policy.model_dump(mode="json"))
         context.out.write_table("trials/part-00000.parquet", pa.Table.from_pandas(table, preserve_index=False))
@@ -80,7 +96,8 @@ class Tune(Stage):
         agreement = rank_agreement(table, config.confidence)
         context.out.write_json("metrics.json", {"rank_agreement": agreement.model_dump(mode="json")})
         if context.logs and context.tracking.tensorboard:
-            measured = ["objective", "kept_share", "risk_high", "utility", "network_utility"]
+            measured = ["objective", "kept_share", "risk_high", "utility", "network_utility", "student_utility"]
+            measured = [name for name in measured if name in table]
             records: Any = table.to_dict("records")
             write_hparams(context.logs, records, list(plan.bounds), measured)
         chosen = setting | {name: float(best[name]) for name in ("utility", "kept_share", "risk_high")}
@@ -89,7 +106,9 @@ class Tune(Stage):
             facts={
                 "chosen": {name: value for name, value in chosen.items() if np.isfinite(value)},
                 "chosen_is_feasible": bool(best["feasible"]),
-                "notes": cut + cut_prompts(asked, space),
+                "broken": breaks,
+                "outcomes": different(table),
+                "notes": [*cut, *cut_prompts(asked, space), *_sameness(table)],
             },
         )
 
@@ -111,18 +130,30 @@ def plan_of(how: TuneConfig, seed: int) -> Search:
     )
 
 
-def _climb(table: pd.DataFrame, evidence: Evidence, config: TuneNodeConfig, context: Context) -> pd.DataFrame:
-    """Let networks look at the best settings; at none, where nothing can be taught or tested."""
-    space, taught = config.tune.space, evidence.has_labels
+def _kept(table: pd.DataFrame, evidence: Evidence, config: TuneNodeConfig) -> Callable[[int], NDArray[np.bool_]]:
+    """Return what says which of the samples that are looked at (N,) a trial's setting keeps."""
+    space = config.tune.space
     settings = table[list(bounds_of(space))].to_dict("records")
 
     def kept(row: int) -> NDArray[np.bool_]:
         setting = setting_of(space, {str(name): value for name, value in settings[row].items()})
-        return kept_by(policy_for(setting, evidence, config), evidence, config)[taught]
+        return kept_by(policy_for(setting, evidence, config), evidence, config)
 
+    return kept
+
+
+def _climb(
+    table: pd.DataFrame,
+    kept: Callable[[int], NDArray[np.bool_]],
+    evidence: Evidence,
+    config: TuneNodeConfig,
+    context: Context,
+) -> pd.DataFrame:
+    """Let networks look at the best settings; at none, where nothing can be taught or tested."""
+    taught = evidence.has_labels
     return climb(
         table,
-        kept,
+        lambda row: kept(row)[taught],
         Lesson(evidence.images[taught], evidence.labels[taught], evidence.test_images, config.network_steps),
         (evidence.test_labels, evidence.test_patients),
         config.tune.candidates,
@@ -133,10 +164,17 @@ def _climb(table: pd.DataFrame, evidence: Evidence, config: TuneNodeConfig, cont
     )
 
 
+def _sameness(table: pd.DataFrame) -> list[str]:
+    """Say how many different outcomes there are, where there are few."""
+    found = different(table)
+    few = [f"{len(table)} settings were tried, which come to {outcomes_in_words(found)}"]
+    return few if found <= FEW * len(table) else []
+
+
 def _show(standings: Standings, settings: list[str], trials: list[dict[str, Any]]) -> None:
     """Show the best trials so far."""
     best = sorted(trials, key=lambda trial: (trial["excess"], -trial["objective"]))[:SHOWN]
-    standings([{name: trial[name] for name in (*settings, *MEASURED)} for trial in best])
+    standings([{name: trial[name] for name in (*MEASURED, *settings)} for trial in best])
 
 
 def eligible(table: pd.DataFrame, goal: str) -> pd.DataFrame:
@@ -150,17 +188,19 @@ def eligible(table: pd.DataFrame, goal: str) -> pd.DataFrame:
 def choose(table: pd.DataFrame) -> int:
     """Return the row of the best trial: most useful among the feasible, else the one nearest to feasible.
 
-    Whom more networks looked at is better than the others. Those of them within one standard error of the best, of
-    networks' luck (`rungs.luck_of`), are equal: the least risk decides. Equal ones go to the setting with less risk,
-    then to the one that comes first in the table.
+    Who got a student is better than the others, then whom more networks looked at. Where no student decides, those of
+    the latter within one standard error of the best, of networks' luck (`rungs.luck_of`), are equal: the least risk
+    decides. Equal ones go to the setting with less risk, then to the one that comes first in the table.
 
     Source: the rule of one standard error, Breiman et al. 1984, Classification and Regression Trees, section 3.4.3.
     """
-    ways = {"feasible": False, "excess": True, "networks": False, "network_utility": False}
+    ways = {"feasible": False, "excess": True, "student_utility": False, "networks": False, "network_utility": False}
     ways |= {"objective": False, "risk_high": True}
+    ways = {name: way for name, way in ways.items() if name in table}
     order = table.sort_values(list(ways), ascending=list(ways.values()), kind="stable")
     best = order.iloc[0]
     equal = order["feasible"] & (order["networks"] == best["networks"]) & (best["networks"] > 1)
+    equal &= bool(pd.isna(best.get("student_utility")))
     equal &= order["network_utility"] >= best["network_utility"] - luck_of(table)
     return int((order[equal].sort_values("risk_high", kind="stable") if equal.any() else order).index[0])
 

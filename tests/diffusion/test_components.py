@@ -12,7 +12,7 @@ from raydistill.core.errors import ConfigError, InputError, RaydistillError
 from raydistill.core.training import DiffusionConfig
 from raydistill.data.phantom import render
 from raydistill.diffusion import components, provenance
-from raydistill.diffusion.folder import check_layout, find, save
+from raydistill.diffusion.folder import check_layout, find, load_pipeline, save
 from raydistill.diffusion.pictures import draw
 from raydistill.diffusion.sampling import Sampler, Way
 from raydistill.diffusion.tiny import PUBLIC, PUBLIC_NAME
@@ -186,6 +186,16 @@ def test_a_folder_does_not_say_where_its_parts_were_read_from(tiny):
     said = "".join(file.read_text() for file in tiny.rglob("*.json"))
     assert "_name_or_path" not in said
     assert str(PUBLIC) not in said
+
+
+def test_paths_that_somebody_s_folder_holds_go_no_further(tiny, tmp_path):
+    shutil.copytree(tiny, tmp_path / "theirs")
+    for description in [*(tmp_path / "theirs").rglob("*config.json"), tmp_path / "theirs/model_index.json"]:
+        names = ("_name_or_path", "name_or_path", "special_tokens_map_file", "from")
+        said = json.loads(description.read_text()) | dict.fromkeys(names, "/home/alice/ward7")
+        description.write_text(json.dumps(said))
+    save(load_pipeline(tmp_path / "theirs"), tmp_path / "ours")
+    assert not [file for file in (tmp_path / "ours").rglob("*") if file.is_file() and b"ward7" in file.read_bytes()]
 
 
 def test_a_text_encoder_has_the_names_that_every_transformers_reads(tiny, tmp_path):

@@ -13,7 +13,7 @@ from raydistill.core.training import GuardConfig
 from raydistill.distributed.job import Guard
 from raydistill.distributed.split import NAME, Split, placeholder, received
 from raydistill.distributed.stream import Parts, Stream
-from raydistill.distributed.train import train
+from raydistill.distributed.train import train, train_here
 from tests.distributed.jobs import curve_job, losses, options, plain, weights
 from tests.distributed.toys import Rows, read_rows
 
@@ -81,6 +81,17 @@ def test_a_streamed_training_is_the_one_in_memory_and_goes_on_in_the_middle(loca
     history = train(job, max_failures=1)
     assert (tmp_path / "scar").exists()
     np.testing.assert_allclose(losses(history), expected, rtol=2e-5)
+    for name, value in weights(tmp_path).items():
+        np.testing.assert_allclose(value, averaged[name], rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("micros", [1, 2])
+def test_a_streamed_training_in_this_process_is_the_one_in_memory(tmp_path, micros):
+    how = options(steps=60)
+    expected, averaged = plain(FromMemory(), how)
+    more = {"stream": stream(12)}
+    job = curve_job(tmp_path, make=Rows, optimizer=how, gradient_accumulation_steps=micros, more=more)
+    np.testing.assert_allclose(losses(train_here(job)), expected, rtol=2e-5)
     for name, value in weights(tmp_path).items():
         np.testing.assert_allclose(value, averaged[name], rtol=2e-5, atol=1e-6)
 

@@ -8,11 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
+from ray.tune import Tuner
 
 from raydistill.core.errors import TrainingError
 from raydistill.core.progress import silent
 from raydistill.core.store import Store
-from raydistill.distributed.tune import MAX_FAILURES, Bounds, Search, search
+from raydistill.distributed.tune import MAX_FAILURES, Bounds, Search, _measured, search
 from tests.distributed.toys import bowl, fragile, slope
 
 pytestmark = pytest.mark.ray
@@ -57,6 +58,9 @@ def test_the_same_search_tries_the_same_settings_whichever_trial_ends_first(loca
     assert len(set(settings(first))) == STARTUP + 6
     assert told[-1] == (STARTUP + 6, STARTUP + 6, "trials")
     assert settings(shown[-1]) == settings(first)
+    # As docs/metrics.md says.
+    grid = Tuner.restore(str(tmp_path / "a/search"), "_trial").get_results()
+    assert sorted(result.metrics["measured"]["x"] for result in grid) == settings(first)
 
 
 def test_a_killed_search_goes_on_with_the_trials_it_has(local_ray, tmp_path):
@@ -105,6 +109,22 @@ def test_what_a_kill_left_of_a_search_that_was_being_set_up_is_thrown_away(local
     store.write_bytes("search/tuner.pkl", left)
     store.write_bytes("search/experiment_state-x.json", state)
     assert len(searched(tmp_path, trials=2)) == 2
+
+
+def test_of_what_a_trial_wrote_the_last_whole_line_counts(tmp_path):
+    store, lines = (
+        Store.open(str(tmp_path)),
+        [b'{"measured": {"x": 1}}', b'{"measured": {"x": NaN}}', b'{"measured": {"x'],
+    )
+    for name, parts in {
+        "once": lines[:1],
+        "again": lines[:2],
+        "killed": lines[::2],
+        "at_once": lines[2:],
+        "": [],
+    }.items():
+        store.write_bytes(f"{name}/result.json", b"\n".join(parts))
+    assert sorted(str(one["x"]) for one in _measured(store)) == ["1", "1", "nan"]
 
 
 @pytest.mark.parametrize("algorithm", ["tpe", "nsga2"])

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from raydistill.metrics.certificate import Certificate, json_schema
 
 CERTIFICATE = {
-    "schema": 1,
+    "schema": 2,
     "decided": "2026-01-31",
     "verdict": "fail",
     "reasons": ["…"],
@@ -22,10 +22,10 @@ CERTIFICATE = {
         "touched_real_data": [],
     },
     "cohort": {"train": {"images": 60, "patients": 30}, "probe": {"images": 12, "patients": "fewer than 11"}},
-    "samples": {"as released": 512, "asked harder": 1024},
+    "samples": {"as asked for by default": 512, "asked harder": 1024},
     "filter": {"identity_threshold": 0.5},
     "budgets": {"max_excess_risk": 0.05},
-    "settings": {"evaluate": {"confidence": 0.95}},
+    "settings": {"evaluate": {"confidence": 0.95}, "prompts": {"k": 5}},
     "evaluations": 1,
     "evidence": {"student": {"key": "k", "digest": "d"}},
     "limits": "No formal guarantee.",
@@ -51,8 +51,8 @@ def test_a_certificate_keeps_to_its_schema():
 @pytest.mark.parametrize(
     "changed",
     [
-        *({"verdict": "perhaps"}, {"schema": 0}, {"patient": "x"}, {"student": {}}),
-        *({"decided": "yesterday"}, {"cohort": {"train": {"images": 60}}}, {"samples": {"as released": "many"}}),
+        *({"verdict": "perhaps"}, {"schema": 1}, {"patient": "x"}, {"student": {}}),
+        *({"decided": "yesterday"}, {"cohort": {"train": {"images": 60}}}, {"samples": {"asked harder": "many"}}),
     ],
 )
 def test_anything_else_is_refused_by_either(changed):

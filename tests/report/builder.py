@@ -11,10 +11,12 @@ from raydistill.core.manifest import InputEntry, Manifest, digest_files
 from raydistill.core.store import Store
 from raydistill.data.images import encode_png
 from raydistill.data.phantom import render
+from raydistill.metrics.certificate import SCHEMA
 from raydistill.metrics.filtering import filter_metrics, selftest_metrics
 from raydistill.metrics.identification import rates, similarities, subgroup_rates
 from raydistill.metrics.result import Check, MetricResult, insufficient, results_table
 from raydistill.runner import Runner
+from raydistill.stages.certifying import settings
 from raydistill.summary import summarise
 
 SECRET = "PATIENT-ZQX"
@@ -205,6 +207,7 @@ def filtering(b, teacher, student, t_match, s_match):
             "kept_share": 0.95 - 0.07 * i, "utility": None if i == 11 else 0.78 - 0.012 * i + 0.02 * (i % 3),
             "risk": 0.2 / (i + 1), "risk_high": 0.32 / (i + 1), "feasible": 2 < i < 11, "chosen": i == 3,
             "pareto": i in (3, 7), "dropped": panel[:i], "network_utility": 0.7 if 2 < i < 7 else None, "networks": 2 if i == 3 else 1,
+            "breaks_risk": 0.32 / (i + 1) - 0.1, "breaks_near_copies": -0.05, "breaks_kept_share": -0.1, "breaks_taught": float(i == 11),
         }
         for i in range(12)
     ]  # fmt: skip
@@ -317,8 +320,11 @@ def compare(b):
         if regret:
             value, *interval = regret
             metrics[f"rule_regret.{rule}"] = MetricResult(
-                value=value, interval=interval, n=47, unit="difference", estimator="bootstrap"
+                value=value, interval=interval, confidence=0.975, n=47, unit="difference", estimator="bootstrap"
             )
+    again = {"n": 47, "confidence": 0.975, "estimator": "bootstrap"}
+    metrics["rule_utility.chosen_again"] = MetricResult(value=0.32, interval=(0.22, 0.43), unit="area", **again)
+    metrics["rule_regret.chosen_again"] = MetricResult(value=-0.01, interval=(-0.05, 0.03), unit="difference", **again)
     b.artifact("simple_rules", files={"metrics.json": dump(metrics)}, inputs=["verdicts"])
 
 
@@ -330,7 +336,9 @@ def decide(b, verdict):
     cohort = b.runner.manifests["ingest"].facts
     roles = {role: {unit: cohort[unit][role] for unit in ("images", "patients")} for role in cohort["images"]}
     certificate = {
-        "schema": 1, "decided": "2026-01-01", **decision, "cohort": roles, "samples": {"as released": b.samples},
+        "schema": SCHEMA, "decided": "2026-01-01", **decision, "cohort": roles,
+        "samples": {"as asked for by default": b.samples},
+        "settings": settings(b.runner.config.evidence, b.runner.config.ingest.prompts),
         "student": {"key": "0123456789abcdef", "touched_real_data": []},
         "filter": {"identity_threshold": THRESHOLD, "note": None}, "limits": "No formal guarantee.",
     }  # fmt: skip

@@ -5,6 +5,9 @@ import re
 
 import pyarrow.parquet as pq
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from transformers import ResNetConfig, ResNetModel
 
 from raydistill.core.config import Config
 from raydistill.core.manifest import digest_files
@@ -155,6 +158,44 @@ def test_no_released_byte_holds_a_number_of_a_hidden_metric(tmp_path, role):
             )
     assert bool(seen[True]) is bool(role)
     assert seen[False]
+
+
+PATH = "WARD-SEVEN"
+
+
+def test_no_released_byte_holds_a_path_of_this_machine(tmp_path):
+    """Every place of the configuration that can hold one does."""
+    weights, place = tmp_path / PATH / "weights", f"/home/alice/{PATH}"
+    ResNetModel(ResNetConfig(embedding_size=8, hidden_sizes=[8], depths=[1])).save_pretrained(weights)
+    own = {"factory": "ours.own:Part", "options": {"table": f"{place}/patients.csv"}}
+    asked = {"requests": {"table": f"{place}/prompts.csv"}}
+    eyes = {
+        name: {"seed": seed, "backbone": {"pretrained": f"{place}/{name}"}}
+        for name, seed in (("filter", 1), ("judge", 2))
+    }
+    config = Config(
+        name="phantom",
+        source={"kind": "parquet", "path": f"{place}/cohort.parquet"},
+        eyes={**eyes, "auditor": {"seed": 3, "embedder": own}},
+        teacher={"pretrained": f"{place}/diffusion"},
+        student={"pretrained": f"{place}/diffusion"},
+        teacher_samples=asked,
+        student_samples=asked,
+        filter={"policy": own},
+        evaluate={"encoder": {"pretrained": str(weights)}, "metrics": {"mine": own}},
+        release={"release_anyway": True, "signing_key": str(tmp_path / PATH / "key.pem")},
+        tracking={"wandb": {"dir": place}, "mlflow": {"tracking_uri": place}},
+    )
+    (tmp_path / PATH / "key.pem").write_bytes(private_key())
+    runner, summary = build(tmp_path / "run", config)
+    publish(runner, summary)
+    assert "ours.own:Part" in everything(runner.run)[CERTIFICATE]
+    assert not [file for file, text in everything(runner.run).items() if PATH in text]
+
+
+def private_key():
+    kinds = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    return Ed25519PrivateKey.generate().private_bytes(*kinds)
 
 
 def test_withheld_is_not_lack_of_evidence(whole):

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from raydistill.core.config import Config
-from raydistill.metrics.result import MetricResult, results_table
+from raydistill.metrics.gate import BLIND
+from raydistill.metrics.result import Check, MetricResult, results_table
 from raydistill.metrics.utility import macro_auroc
 from raydistill.report.bundle import publish
 from raydistill.report.evidence import Evidence
 from raydistill.report.groups import by_finding, fidelity_by_finding, subgroups, utility_by_subgroup
 from raydistill.report.html import render
-from raydistill.report.outside import FEW, WITHHELD, summary_outside
+from raydistill.report.outside import FEW, WITHHELD, certificate_outside, is_hidden, summary_outside
 from raydistill.report.sections import scores
 from raydistill.report.tables import cohort
 from tests.report import builder
@@ -139,11 +140,35 @@ def test_what_was_measured_on_a_small_role_is_hidden_with_its_size(tmp_path, rol
     assert told["metrics"]["filter"]["tpir"] == summary["metrics"]["filter"]["tpir"]
 
 
-def test_few_probes_hide_what_was_measured_on_them(tmp_path):
+def test_few_probes_hide_what_was_measured_on_them_and_nothing_else(tmp_path):
     runner, summary = sized(*build(tmp_path), probe=10)
+    read = {"student": ("auditor_tpir", "leak_rate", "attacked_leak_rate", "membership_probe_auc"), "filter": ("tpir",)}
+    for group, names in read.items():
+        summary["metrics"][group] |= dict.fromkeys(names, RESULT.model_dump(mode="json"))
     told = summary_outside(runner, summary)["metrics"]
-    assert told["filter"]["tpir"]["value"] is None
-    assert told["filter"]["fpir"] == summary["metrics"]["filter"]["fpir"]
+    hidden = {group: [name for name, one in results.items() if is_hidden(one)] for group, results in told.items()}
+    assert {group: set(names) for group, names in hidden.items() if names} == {g: {*names} for g, names in read.items()}
+
+
+def test_a_pass_on_few_probes_has_a_certificate_that_says_why(tmp_path):
+    runner, summary = sized(*build(tmp_path), probe=10)
+    leak = MetricResult(value=0.0123, interval=(-0.0321, 0.0432), n=40, unit="share", estimator="exact")
+    summary["metrics"]["student"]["leak_rate"] = leak.model_dump(mode="json")
+    folder = runner.artifact("decision", KEY)
+    decision, check = folder.read_json("verdict.json"), Check.of("student.leak_rate", leak, 0.05, "max")
+    blind = f"{BLIND}student.auditor_tpir is 0.1234 and is too uncertain for the budget of at least 0.2."
+    summary["metrics"]["student"]["auditor_tpir"] = RESULT.model_dump(mode="json")
+    reasons = [*summary["reasons"], check.reason, blind]
+    folder.write_json("verdict.json", decision | {"checks": [*decision["checks"], check.model_dump(mode="json")]})
+    judged = folder.read_json("certificate.json") | {"reasons": reasons}
+    told = certificate_outside(runner, judged, summary | {"reasons": reasons})
+    *same, hidden, sight = told["reasons"]
+    assert same == summary["reasons"]
+    assert told["verdict"] == "pass"
+    assert hidden == f"student.leak_rate keeps its budget; its number is {WITHHELD}."
+    assert sight == f"{BLIND}student.auditor_tpir doesn't certainly keep its budget; its number is {WITHHELD}."
+    assert told["cohort"]["probe"] == {"images": 22, "patients": 11}
+    assert told["filter"] == judged["filter"]
 
 
 @pytest.mark.parametrize(

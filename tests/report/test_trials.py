@@ -6,7 +6,8 @@ import pyarrow as pa
 import pytest
 
 from raydistill.report.evidence import Evidence
-from raydistill.report.trials import frontier, importances, parallel
+from raydistill.report.settings import importances, parallel, why_no_importances
+from raydistill.report.trials import frontier
 from tests.report.builder import build
 
 NAN = float("nan")
@@ -62,7 +63,38 @@ def test_without_any_utility_the_share_kept_takes_its_place(evidence, missing):
 
 def test_settings_that_hardly_differ_do_not_look_far_apart(evidence):
     low, high = frontier(evidence(trial(0.7), trial(0.701)), public=True).plot.layout.yaxis.range
-    assert math.isclose(high - low, 0.1)
+    assert math.isclose(high - low, 0.12)
+
+
+def test_a_setting_whose_utility_could_not_be_measured_stands_at_the_foot_and_is_ringed(evidence):
+    trials = [trial(0.7, chosen=False), trial(0.75, chosen=False, risk_high=0.1), trial(NAN, risk_high=0.02)]
+    figure = frontier(evidence(*trials), public=False)
+    drawn, ring = figure.plot.data
+    low, _ = figure.plot.layout.yaxis.range
+    assert list(drawn.y[:2]) == [0.7, 0.75]
+    assert low < drawn.y[2] < 0.67
+    assert (list(ring.x), list(ring.y)) == ([0.02], [drawn.y[2]])
+    assert "stand 1 of which no AUROC" in figure.caption
+
+
+def test_settings_that_come_to_the_same_are_counted(evidence):
+    same = [trial(0.7), trial(0.7, target_fpir=0.2, chosen=False), trial(0.8, chosen=False)]
+    assert "the 3 settings come to 2 different outcomes" in frontier(evidence(*same), public=True).caption
+    assert "different outcomes" not in frontier(evidence(*same[1:]), public=True).caption
+
+
+def test_which_bounds_a_setting_breaks_is_said_where_one_points(evidence):
+    bounds = {"breaks_risk": 0.0234, "breaks_kept_share": -0.1, "breaks_taught": 1.0}
+    figure = frontier(evidence(trial(0.7, feasible=False, **bounds)), public=True)
+    assert (
+        figure.plot.data[0]
+        .customdata[0]
+        .endswith("too high an excess risk in the judge's eye, by 0.023<br>nothing to learn from")
+    )
+    assert (
+        "(1 of 1 settings come to too high an excess risk in the judge's eye (tune.max_excess_risk), 1 to nothing"
+        in (figure.caption)
+    )
 
 
 @pytest.mark.parametrize("utility", [pa.nulls(2, pa.float64()), pa.nulls(2), pa.array([NAN, NAN])])
@@ -82,12 +114,42 @@ def test_all_settings_at_once_are_those_that_vary(evidence):
     assert parallel(evidence(trial(0.7), trial(0.7))) is None
 
 
+def test_a_line_ends_where_nothing_was_measured_and_keeps_the_axis_for_the_others(evidence):
+    missing = trial(NAN, target_fpir=0.01, kept_share=0.1, chosen=False)
+    figure = parallel(evidence(trial(0.7), trial(0.8, target_fpir=0.03, chosen=False), missing))
+    assert list(figure.header) == ["FPIR, identity", "share kept", "AUROC, probe"]
+    assert [list(line.y)[-1] for line in figure.plot.data] == [1, None, 0]
+    assert "A line ends" in figure.caption
+
+
+def test_what_hardly_differs_isn_t_drawn_from_top_to_bottom(evidence):
+    figure = parallel(evidence(trial(0.455, kept_share=0.99), trial(0.457, kept_share=1.0, target_fpir=0.01)))
+    assert [list(line.y) for line in figure.plot.data] == [[1, 0.9, 0.49], [0, 1, 0.51]]
+    ends = [note.text for note in figure.plot.layout.annotations]
+    assert ends == ["0.01", "0.1", "0.9", "1", "0.406", "0.506"]
+
+
 def test_importances_of_a_single_setting_are_not_drawn(evidence):
     run = evidence(trial(0.7))
     assert list(importances(run).rows) == [("FPIR, near-copies", 0.7), ("FPIR, identity", 0.3)]
     store = run.artifacts.artifact("tune", "0123456789abcdef")
     store.write_table("importances/part-00000.parquet", pa.table({"setting": ["balance"], "importance": [1.0]}))
     assert importances(run) is None
+    assert why_no_importances(run).endswith("nothing was searched.")
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"target_fpir": 0.2}, "only one was searched: FPIR, identity."),
+        ({"target_fpir": 0.2, "balance": 0.5}, "the same for all 2 that were tried."),
+    ],
+)
+def test_why_it_is_not_drawn_which_setting_matters_is_said(evidence, other, said):
+    run = evidence(trial(0.7, balance=0.1), trial(0.7, **{"balance": 0.1} | other))
+    assert why_no_importances(run) is None
+    run.artifacts.artifact("tune", "0123456789abcdef").delete("importances/part-00000.parquet")
+    assert why_no_importances(run).endswith(said)
 
 
 @pytest.mark.parametrize(("reached", "said"), [(0.71, True), (None, False), (NAN, False)])
@@ -98,3 +160,13 @@ def test_a_setting_that_networks_chose_isn_t_said_to_be_chosen_by_its_height(evi
     ring, line = frontier(run, public=True).caption, parallel(run).caption
     assert ("chosen by networks" in ring) is ("not by the height here" in ring) is said
     assert ("chosen by networks" in line) is said
+
+
+def test_short_students_are_told_of_where_there_are_any(evidence):
+    looked = {"network_utility": 0.7, "student_utility": 0.66}
+    run = evidence(trial(0.7, **looked), trial(0.8, target_fpir=0.01, chosen=False, network_utility=0.6))
+    figure = frontier(run, public=True)
+    chosen, other = figure.plot.data[0].customdata
+    assert "AUROC, short student: 0.66" in chosen
+    assert "short student" not in other
+    assert "learned from samples of short students" in figure.caption

@@ -8,7 +8,7 @@ import pytest
 
 from raydistill.core.columns import MATCHES
 from raydistill.matching.calibration import calibrate
-from raydistill.stages.audit import Auditor
+from raydistill.stages.audit import Auditor, _worst_way
 from raydistill.stages.selftest import PLANTED
 from tests.stages.test_filter import rows
 
@@ -62,3 +62,16 @@ def test_known_people_count_once_and_as_the_gallery_has_such(auditor):
 def test_a_control_that_knows_the_gallery_lies_above_what_calibration_people_bear_out(auditor):
     expected = auditor._expected("score", auditor.identity)
     assert 0.08 < expected < 0.25
+
+
+def test_a_way_of_which_no_image_was_made_is_not_dropped_from_the_worst(auditor):
+    scores, ways = np.tile([0.1, 0.2, 0.3, 0.4], 20), np.repeat(["guidance_1", "guidance_4"], 40)
+    whose = [f"p{i}" for i in range(80)]
+    unseen = {"unseen_score": scores, "unseen_patient_id": [f"e{i}" for i in range(80)]}
+    samples = rows(MATCHES, 80, score=scores, nearest_patient_id=whose, **unseen)
+    all_of_them = _worst_way(samples, ways, ["guidance_1", "guidance_4"], auditor)
+    assert all_of_them.value is not None
+    assert all_of_them.confidence == pytest.approx(0.975)
+    one_less = _worst_way(samples, ways, ["guidance_1", "guidance_4", "steps_5"], auditor)
+    assert one_less.value is None
+    assert "steps_5" in one_less.note

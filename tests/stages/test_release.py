@@ -5,6 +5,7 @@ from datetime import date
 import pytest
 import torch
 from safetensors.torch import save_file
+from transformers import ResNetConfig, ResNetModel
 
 from raydistill.core.config import Budgets, Config, ReleaseConfig
 from raydistill.core.manifest import FileEntry, InputEntry, Manifest
@@ -12,6 +13,7 @@ from raydistill.core.store import Store
 from raydistill.diffusion.folder import WEIGHTS
 from raydistill.metrics.result import MetricResult, insufficient
 from raydistill.stages.base import Context
+from raydistill.stages.outcomes import broken_in_words
 from raydistill.stages.release import Release, ReleaseNodeConfig
 
 STUDENT = {
@@ -97,12 +99,14 @@ def decide(
     files=None,
     measured=None,
     fresh=True,
+    cohort=COHORT,
+    policy=None,
     **facts,
 ):
     """Run the gate over metrics by hand; `facts` are what is known of the student's start, or `skipped`.
 
     The teacher's training made `TEACHER`; `files` are those of other nodes, path to digest; `measured` is how, where
-    that isn't as usual.
+    that isn't as usual; `policy` is what the filter has beside a threshold.
     """
     if fresh:
         write_weights(folder / "teacher_latents/initial", (1.0, 2.0))
@@ -110,7 +114,7 @@ def decide(
         write_weights(folder / "student_latents/initial", start)
     root, manifests = Store.open(str(folder)), {}
     (root / "student_evaluation").write_json("metrics.json", results({**STUDENT, **(student or {})}))
-    (root / "cohort").write_json("cohort.json", COHORT)
+    (root / "cohort").write_json("cohort.json", cohort)
     (root / "filter").write_json("metrics.json", {"selftest": results({**SELFTEST, **(selftest or {})})})
     for node in NODES:
         inputs = {"student_latents": read, "student": {"rows": "student_latents"}}.get(node, {})
@@ -119,7 +123,7 @@ def decide(
             "student": {name: why for name, why in facts.items() if name == "skipped"},
             "student_latents": PUBLIC | facts,
             "teacher_latents": PUBLIC | (teacher or {}),
-            "filter": {"policy": {"identity_threshold": 0.5}},
+            "filter": {"policy": {"identity_threshold": 0.5} | (policy or {})},
         }
         manifests[node] = Manifest(
             node=node, stage="x", version=1, key="k", digest="d", config={}, software={}, started="", seconds=1,
@@ -127,10 +131,9 @@ def decide(
             counts={"evaluation_patients": patients}, facts=own.get(node, {}),
             files=[FileEntry(path=path, size=1, sha256=digest) for path, digest in made.get(node, {}).items()],
         )  # fmt: skip
-    evidence = Config(**(measured or {})).evidence
-    stage = Release(
-        "decision", ReleaseNodeConfig(release=config or ReleaseConfig(), evidence=evidence, prompt_k=5), {}, 0
-    )
+    whole = Config(release=config or ReleaseConfig(), **(measured or {}))
+    node = ReleaseNodeConfig(release=whole.release, evidence=whole.evidence, prompts=whole.ingest.prompts)
+    stage = Release("decision", node, {}, 0)
     out = root / "out"
     context = Context({node: root / node for node in NODES}, out, root / "work", 0, manifests)
     stage.run(context)
@@ -146,8 +149,17 @@ def test_it_passes_when_every_interval_keeps_its_budget(tmp_path):
     assert certificate["filter"] == {"identity_threshold": 0.5}
     people = {"train": {"images": 60, "patients": 30}, "probe": {"images": 12, "patients": 6}}
     assert certificate["cohort"] == people
-    assert certificate["samples"] == {"as released": 100, "asked harder": 100}
+    assert certificate["samples"] == {"as asked for by default": 100, "asked harder": 100}
     assert date.fromisoformat(certificate["decided"]) >= date(2026, 1, 1)
+
+
+def test_without_a_setting_that_keeps_its_bounds_the_one_that_is_broken_is_named(tmp_path):
+    verdict, _ = decide(tmp_path, policy={"is_feasible": False, "broken": broken_in_words({"near_copies": 7}, 9)})
+    assert verdict["verdict"] == "insufficient_evidence"
+    assert verdict["reasons"][0] == (
+        "No setting of the filter kept every bound of the search: 7 of 9 settings come to too many near-copies "
+        "(tune.max_near_copy_excess)."
+    )
 
 
 PROVEN = (
@@ -287,14 +299,41 @@ def test_evaluation_people_who_seem_to_be_in_the_gallery_are_no_control(tmp_path
         ({"attack": {"guidance_scales": [2.0, 2.0001]}}, "attack.guidance_scales, strongest is 2"),
         ({"attack": {"few_steps": 1000}}, "attack.few_steps is 1000"),
         ({"attack": {"num_samples": 4}}, "attack.num_samples in all ways is 16"),
+        ({"ingest": {"prompts": {"k": 1}}}, "ingest.prompts.k is 1, and 5 is the least"),
+        ({"ingest": {"prompts": {"k": 4}}}, "ingest.prompts.k is 4"),
     ],
 )
 def test_evidence_that_was_made_leniently_is_none(tmp_path, lenient, name):
     verdict, certificate = decide(tmp_path, measured=lenient)
     assert verdict["verdict"] == "insufficient_evidence"
     assert name in verdict["reasons"][0]
-    part, changed = next(iter(lenient.items()))
+    part, changed = next(iter(lenient.get("ingest", lenient).items()))
     assert all(certificate["settings"][part][key] == value for key, value in changed.items())
+
+
+@pytest.mark.parametrize("role", ["train", "calibration", "evaluation"])
+def test_nothing_passes_on_a_role_of_which_no_certificate_can_tell(tmp_path, role):
+    people = {**COHORT["patients"], "calibration": 20, "evaluation": 30}
+    for patients, expected in ((10, "insufficient_evidence"), (11, "pass")):
+        cohort = {"images": dict.fromkeys(people, 60), "patients": people | {role: patients}}
+        verdict, _ = decide(tmp_path / expected, cohort=cohort)
+        assert verdict["verdict"] == expected
+        assert ("no certificate can tell" in verdict["reasons"][0]) is (patients == 10)
+
+
+def test_how_it_was_measured_is_told_without_where(tmp_path):
+    weights, private = tmp_path / "ward7", "/data/ward7/patients.csv"
+    ResNetModel(ResNetConfig(embedding_size=8, hidden_sizes=[8], depths=[1])).save_pretrained(weights)
+    own = {"mine": {"factory": "ours.metrics:Mine", "options": {"table": private}}}
+    measured = {"evaluate": {"encoder": {"pretrained": str(weights)}, "metrics": own}}
+    asked = {"student_samples": {"requests": {"table": private}}}
+    _, certificate = decide(tmp_path / "run", measured=measured | asked)
+    assert "ward7" not in repr(certificate)
+    told = certificate["settings"]["evaluate"]
+    assert told["encoder"]["pretrained"] == "a local folder"
+    assert len(told["encoder"]["sha256"]) == 64
+    assert told["metrics"] == {"mine": {"factory": "ours.metrics:Mine"}}
+    assert certificate["settings"]["prompts"]["k"] == 5
 
 
 def test_students_that_were_evaluated_before_are_counted(tmp_path):

@@ -1,59 +1,71 @@
-"""Simple rules choose among the samples that were made in the way the search chose."""
+"""The search's setting beside simple rules: which way round the difference is, and how the page reads it."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from raydistill.core.columns import MATCHES, SAMPLES, VERDICTS
 from raydistill.core.config import EvaluateConfig
-from raydistill.core.store import Store
-from raydistill.matching.policy import Policy
+from raydistill.core.progress import silent
+from raydistill.report.rules import DIFFERENCE, conclusion, rules
 from raydistill.stages.base import Context
 from raydistill.stages.rules import Rules, RulesNodeConfig
-from tests.stages.test_filter import rows
-from tests.stages.test_match import records
+from tests.report.builder import build
 
-COUNT = 8
-IDS = [f"s{number}" for number in range(COUNT)]
-
-
-def matched(names, scores):
-    people = {"query_patient_id": names, "nearest_patient_id": ["p"] * len(names)}
-    return rows(MATCHES, len(names), query_id=names, score=scores, structure_score=scores, **people)
+FINDING = "nodule"
 
 
 @pytest.fixture
-def context(tmp_path):
-    """Of four samples in each of two ways the search keeps two of one."""
-    store = Store.open(str(tmp_path))
-    made = {"guidance_scale": [1.0, 4.0] * 4, "num_inference_steps": [2] * COUNT}
-    store.write_table("samples/part-0.parquet", rows(SAMPLES, COUNT, sample_id=IDS, **made))
-    keep = [number in (1, 3) for number in range(COUNT)]
-    reasons = ["kept" if kept else "another_way" for kept in keep]
-    store.write_table("verdicts/part-0.parquet", rows(VERDICTS, COUNT, sample_id=IDS, keep=keep, reason=reasons))
-    strangers = [f"x{number}" for number in range(40)]
-    for eye in ("matches", "auditor"):
-        # Of each way one resembles somebody more than any stranger does.
-        store.write_table(f"{eye}/samples/part-0.parquet", matched(IDS, [0.0] * 6 + [0.99] * 2))
-        for role in ("calibration", "evaluation"):
-            store.write_table(f"{eye}/{role}/part-0.parquet", matched(strangers, np.linspace(0, 0.9, 40)))
-    store.write_table("evaluation/part-0.parquet", records("evaluation", np.ones((2, 16, 16), np.uint8)))
-    store.write_json("findings/findings.json", {"findings": []})
-    names = ("samples", "verdicts", "policy", "matches", "auditor", "evaluation", "findings")
-    return Context(inputs={name: store / name for name in names}, out=store / "out", work=store / "work", seed=0)
+def compared(tmp_path, monkeypatch):
+    """Return what comes of a run in which what the chosen setting keeps teaches more than the rest, or less."""
+    runner, _ = build(tmp_path / "run")
+
+    def compare(skill):
+        at = {node: runner.artifact(node, m.key) for node, m in runner.manifests.items()}
+        # Builder's evaluation images all show the same.
+        people = at["ingest"].read_table("evaluation")
+        shown = [[FINDING] if row % 2 else [] for row in range(len(people))]
+        labels = pa.array(shown, people.schema.field("labels").type)
+        real = people.set_column(people.column_names.index("labels"), "labels", labels)
+        out = runner.run / f"made_{skill}"
+        out.write_table("evaluation/part-0.parquet", real)
+        out.write_json("findings/findings.json", {"findings": [FINDING]})
+
+        def teach(lesson, rows, pupils, *others):
+            noise = [np.random.default_rng(number).normal(size=(len(shown), 1)) for number in range(len(pupils))]
+            mine = [skill if pupil.rows.startswith("chosen") else 3 - skill for pupil in pupils]
+            return [own * np.array([[len(x)] for x in shown]) + z for own, z in zip(mine, noise, strict=True)]
+
+        monkeypatch.setattr("raydistill.stages.rules.teach", teach)
+        inputs = {"samples": at["teacher_samples"] / "samples", "verdicts": at["verdicts"] / "verdicts"}
+        inputs |= {"matches": at["teacher_matches"] / "filter", "auditor": at["teacher_matches"] / "auditor"}
+        inputs |= {"policy": at["tune"] / "policy"}
+        inputs |= {"evaluation": out / "evaluation", "findings": out / "findings"}
+        stage = Rules("simple_rules", RulesNodeConfig(evaluate=EvaluateConfig(bootstrap=200), seeds=3), {}, 0)
+        stage.run(Context(inputs, out, out / "work", 0, {}, silent))
+        return {"search": out.read_json("metrics.json")}
+
+    return compare
 
 
-@pytest.mark.parametrize(("selection", "of", "kept"), [({"guidance_scale": 4.0}, 4, 2), ({}, 8, 2)])
-def test_rules_choose_among_what_was_made_in_the_chosen_way(context, selection, of, kept):
-    fpirs = {"target_fpir": 0.1, "near_copy_fpir": 0.1, "identity_threshold": 0.5, "near_copy_threshold": 0.5}
-    context.inputs["policy"].write_json("policy.json", Policy(**fpirs, selection=selection).model_dump())
-    how = RulesNodeConfig(evaluate=EvaluateConfig(), seeds=1)
-    assert Rules("simple_rules", how, {}, 0).run(context).counts["samples"] == of
-    found = context.out.read_json("metrics.json")
-    shares = {name: (one["value"], one["n"]) for name, one in found.items() if name.startswith("rule_kept.")}
-    assert shares == {
-        "rule_kept.chosen": (kept / of, of),
-        "rule_kept.random_drop": (kept / of, of),
-        "rule_kept.no_filter": (1.0, of),
-        "rule_kept.fixed_fpir": (0.75, of),
-        "rule_kept.percentile_95": (0.75, of),
-    }
+def test_above_0_the_search_did_better_and_the_page_says_so(compared):
+    assert "above 0 the search did better" in DIFFERENCE
+    better, worse = compared(3.0), compared(0.0)
+    for metrics, sign, said in ((better, 1, "setting beats"), (worse, -1, "setting is beaten by")):
+        regrets = [one.regret["value"] for one in rules(metrics) if one.regret and "seeds" not in one.name]
+        assert len(regrets) == 4
+        assert all(sign * regret > 0.1 for regret in regrets)
+        assert said in conclusion(metrics)
+
+
+def test_the_setting_s_second_trainings_are_listed_with_what_they_differ_by(compared):
+    again = next(one for one in rules(compared(3.0)) if one.name == "the same, classifiers of other seeds")
+    assert abs(again.regret["value"]) < 0.1
+    assert again.utility
+    assert not again.kept
+
+
+def test_what_is_said_of_all_rules_at_once_holds_at_95_percent_together(compared):
+    metrics = compared(3.0)
+    assert metrics["search"]["rule_regret.no_filter"]["confidence"] == pytest.approx(1 - 0.05 / 4)
+    assert metrics["search"]["rule_utility.no_filter"]["confidence"] == 0.95
+    assert "each at 98.8 % by itself, all 4 together at 95 % or more" in conclusion(metrics)

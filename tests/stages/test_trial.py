@@ -11,6 +11,7 @@ from raydistill.core.config import Config, SearchSpace
 from raydistill.distributed.tune import Bounds
 from raydistill.matching.selection import SELECTED
 from raydistill.pipeline import wire
+from raydistill.stages.outcomes import broken
 from raydistill.stages.space import bounds_of, searched, setting_of
 from raydistill.stages.trial import Evidence, evaluate_setting
 from raydistill.stages.tune import choose, eligible, undominated
@@ -161,6 +162,7 @@ def evidence(labelled=MANY, shared=None, counted=MANY, **judged):
         features=features,
         labels=labels,
         has_labels=np.arange(MANY) < labelled,
+        prompts=np.where(labels[:, 0] == 1, "x", ""),
         test_features=features,
         test_labels=labels,
         test_patients=np.arange(MANY),
@@ -203,4 +205,6 @@ def test_near_copies_break_a_bound_of_their_own():
     copies = {"structure_score": [0.95] * FEW + [0.1] * (MANY - FEW)}
     found = measured(evidence(**copies), max_near_copy_excess=0.1)
     assert found["constraints"]["risk"] <= 0 < found["constraints"]["near_copies"]
+    assert found["breaks_near_copies"] == found["excess"] == found["constraints"]["near_copies"]
+    assert broken(pd.DataFrame([found])) == {"near_copies": 1}
     assert not found["feasible"]

@@ -1,0 +1,41 @@
+"""Are real strangers a fair control? What a model makes is more average than people, and hits people less often."""
+
+from dataclasses import dataclass, replace
+
+from raydistill.metrics.intervals import Rate, excess_risk, independent_difference, mover_ratio, trials_worth
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """How often samples and strangers are taken for people of a gallery that neither a model nor anybody of them saw.
+
+    Attributes:
+        samples: share of samples at or above the threshold of the audit.
+        strangers: share of images of real people, in no gallery, at the same threshold.
+    """
+
+    samples: Rate
+    strangers: Rate
+
+    def control(self, rate: Rate, strangers: Rate) -> tuple[Rate, str]:
+        """Return the control that samples' rate is to be held against, and what was done to it.
+
+        Samples that are taken for unseen people less often than strangers are would be taken for gallery people less
+        often too, had nothing leaked. Where that is proven, or the samples are certainly hit less often than strangers,
+        which a leak can't bring about, the control is strangers' rate times the ratio of the two, 1 at most.
+
+        Args:
+            rate: samples' rate by the gallery of those who may have leaked.
+            strangers: that of strangers.
+        """
+        ours, theirs = self.samples, self.strangers
+        less = independent_difference(ours.value, (ours.low, ours.high), theirs.value, (theirs.low, theirs.high))[2] < 0
+        excess = excess_risk(rate, strangers)
+        if not theirs.value or not (less or (excess and excess[2] < 0)):
+            return strangers, ""
+        value, low, high = (min(1.0, bound) for bound in mover_ratio(ours, theirs))
+        scaled = strangers.value * value, strangers.low * low, strangers.high * high
+        worth = min(strangers.n_eff, trials_worth(scaled[0], scaled[2], strangers.confidence))
+        said = f"control is strangers' {strangers.value:.3g} times {value:.2g} ({low:.2g} to {high:.2g}), for samples "
+        said += "are taken for people of an unseen gallery that much less often than strangers are"
+        return replace(strangers, value=scaled[0], low=scaled[1], high=scaled[2], n_eff=worth), said
