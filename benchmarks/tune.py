@@ -37,7 +37,8 @@ from raydistill.distributed.tune import Bounds, Search, search
 from raydistill.folder import opened
 from raydistill.run import run as run_pipeline
 from raydistill.stages.classifier import train_classifier
-from raydistill.stages.trial import Evidence, TuneNodeConfig, evaluate_setting, in_reach, read_evidence, searched
+from raydistill.stages.space import in_reach, searched
+from raydistill.stages.trial import Evidence, TuneNodeConfig, evaluate_setting, read_evidence
 
 CONFIG = Path(__file__).with_name("tune.yaml")
 FULL = os.environ.get("SIZE") == "full"

@@ -148,7 +148,7 @@ def wire(c: Config) -> list[Stage]:
 
     # Was the search worth it? Nothing is chosen by this.
     how_compared = RulesNodeConfig(evaluate=c.evaluate, seeds=c.tune.rule_seeds)
-    compared = {**judged, "verdicts": verdicts["verdicts"], "auditor": t_matches["auditor"]}
+    compared = {**judged, **chosen, "verdicts": verdicts["verdicts"], "auditor": t_matches["auditor"]}
     rules = Rules("simple_rules", how_compared, {**compared, "evaluation": evaluation, "findings": data["findings"]}, s)
 
     release = Release(

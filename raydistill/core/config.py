@@ -114,7 +114,9 @@ class SearchSpace(Section):
         (0.0, 0.0), description="How far groups of the same findings come down to the median group: 1 all the way."
     )
     prompt_patients: CountRange | None = Field(
-        None, description="Train patients who must share a sample's prompt; ingest.prompts.k do anyway."
+        None,
+        description="Train patients who must share a sample's prompt; ingest.prompts.k do anyway. The prompt that says "
+        "nothing always passes.",
     )
     guidance_scales: tuple[Annotated[float, Field(ge=1.0)], ...] = Field(
         (),
@@ -141,14 +143,15 @@ class TuneConfig(Section):
         "tpe", description="tpe and nsga2 learn from what was tried, and of which bounds it broke."
     )
     goal: Literal["utility", "pareto"] = Field(
-        "utility", description="pareto: also less risk and more samples; the most useful feasible setting is taken."
+        "utility",
+        description="pareto: also less risk and more samples; the most useful setting on the front of these is taken.",
     )
     space: SearchSpace = SearchSpace()
     candidates: int = Field(
         4,
         ge=0,
         description="Of the best settings so many are looked at by networks as well (evaluate.probe_steps each), one "
-        "more for the better half in every rung; 0: the linear probe decides.",
+        "more for the better half in every rung, two for the last two; 0: the linear probe decides.",
     )
     students: int = Field(
         0,

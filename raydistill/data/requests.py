@@ -36,7 +36,8 @@ class Requests:
         config: how prompts are chosen.
         seed: of the choices and of the samples' own seeds.
         node: prefix of the sample ids.
-        ways: guidance scale and steps that rows take turns in; none says nothing of them.
+        ways: guidance scale and steps that rows take turns in; none says nothing of them. With `per_prompt` each prompt
+            meets all ways equally often, if it is a multiple of their number; else at most once more.
         is_shuffled: ask for prompts in an order drawn from the seed, where each has its turn.
 
     Raises:
@@ -62,22 +63,31 @@ class Requests:
         if not len(counts) or counts.sum() <= 0:
             raise InputError(f"{node}: the table of prompts is empty, so nothing can be asked of a model")
         self.counts = np.asarray(counts, np.int64)
+        self.round = int(self._each().sum())
         self.edges = np.cumsum(_weights(self.prompts["labels"].to_pylist(), counts.astype(float), config.balance))
 
     def total(self, num_samples: int) -> int:
         """How many rows the plan has: `num_samples`, or what `per_prompt` comes to."""
-        return num_samples if self.config.per_prompt is None else self.config.per_prompt * int(self._each().sum())
+        return num_samples if self.config.per_prompt is None else self.config.per_prompt * self.round
 
     def rows(self, numbers: range) -> pa.Table:
         """Return the rows of these numbers: schema `columns.REQUESTS`."""
         rows = self.prompts.drop_columns(["count"]).take(pa.array(self._chosen(numbers), pa.int64()))
         ids = pa.array([f"{self.node}-{i:08d}" for i in numbers], pa.string())
         seeds = pa.array([derive_seed(self.seed, "sample", i) for i in numbers], pa.int64())
-        turns = [self.ways[i % len(self.ways)] if self.ways else (None, None) for i in numbers]
+        turns = [self.ways[self._turn(i) % len(self.ways)] if self.ways else (None, None) for i in numbers]
         columns = {**{name: rows[name] for name in rows.column_names}, "sample_id": ids, "seed": seeds}
         columns["guidance_scale"] = pa.array([guidance for guidance, _ in turns], pa.float32())
         columns["num_inference_steps"] = pa.array([steps for _, steps in turns], pa.int32())
         return pa.table([columns[name] for name in REQUESTS.names], schema=REQUESTS)
+
+    def _turn(self, number: int) -> int:
+        """Whose turn it is in a row: where each prompt has so many, they begin one way further on in every round."""
+        if self.config.per_prompt is None:
+            return number
+        # With the row's number alone, a prompt would meet some of the ways only wherever the two counts share a factor.
+        turn, place = divmod(number, self.round)
+        return turn + place
 
     def _each(self) -> NDArray[np.int64]:
         """How often each prompt is asked for in a round: as its table says, or once."""
@@ -86,7 +96,7 @@ class Requests:
     def _chosen(self, numbers: range) -> NDArray[np.int64]:
         if self.config.per_prompt is not None:
             edges = np.cumsum(self._each())
-            return np.asarray(np.searchsorted(edges, np.asarray(numbers) % edges[-1], side="right"))
+            return np.asarray(np.searchsorted(edges, np.asarray(numbers) % self.round, side="right"))
         shares = np.array([derive_seed(self.seed, "prompt", i) / 2**63 for i in numbers])
         # A share rounded up to 1.0 would fall off the end.
         chosen = np.searchsorted(self.edges, shares * self.edges[-1], side="right")

@@ -1,6 +1,7 @@
 """What is tried next. It follows from whole batches of results, so a search tries the same whatever ends first."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -60,12 +61,29 @@ def suggester(space: Search) -> "InBatches":
         "tpe": lambda: optuna.samplers.TPESampler(
             seed=seed, n_startup_trials=min(TPE_STARTUP, size), constant_liar=True
         ),
-        "nsga2": lambda: optuna.samplers.NSGAIISampler(seed=seed, population_size=max(2, space.batch)),
+        "nsga2": lambda: optuna.samplers.NSGAIISampler(
+            seed=seed, population_size=max(2, space.batch), **_changes(space.bounds)
+        ),
         "random": lambda: optuna.samplers.RandomSampler(seed=seed),
     }
     names, modes = list(space.goals), list(space.goals.values())
     goals = (names, modes) if len(names) > 1 else (names[0], modes[0])
     return InBatches(Bounded(metric=goals[0], mode=goals[1], sampler=samplers[space.algorithm]()), size)
+
+
+def _changes(bounds: Mapping[str, Bounds | Sequence[Any]]) -> dict[str, Any]:
+    """Return how NSGA-II changes what it inherits, where that is a single setting.
+
+    Optuna draws one of all settings anew at random: of a single one nothing would be inherited, and nothing learned. So
+    a number is changed a little, by the polynomial mutation of Deb et al. 2002, and a listed value every other time.
+    """
+    if len(bounds) != 1:
+        return {}
+    if not isinstance(next(iter(bounds.values())), Bounds):
+        return {"mutation_prob": 0.5}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return {"mutation": optuna.samplers.nsgaii.PolynomialMutation()}
 
 
 class Bounded(OptunaSearch):  # type: ignore[misc]

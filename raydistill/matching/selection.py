@@ -16,6 +16,9 @@ SELECTED = (
 )  # fmt: skip
 """Columns that a selection reads."""
 
+WAY = ("guidance_scale", "num_inference_steps")
+"""How a sample was made."""
+
 
 class Selection(BaseModel):
     """Bounds on how many of a kind are kept; the defaults leave nothing out.
@@ -47,8 +50,8 @@ def left_out(kept: pa.Table, selection: Selection) -> NDArray[np.str_]:
     """Say which of the samples that a policy keeps are left out, and why.
 
     Args:
-        kept: `SELECTED` of N samples, in any order; null labels are a group of their own, null patients of a prompt
-            none.
+        kept: `SELECTED` of N samples, in any order; null labels are a group of their own, null patients are those of a
+            prompt that says nothing, which passes.
         selection: the bounds.
 
     Returns:
@@ -56,11 +59,9 @@ def left_out(kept: pa.Table, selection: Selection) -> NDArray[np.str_]:
     """
     reasons = np.full(kept.num_rows, "", dtype="<U16")
     ids, scores = kept["sample_id"].to_pylist(), kept["score"].to_numpy()
-    for name in ("guidance_scale", "num_inference_steps"):
-        if (wanted := getattr(selection, name)) is not None:
-            reasons[kept[name].to_numpy() != np.float32(wanted)] = "another_way"
+    reasons[~in_the_way(kept, selection)] = "another_way"
     if selection.prompt_patients is not None:
-        shared = np.array([count or 0 for count in kept["prompt_patients"].to_pylist()])
+        shared = kept["prompt_patients"].cast(pa.float64()).to_numpy()
         reasons[(reasons == "") & (shared < selection.prompt_patients)] = "rare_prompt"
     if selection.patient_quota is not None:
         rows = np.flatnonzero(reasons == "")
@@ -74,6 +75,13 @@ def left_out(kept: pa.Table, selection: Selection) -> NDArray[np.str_]:
         groups = np.array([_group(names) for names in kept["labels"].take(pa.array(order)).to_pylist()], dtype=str)
         reasons[order[turns(groups) >= _allowed(groups, selection.balance)]] = "balance"
     return reasons
+
+
+def in_the_way(samples: pa.Table, selection: Selection) -> NDArray[np.bool_]:
+    """Say which of N samples, `WAY` of each, were made in the way that a selection asks for."""
+    wanted = {name: getattr(selection, name) for name in WAY if getattr(selection, name) is not None}
+    made = [samples[name].to_numpy() == np.float32(value) for name, value in wanted.items()]
+    return np.asarray(np.all([np.ones(samples.num_rows, bool), *made], axis=0))
 
 
 def _allowed(groups: NDArray[np.str_], balance: float) -> NDArray[np.int64]:

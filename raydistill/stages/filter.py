@@ -39,7 +39,7 @@ class Filter(Stage):
     like theirs; `planted/part-00000.parquet`, one row a planted picture; `metrics.json`.
     """
 
-    version: ClassVar[int] = 8
+    version: ClassVar[int] = 9
     needs_ray: ClassVar[bool] = False
     config: FilterNodeConfig
 

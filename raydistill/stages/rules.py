@@ -1,4 +1,7 @@
-"""Was the search worth it? Its setting beside simple rules, on evaluation patients, with classifiers of fresh seeds."""
+"""Was the search worth it? Its setting beside simple rules, on evaluation patients, with classifiers of fresh seeds.
+
+Where samples were made in several ways, rules choose among those made in the one that the search chose.
+"""
 
 from typing import Any, ClassVar
 
@@ -13,7 +16,9 @@ from raydistill.core.section import Compute, Section
 from raydistill.core.seeds import derive_seed
 from raydistill.core.store import Store
 from raydistill.matching.calibration import calibrate
+from raydistill.matching.policy import Policy
 from raydistill.matching.rules import random_drop, simple_rules
+from raydistill.matching.selection import WAY, in_the_way
 from raydistill.metrics import classifier
 from raydistill.metrics.identification import rates
 from raydistill.metrics.repeated import luck_of_training, repeated_auroc, repeated_difference
@@ -35,12 +40,12 @@ class RulesNodeConfig(Section):
 
 
 class Rules(Stage):
-    """Inputs: `samples`, `verdicts`, `matches` (the filter's), `auditor` (its matches), `evaluation`, `findings`.
+    """Inputs: `samples`, `verdicts`, `policy`, `matches` (the filter's), `auditor`'s, `evaluation`, `findings`.
 
     Output: `metrics.json`: `rule_utility.<rule>`, `rule_regret.<rule>`, `rule_excess_risk.<rule>`, `rule_kept.<rule>`.
     """
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     config: RulesNodeConfig
 
     @property
@@ -51,11 +56,11 @@ class Rules(Stage):
     def run(self, context: Context) -> Outcome:
         """Choose, measure and compare."""
         how, inputs = self.config.evaluate, context.inputs
-        columns = ["sample_id", "image", "labels"]
+        columns, policy = ["sample_id", "image", "labels", *WAY], Policy(**inputs["policy"].read_json("policy.json"))
         samples = read_sampled({"images": inputs["samples"]}, columns, how.max_images, context.seed)
+        samples = samples.filter(pa.array(in_the_way(samples, policy.selection))).sort_by("sample_id")
         if not samples.num_rows:
             raise NothingToDo("no sample to choose from: the teacher made no image")
-        samples = samples.sort_by("sample_id")
         ids = samples["sample_id"]
         matches = rows_of(inputs["matches"] / "samples", ids, JUDGED, "query_id")
         chosen = rows_of(inputs["verdicts"], ids, ["sample_id", "keep"], "sample_id")["keep"].to_numpy()

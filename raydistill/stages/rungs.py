@@ -34,7 +34,9 @@ def climb(
     work: Store,
     progress: Progress,
 ) -> pd.DataFrame:
-    """Train networks on what the best settings keep; after every rung the better half goes on.
+    """Train networks on what the best settings keep; after every rung the better half goes on, and no fewer than two.
+
+    So the last two have two networks at least, by which it can be told whether they differ.
 
     The settings of a rung cost the same, so nothing is gained by not waiting for all of them; and who goes on doesn't
     depend on who is ready first.
@@ -51,25 +53,43 @@ def climb(
         progress: told of each rung's trainings.
 
     Returns:
-        Two columns for the table: `network_utility`, the networks' mean macro AUROC on calibration patients, and
-        `networks`, how many they are; NaN and 0 for settings that took no part.
+        Three columns for the table: `network_utility`, the networks' mean macro AUROC on calibration patients,
+        `network_spread`, its standard deviation from network to network, NaN of a single one, and `networks`, how many
+        they are; NaN and 0 for settings that took no part.
 
     Source: successive halving, Jamieson and Talwalkar 2016 (AISTATS).
     """
-    result = pd.DataFrame({"network_utility": np.nan, "networks": 0}, index=table.index)
+    result = pd.DataFrame({"network_utility": np.nan, "network_spread": np.nan, "networks": 0}, index=table.index)
     alive, rung = candidates_of(table, kept, most), 0
     sets = {str(row): kept(row) for row in alive}
     reached: dict[int, list[float]] = {row: [] for row in alive}
-    while alive and (rung == 0 or len(alive) > 1):
+    while alive:
         pupils = [Pupil(str(row), derive_seed(seed, "rung", rung)) for row in alive]
         for row, answers in zip(alive, teach(lesson, sets, pupils, compute, work, progress), strict=True):
             area = macro_auroc(truth[0], answers, truth[1], bootstrap=0).value
             reached[row].append(float("nan") if area is None else area)
-            result.loc[row, "network_utility"] = np.mean(reached[row])
-            result.loc[row, "networks"] = len(reached[row])
+            spread = np.std(reached[row], ddof=1) if rung else np.nan
+            result.loc[row] = [np.mean(reached[row]), spread, len(reached[row])]
         best_first = result.loc[alive, "network_utility"].sort_values(ascending=False, kind="stable").index
-        alive, rung = sorted(best_first[: len(alive) // 2].tolist()), rung + 1
-    return result
+        is_last, rung = len(alive) <= (2 if rung else 1), rung + 1
+        alive = [] if is_last else sorted(best_first[: max(2, len(alive) // 2)].tolist())
+    return result.astype({"networks": int})
+
+
+def luck_of(table: pd.DataFrame) -> float:
+    """Return the standard error of a difference between the settings that most networks looked at.
+
+    It is that of the networks' seeds alone, pooled over all settings with more than one; 0 where there is none.
+
+    Args:
+        table: with what `climb` found.
+    """
+    several = table[table["networks"] > 1]
+    freedom = several["networks"] - 1
+    if several.empty:
+        return 0.0
+    variance = float((freedom * several["network_spread"] ** 2).sum() / freedom.sum())
+    return float(np.sqrt(2 * variance / table["networks"].max()))
 
 
 def candidates_of(

@@ -95,7 +95,9 @@ def deciding(dumped: dict[str, Any], config: SampleConfig) -> dict[str, Any]:
     """
     table = config.requests.table
     kept = {name: value for name, value in dumped.items() if name not in ("target_kept", "max_samples")}
-    return kept | {"requests": dumped["requests"] | {"table": table and digest(table)}}
+    # Version of how prompts cross ways, where there are both: no other plan has changed.
+    crossed = {"crossed": 2} if config.ways and config.requests.per_prompt else {}
+    return kept | crossed | {"requests": dumped["requests"] | {"table": table and digest(table)}}
 
 
 def requests_of(context: Context, config: SampleConfig, seed: int, node: str) -> Requests:

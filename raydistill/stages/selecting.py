@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from raydistill.core.columns import JUDGED
 from raydistill.core.store import Store
+from raydistill.data.vocabulary import BASE_PROMPT
 from raydistill.matching.policy import MatchPolicy, judged
 from raydistill.matching.selection import SELECTED, Selection, left_out
 
@@ -26,7 +27,9 @@ def candidates(samples: pa.Table, matches: pa.Table, sharing: pa.Table) -> pa.Ta
         `selection.SELECTED`, a row a sample.
     """
     shared = dict(zip(sharing["prompt"].to_pylist(), sharing["patients"].to_pylist(), strict=True))
-    counts = [shared.get(prompt) for prompt in samples["prompt"].to_pylist()]
+    # Who is behind the prompt that says nothing is nobody's secret.
+    shared |= {BASE_PROMPT: None}
+    counts = [shared.get(prompt, 0) for prompt in samples["prompt"].to_pylist()]
     columns = {name: samples[name] for name in ASKED if name != "prompt"}
     columns |= {name: matches[name] for name in ("score", "nearest_patient_id")}
     columns["prompt_patients"] = pa.array(counts, pa.int64())

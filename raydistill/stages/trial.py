@@ -10,15 +10,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from raydistill.core.columns import JUDGED
-from raydistill.core.config import FilterConfig, SearchSpace, ShortStudent, TuneConfig
+from raydistill.core.config import FilterConfig, ShortStudent, TuneConfig
 from raydistill.core.errors import NothingToDo
 from raydistill.core.section import Compute, Section
 from raydistill.core.seeds import generator
 from raydistill.diffusion.features import public_features
-from raydistill.distributed.tune import Bounds
 from raydistill.matching.calibration import calibrate
 from raydistill.matching.policy import Policy, judged, make_policy, policy_at
-from raydistill.matching.selection import Selection, left_out
+from raydistill.matching.selection import Selection, in_the_way, left_out
 from raydistill.metrics.classifier import FindingsProbe, label_matrix
 from raydistill.metrics.identification import rates
 from raydistill.metrics.utility import macro_auroc, supported
@@ -26,11 +25,7 @@ from raydistill.stages.base import Context
 from raydistill.stages.images import pixels, read_kept, read_sampled, rows_of
 from raydistill.stages.outcomes import BREAKS
 from raydistill.stages.selecting import ASKED, candidates
-
-IS_LOG = {"target_fpir": True, "near_copy_fpir": True, "patient_quota": True, "balance": False, "prompt_patients": True}
-IS_WHOLE = ("patient_quota", "prompt_patients", "num_inference_steps")
-CHOICES = {"guidance_scale": "guidance_scales", "num_inference_steps": "steps"}
-"""Settings that are one of a few values, by what the configuration calls those."""
+from raydistill.stages.space import setting_of
 
 PANEL = 48
 """Samples that are shown with every trial."""
@@ -95,46 +90,21 @@ class Evidence:
         return bool(self.has_labels.any() and supported(self.test_labels.astype(bool), self.test_patients).any())
 
     @property
+    def calibration_patients(self) -> int:
+        """How many people thresholds are set on."""
+        count: int = pc.count_distinct(self.strangers["query_patient_id"]).as_py()
+        return count
+
+    @property
     def supported_fpir(self) -> float:
         """The smallest FPIR that the calibration patients support."""
-        return float(1 / (pc.count_distinct(self.strangers["query_patient_id"]).as_py() + 1))
+        return 1 / (self.calibration_patients + 1)
 
-
-def bounds_of(space: SearchSpace) -> dict[str, Bounds | tuple[float, ...]]:
-    """Return the range of every setting that is used, or all that it may be."""
-    ranges = {name: getattr(space, name) for name in IS_LOG}
-    bounds: dict[str, Bounds | tuple[float, ...]] = {
-        name: Bounds(ends[0], ends[1], is_log=IS_LOG[name], is_whole=name in IS_WHOLE)
-        for name, ends in ranges.items()
-        if ends is not None
-    }
-    return bounds | {name: getattr(space, values) for name, values in CHOICES.items() if getattr(space, values)}
-
-
-def searched(space: SearchSpace) -> dict[str, Bounds | tuple[float, ...]]:
-    """Return the range of every setting that may be more than one value."""
-    return {
-        name: values
-        for name, values in bounds_of(space).items()
-        if (values.low < values.high if isinstance(values, Bounds) else len(values) > 1)
-    }
-
-
-def setting_of(space: SearchSpace, tried: Mapping[str, Any]) -> dict[str, float]:
-    """Return a whole setting: what is tried, and what stays as it is."""
-    whole = {
-        name: tried.get(name, values.low if isinstance(values, Bounds) else values[0])
-        for name, values in bounds_of(space).items()
-    }
-    return {name: int(value) if name in IS_WHOLE else float(value) for name, value in whole.items()}
-
-
-def in_reach(space: SearchSpace, supported: float) -> SearchSpace:
-    """Return a space without FPIRs that calibration doesn't support: they are all one, the smallest that it does."""
-    ends = {name: getattr(space, name) for name in ("target_fpir", "near_copy_fpir")}
-    return space.model_copy(
-        update={name: (max(low, supported), max(high, supported)) for name, (low, high) in ends.items()}
-    )
+    @property
+    def most_sharing(self) -> int | None:
+        """How many train patients share a sample's prompt, at most; None where no prompt says anything."""
+        most: int | None = pc.max(self.candidates["prompt_patients"]).as_py()
+        return most
 
 
 def policy_for(setting: Mapping[str, Any], evidence: Evidence, config: TuneNodeConfig) -> Policy:
@@ -162,7 +132,7 @@ def evaluate_setting(tried: dict[str, float], evidence: Evidence, config: TuneNo
     limits, setting = config.tune, setting_of(config.tune.space, tried)
     policy = policy_for(setting, evidence, config)
     keep = kept_by(policy, evidence, config)
-    of = _same_way(policy.selection, evidence)
+    of = in_the_way(evidence.candidates, policy.selection)[evidence.looked]
     kept_share = float(keep.sum() / max(1, of.sum()))
     risk, risk_high = _excess(evidence, keep, "score", config.audit_fpir, config.confidence)
     copies_high = _excess(evidence, keep, "structure_score", config.audit_near_copy_fpir, config.confidence)[1]
@@ -196,12 +166,6 @@ def kept_by(policy: Policy, evidence: Evidence, config: TuneNodeConfig) -> NDArr
     if not policy.selection.is_everything:
         keep[keep] = left_out(evidence.candidates.filter(pa.array(keep)), policy.selection) == ""
     return np.asarray(keep[evidence.looked])
-
-
-def _same_way(selection: Selection, evidence: Evidence) -> NDArray[np.bool_]:
-    """Say which samples (N,) were made in the way that a selection asks for: of these a share is kept."""
-    ways = Selection(guidance_scale=selection.guidance_scale, num_inference_steps=selection.num_inference_steps)
-    return np.asarray(left_out(evidence.candidates, ways) == "")[evidence.looked]
 
 
 def _excess(

@@ -22,20 +22,10 @@ from raydistill.distributed.tune import Search, importances, search
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.classifier import Lesson
 from raydistill.stages.outcomes import broken, broken_in_words, different, outcomes_in_words
-from raydistill.stages.rungs import climb, rank_agreement
+from raydistill.stages.rungs import climb, luck_of, rank_agreement
 from raydistill.stages.short_student import student_utility, what_decides
-from raydistill.stages.trial import (
-    Evidence,
-    TuneNodeConfig,
-    bounds_of,
-    evaluate_setting,
-    in_reach,
-    kept_by,
-    policy_for,
-    read_evidence,
-    searched,
-    setting_of,
-)
+from raydistill.stages.space import bounds_of, cut_fpirs, cut_prompts, in_reach, searched, setting_of
+from raydistill.stages.trial import Evidence, TuneNodeConfig, evaluate_setting, kept_by, policy_for, read_evidence
 
 GOALS = {"objective": "max", "risk_high": "min", "kept_share": "max"}
 """What is searched for: the first alone, or all of them."""
@@ -54,7 +44,7 @@ class Tune(Stage):
     `importances/` where there is something to tell apart.
     """
 
-    version: ClassVar[int] = 9
+    version: ClassVar[int] = 10
     config: TuneNodeConfig
 
     def key_config(self) -> dict[str, Any]:
@@ -71,7 +61,9 @@ class Tune(Stage):
     def run(self, context: Context) -> Outcome:
         """Search, choose, and write the whole frontier beside the choice."""
         evidence = read_evidence(context, self.config.tune)
-        space = in_reach(self.config.tune.space, evidence.supported_fpir)
+        asked = self.config.tune.space
+        space = in_reach(asked, evidence.supported_fpir, evidence.most_sharing)
+        cut = cut_fpirs(asked, space, evidence.calibration_patients)
         config = self.config.model_copy(update={"tune": self.config.tune.model_copy(update={"space": space})})
         plan = plan_of(config.tune, context.seed)
         # No trial looks at pictures, which may be gigabytes.
@@ -81,18 +73,19 @@ class Tune(Stage):
         found = partial(_show, context.standings, list(plan.bounds))
         trials = search(evaluate_setting, {"config": config}, shared, plan, folder, context.progress, found)
         table = pd.DataFrame(trials).sort_values(list(bounds_of(space)), ignore_index=True)
-        kept = _kept(table, evidence, config)
-        table = table.join(_climb(table, kept, evidence, config, context))
-        if config.student:
-            table["student_utility"] = student_utility(table, kept, evidence, config, context)
-        table["chosen"] = table.index == choose(table)
+        kept, goal = _kept(table, evidence, config), config.tune.goal
         table["pareto"] = undominated(table)
+        table = table.join(_climb(eligible(table, goal), kept, evidence, config, context))
+        if config.student:
+            table["student_utility"] = student_utility(eligible(table, goal), kept, evidence, config, context)
+        table["chosen"] = table.index == choose(eligible(table, goal))
         best = table[table["chosen"]].iloc[0]
         setting = setting_of(space, {str(name): value for name, value in best.items()})
-        policy = policy_for(setting, evidence, config).model_copy(update={"is_feasible": bool(best["feasible"])})
-        breaks = broken(table)
-        if not policy.is_feasible:
-            policy = policy.model_copy(update={"broken": broken_in_words(breaks, len(table))})
+        breaks, policy = broken(table), policy_for(setting, evidence, config)
+        said: dict[str, Any] = {"note": "; ".join(filter(None, [*cut, policy.note]))}
+        if not best["feasible"]:
+            said |= {"is_feasible": False, "broken": broken_in_words(breaks, len(table))}
+        policy = policy.model_copy(update=said)
         context.out.write_json("policy/policy.json", policy.model_dump(mode="json"))
         context.out.write_table("trials/part-00000.parquet", pa.Table.from_pandas(table, preserve_index=False))
         context.out.write_table("panel/part-00000.parquet", pa.table({"sample_id": evidence.panel_ids()}))
@@ -114,7 +107,8 @@ class Tune(Stage):
                 "chosen": {name: value for name, value in chosen.items() if np.isfinite(value)},
                 "chosen_is_feasible": bool(best["feasible"]),
                 "broken": breaks,
-                **_sameness(table),
+                "outcomes": different(table),
+                "notes": [*cut, *cut_prompts(asked, space), *_sameness(table)],
             },
         )
 
@@ -170,11 +164,11 @@ def _climb(
     )
 
 
-def _sameness(table: pd.DataFrame) -> dict[str, Any]:
-    """Return how many different outcomes there are, with a note where there are few."""
+def _sameness(table: pd.DataFrame) -> list[str]:
+    """Say how many different outcomes there are, where there are few."""
     found = different(table)
     few = [f"{len(table)} settings were tried, which come to {outcomes_in_words(found)}"]
-    return {"outcomes": found} | ({"notes": few} if found <= FEW * len(table) else {})
+    return few if found <= FEW * len(table) else []
 
 
 def _show(standings: Standings, settings: list[str], trials: list[dict[str, Any]]) -> None:
@@ -183,17 +177,32 @@ def _show(standings: Standings, settings: list[str], trials: list[dict[str, Any]
     standings([{name: trial[name] for name in (*MEASURED, *settings)} for trial in best])
 
 
+def eligible(table: pd.DataFrame, goal: str) -> pd.DataFrame:
+    """Return trials with those alone feasible that may be chosen: with several goals, those on their Pareto front.
+
+    What another setting beats in every goal isn't chosen, however useful a network finds it.
+    """
+    return table.assign(feasible=table["pareto"]) if goal == "pareto" else table
+
+
 def choose(table: pd.DataFrame) -> int:
     """Return the row of the best trial: most useful among the feasible, else the one nearest to feasible.
 
-    Who got a student is better than the others, then whom more networks looked at. Equal ones go to the setting with
-    less risk, then to the one that comes first in the table.
+    Who got a student is better than the others, then whom more networks looked at. Where no student decides, those of
+    the latter within one standard error of the best, of networks' luck (`rungs.luck_of`), are equal: the least risk
+    decides. Equal ones go to the setting with less risk, then to the one that comes first in the table.
+
+    Source: the rule of one standard error, Breiman et al. 1984, Classification and Regression Trees, section 3.4.3.
     """
     ways = {"feasible": False, "excess": True, "student_utility": False, "networks": False, "network_utility": False}
     ways |= {"objective": False, "risk_high": True}
     ways = {name: way for name, way in ways.items() if name in table}
     order = table.sort_values(list(ways), ascending=list(ways.values()), kind="stable")
-    return int(order.index[0])
+    best = order.iloc[0]
+    equal = order["feasible"] & (order["networks"] == best["networks"]) & (best["networks"] > 1)
+    equal &= bool(pd.isna(best.get("student_utility")))
+    equal &= order["network_utility"] >= best["network_utility"] - luck_of(table)
+    return int((order[equal].sort_values("risk_high", kind="stable") if equal.any() else order).index[0])
 
 
 def undominated(table: pd.DataFrame) -> NDArray[np.bool_]:

@@ -81,6 +81,28 @@ def test_each_prompt_can_be_asked_for_so_many_times(tmp_path):
     assert Counter(own.rows(range(8))["prompt"].to_pylist()) == {"x": 6, "y": 2}
 
 
+@given(st.integers(1, 12), st.integers(1, 6), st.integers(1, 4), st.integers(0, 2), st.integers(1, 3))
+def test_each_prompt_meets_every_way_equally_often(prompts, ways, times, over, most):
+    """Whatever factors the numbers of prompts and ways share, as far as whole numbers go."""
+    counts = {f"p{i:02d}": 1 + i % most for i in range(prompts)}
+    how = RequestConfig(per_prompt=ways * times + over, table="x.csv")
+    listed = [(1.0 + i, 20) for i in range(ways)]
+    plan = Requests(table_of(counts), how, 7, "n", ways=listed)
+    rows = plan.rows(range(plan.total(0)))
+    met = Counter(zip(rows["prompt"].to_pylist(), rows["guidance_scale"].to_pylist(), strict=True))
+    for prompt, count in counts.items():
+        assert sum(met[prompt, scale] for scale, _ in listed) == count * how.per_prompt
+        for scale, _ in listed:
+            assert 0 <= met[prompt, scale] - count * times <= count * -(-over // ways)
+    middle = plan.rows(range(5, 9))
+    assert middle.equals(plan.rows(range(9)).slice(5))
+
+
+def test_drawn_prompts_meet_ways_by_their_number():
+    plan = Requests(table_of(COUNTS), RequestConfig(), 7, "n", ways=[(1.0, 20), (2.0, 20)])
+    assert plan.rows(range(5))["guidance_scale"].to_pylist() == [1.0, 2.0, 1.0, 2.0, 1.0]
+
+
 def test_an_empty_table_of_prompts_is_an_error():
     for counts in ({}, {"a": 0}):
         with pytest.raises(InputError, match="empty"):

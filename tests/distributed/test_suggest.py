@@ -54,7 +54,7 @@ def test_a_search_goes_on_in_the_middle_of_a_batch():
     assert [name for name, *_ in again.searcher.heard] == ["a", "b"]
 
 
-def settings(way, plan):
+def settings(way, plan, of="target_fpir"):
     """What a search tries of which everything is feasible, and whatever `way` says is good."""
     search, tried = suggester(plan), []
     search.set_search_properties(None, None, domains(plan))
@@ -62,8 +62,9 @@ def settings(way, plan):
         names = [f"trial-{number}" for number in range(first, first + plan.batch)]
         given = {name: search.suggest(name) for name in names}
         for name, setting in given.items():
-            search.on_trial_complete(name, {"objective": way * setting["target_fpir"], "constraints/risk": -1.0})
-        tried += [setting["target_fpir"] for setting in given.values()]
+            told = dict.fromkeys(plan.goals, way * setting[of])
+            search.on_trial_complete(name, told | {"constraints/risk": -1.0})
+        tried += [setting[of] for setting in given.values()]
     return tried
 
 
@@ -76,6 +77,20 @@ def test_by_default_all_batches_but_the_first_depend_on_results():
         assert not all(same[first : first + plan.batch])
     assert sum(up[plan.batch :]) > sum(down[plan.batch :])
     assert len(set(up)) == len(up), "a batch isn't one setting many times"
+
+
+ONE = {"number": Bounds(0.01, 0.05), "whole": Bounds(1, 400, is_whole=True), "listed": tuple(range(1, 9))}
+
+
+@pytest.mark.parametrize("goals", [{"objective": "max"}, {"objective": "max", "kept_share": "max"}])
+@pytest.mark.parametrize("kind", ONE)
+def test_of_a_single_setting_nsga2_learns_too(kind, goals):
+    plan = Search({"x": ONE[kind]}, goals, 32, 8, 0, "nsga2")
+    up, down = settings(1, plan, "x"), settings(-1, plan, "x")
+    assert up[: plan.batch] == down[: plan.batch]
+    last = plan.num_trials - plan.batch
+    assert sum(up[last:]) > 1.3 * sum(down[last:])
+    assert sum(up[last:]) >= sum(up[: plan.batch])
 
 
 def test_random_settings_wait_for_nobody():

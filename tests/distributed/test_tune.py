@@ -131,11 +131,9 @@ def test_of_what_a_trial_wrote_the_last_whole_line_counts(tmp_path):
 def test_what_learns_stays_where_it_is_allowed(local_ray, tmp_path, algorithm):
     """The objective pulls over the bound; the same search where nothing is forbidden goes there."""
     x, trials = Bounds(0.0, 1.2, is_log=False), STARTUP + 22
-    # Of a single setting NSGA-II mutates everything.
-    more = {} if algorithm == "tpe" else {"n": Bounds(1, 16, is_whole=True)}
     goals = OBJECTIVE if algorithm == "tpe" else {"objective": "max", "cost": "min"}
     told, free = (
-        sum(trial["x"] <= 0.3 for trial in climbed(tmp_path / str(most), algorithm, trials, goals, most, x=x, **more))
+        sum(trial["x"] <= 0.3 for trial in climbed(tmp_path / str(most), algorithm, trials, goals, most, x=x))
         for most in (0.3, 2.0)
     )
     assert told > free + 4

@@ -44,7 +44,12 @@ def test_what_is_kept_keeps_every_bound(rows, selection):
     if selection.patient_quota:
         assert max(Counter(row[1] for row in kept).values(), default=0) <= selection.patient_quota
     if selection.prompt_patients:
-        assert all((row[3] or 0) >= selection.prompt_patients for row in kept)
+        assert all(row[3] is None or row[3] >= selection.prompt_patients for row in kept)
+
+
+def test_the_prompt_that_says_nothing_passes_whoever_shares_it():
+    rows = [(0.1, "p", [], count) for count in (None, 0, 5, 6)]
+    assert left_out(table(rows), Selection(prompt_patients=6)).tolist() == ["", "rare_prompt", "rare_prompt", ""]
 
 
 @given(ROWS.filter(bool), SELECTIONS, st.randoms())

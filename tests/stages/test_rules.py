@@ -38,6 +38,7 @@ def compared(tmp_path, monkeypatch):
         monkeypatch.setattr("raydistill.stages.rules.teach", teach)
         inputs = {"samples": at["teacher_samples"] / "samples", "verdicts": at["verdicts"] / "verdicts"}
         inputs |= {"matches": at["teacher_matches"] / "filter", "auditor": at["teacher_matches"] / "auditor"}
+        inputs |= {"policy": at["tune"] / "policy"}
         inputs |= {"evaluation": out / "evaluation", "findings": out / "findings"}
         stage = Rules("simple_rules", RulesNodeConfig(evaluate=EvaluateConfig(bootstrap=200), seeds=3), {}, 0)
         stage.run(Context(inputs, out, out / "work", 0, {}, silent))

@@ -9,9 +9,10 @@ from sklearn.metrics import roc_auc_score
 
 from raydistill.core.progress import silent
 from raydistill.core.section import Compute
+from raydistill.core.seeds import derive_seed
 from raydistill.core.store import Store
 from raydistill.stages.classifier import Lesson, Pupil, teach
-from raydistill.stages.rungs import candidates_of, climb, rank_agreement
+from raydistill.stages.rungs import candidates_of, climb, luck_of, rank_agreement
 
 SAMPLES, SIDE = 24, 16
 ONE = Compute(num_workers=1)
@@ -54,18 +55,22 @@ def test_candidates_are_the_best_that_differ_and_keep_their_bounds():
 def test_the_better_half_goes_on_and_a_kill_costs_no_network(local_ray, tmp_path):
     work = Store.open(str(tmp_path))
     found = climbed(3, work)
-    assert found["networks"].tolist() == [1, 1, 0, 1]
+    assert found["networks"].tolist()[2] == 0
+    assert sorted(found["networks"]) == [0, 1, 2, 2]
     assert found["network_utility"].notna().tolist() == [True, True, False, True]
-    names = sorted(work.files())
-    assert len(names) == 3
+    assert len(work.files()) == 5
+    first, second = (str(derive_seed(0, "rung", rung)) for rung in range(2))
+    names = sorted(name for name in work.files() if first in name)
     # What is there isn't made again: these answers come from the files, whoever wrote them.
     right = lesson().labels
     for name, answers in zip(names, (right, 1 - right, right), strict=True):
-        content = BytesIO()
-        np.save(content, answers)
-        work.write_bytes(name, content.getvalue())
+        for other in (name, name.replace(first, second)):
+            content = BytesIO()
+            np.save(content, answers)
+            work.write_bytes(other, content.getvalue())
     again = climbed(3, work)
     assert sorted(again["network_utility"].dropna()) == [0, 1, 1]
+    assert sorted(again["network_spread"].dropna()) == [0, 0]
 
 
 @pytest.mark.ray
@@ -75,6 +80,22 @@ def test_of_four_two_get_a_second_network(local_ray, tmp_path):
     assert sorted(found["networks"]) == [1, 1, 2, 2]
     best = found["network_utility"].where(found["networks"] == 2)
     assert best.notna().sum() == 2
+    assert found["network_spread"].notna().equals(found["networks"] == 2)
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(("most", "networks"), [(1, [1]), (2, [2, 2])])
+def test_two_get_two_networks_each_and_one_alone_needs_no_second(local_ray, tmp_path, most, networks):
+    found = climbed(most, Store.open(str(tmp_path)))
+    assert sorted(found["networks"])[-most:] == networks
+    assert found["networks"].sum() == sum(networks)
+
+
+def test_luck_is_pooled_over_all_that_several_networks_looked_at():
+    spreads = {"networks": [1, 2, 3, 0], "network_spread": [np.nan, 0.04, 0.01, np.nan]}
+    variance = (0.04**2 + 2 * 0.01**2) / 3
+    assert luck_of(table(**spreads)) == pytest.approx(np.sqrt(2 * variance / 3))
+    assert luck_of(table(networks=[1, 1, 0, 0], network_spread=[np.nan] * 4)) == 0
 
 
 @pytest.mark.ray

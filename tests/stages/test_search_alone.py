@@ -1,0 +1,127 @@
+"""The search alone, on a run that is there: `jobs/tune.py` searches anew, and the pipeline goes on from its winner.
+
+What comes before the search isn't made but laid down, under the keys that the pipeline asks for; the search is real.
+"""
+
+import sys
+
+import pyarrow as pa
+import pytest
+
+from raydistill.core.config import Config
+from raydistill.core.loading import load_config
+from raydistill.core.store import Store
+from raydistill.data.prompts import FREQUENCIES, SHARING
+from raydistill.pipeline import wire
+from raydistill.run import finish
+from raydistill.runner import Runner
+from raydistill.stages.base import Outcome
+from tests.golden.conftest import ENVIRONMENT, finished
+from tests.report.builder import FINDINGS, NODES, build
+
+BEFORE = Config(name="alone", tune={"num_trials": 1}, evaluate={"probe_steps": 2}, cluster={"num_cpus": 2})
+CHANGED = {
+    "tune.num_trials": "6",
+    "tune.goal": "pareto",
+    "tune.candidates": "2",
+    "tune.max_excess_risk": "1",
+    "tune.max_near_copy_excess": "1",
+    "tune.space.target_fpir": "[0.01, 0.4]",
+    "tune.space.balance": "[0, 1]",
+}
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run that has got as far as its verdicts; its store, and the key of its search."""
+    whole, _ = build(tmp_path / "whole")
+    laid, store = whole.run.path, Store.open(str(tmp_path / "run"))
+
+    def lay(stage):
+        def run(context):
+            if stage.node in NODES:
+                context.out.upload(f"{laid}/{stage.node}/{whole.manifests[stage.node].key}", "")
+                context.out.delete("manifest.json")
+            if stage.node in COMPLETED:
+                COMPLETED[stage.node](context.out)
+            return Outcome(facts=whole.manifests[stage.node].facts if stage.node in NODES else {})
+
+        stage.run = run
+
+    runner = Runner(store, BEFORE, wire(BEFORE))
+    runner.open()
+    nodes = [stage.node for stage in runner.stages]
+    done = runner.stages[: nodes.index("verdicts") + 1]
+    for stage in done:
+        lay(stage)
+        runner.execute(stage)
+    finish(runner, dict.fromkeys(nodes, "pending") | {stage.node: "done" for stage in done})
+    return store, runner.manifests["tune"].key
+
+
+def cohort(ingest):
+    """Add what the report doesn't read; every other calibration image has a finding."""
+    real = ingest.read_table("calibration")
+    labels = pa.array([["nodule"] if number % 2 else ["effusion"] for number in range(len(real))])
+    ingest.write_table("calibration/part-00000.parquet", real.set_column(5, real.schema.field(5), labels))
+    prompt = "chest x-ray, pa view, nodule"
+    ingest.write_table("prompts/part-0.parquet", pa.Table.from_pylist([{"prompt": prompt, "count": 9}], FREQUENCIES))
+    ingest.write_table("sharing/part-0.parquet", pa.Table.from_pylist([{"prompt": prompt, "patients": 9}], SHARING))
+    ingest.write_json("findings/findings.json", {"findings": list(FINDINGS)})
+    ingest.write_json("cohort/cohort.json", {})
+
+
+def judged(matches):
+    """Let the judge see what the filter sees."""
+    matches.upload(f"{matches.path}/filter", "judge")
+
+
+def planted(selftest):
+    """Say whom planted pictures resemble."""
+    table = selftest.read_table("planted")
+    for name in ("nearest_image_id", "nearest_patient_id", "structure_image_id"):
+        table = table.append_column(name, table["image_id"])
+    selftest.write_table("planted/part-00000.parquet", table)
+
+
+COMPLETED = {"ingest": cohort, "teacher_matches": judged, "selftest": planted}
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_the_search_alone_searches_anew_and_the_pipeline_goes_on_from_its_winner(run):
+    store, before = run
+    line = [sys.executable, "jobs/tune.py", "--run-dir", store.uri]
+    said = finished([*line, *(part for pair in CHANGED.items() for part in ("--set", "=".join(pair)))], **ENVIRONMENT)
+    assert said.returncode == 0, said.stderr[-3000:]
+    assert "note: 15 calibration patients can't support a target_fpir of 0.01; nothing under 0.0625" in said.stderr
+    assert f"go on: raydistill run --config {store.uri}/config.yaml --run-dir {store.uri}" in said.stdout
+
+    # As that line goes on.
+    config = load_config(f"{store.path}/config.yaml")
+    assert config.tune.goal == "pareto"
+    runner = Runner(store, config, wire(config))
+    states = {planned.node: planned.state for planned in runner.plan()}
+    assert (states["selftest"], states["tune"], states["verdicts"]) == ("cached", "cached", "to run")
+    found = runner.manifests["tune"]
+    assert found.key != before
+    assert runner.artifact("tune", before).exists("policy/policy.json")
+
+    tune = runner.artifact("tune", found.key)
+    trials = tune.read_table("trials").to_pandas()
+    assert len(trials) == 6
+    best = trials[trials["chosen"]].iloc[0]
+    assert best["feasible"]
+    assert best["pareto"]
+    assert best["networks"] == trials["networks"].max() == 2
+    policy = tune.read_json("policy/policy.json")
+    assert (policy["target_fpir"], policy["selection"]["balance"]) == (best["target_fpir"], best["balance"])
+    assert policy["note"].startswith("15 calibration patients can't support a target_fpir of 0.01")
+
+    verdicts, was_there = runner.execute(next(stage for stage in runner.stages if stage.node == "verdicts"))
+    assert not was_there
+    assert verdicts.facts["policy"] == policy
+    table = runner.artifact("verdicts", verdicts.key).read_table("verdicts").to_pandas()
+    assert verdicts.counts["kept"] == table["keep"].sum() > 0
+    assert not (table["keep"] & (table["score"] >= policy["identity_threshold"])).any()
+    assert {planned.node: planned.state for planned in runner.plan()}["student_latents"] == "to run"
