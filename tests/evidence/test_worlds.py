@@ -1,6 +1,7 @@
 """Generators of which the truth is known, judged by the audit and its part of the gate. `benchmarks/evidence.py` has 20 cohorts."""
 
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from worlds import TRUTHS, World, drawn, same_people
 from raydistill.core.config import Budgets
 from raydistill.core.errors import InputError
 from raydistill.core.seeds import generator
+from raydistill.report.verdict import BANNERS, banner
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -20,27 +22,47 @@ FIRST_REASON = {
     "exact copier": "student.excess_risk",
     "copier with perturbations": "student.excess_risk",
     "1 % copier": "student.copied_excess",
+    "perturbed 1 % copier": "student.copied_excess",
+    "mirrored 5 % copier": "student.near_copy_excess",
     "moved 1 % copier": "student.identified_excess",
     "identity leaker": "student.excess_risk",
+    "30 % identity leaker": "student.excess_risk",
+    "10 % identity leaker": "student.",
+    "average, 8 % identity leaker": "student.",
+    "average and honest": "student.excess_risk",
+    "honest": "student.excess_risk",
+    "honest, fewer people": "student.",
+    "mode-collapsed": "student.",
     "too small to tell": "evaluation patients are too few",
+}
+SAID = {
+    "fail": ("breaks the budget", "fails its test of proof"),
+    "insufficient_evidence": ("too uncertain", "too few"),
+    "pass": ("keeps the budget",),
 }
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    return World(str(tmp_path_factory.mktemp("world")), 0, PATIENTS)
+    """Make a world of so many patients, once."""
+    return cache(lambda patients: World(str(tmp_path_factory.mktemp("world")), 0, patients))
 
 
 @pytest.mark.parametrize("name", TRUTHS)
-def test_the_verdict_is_right_and_says_why(world, tmp_path, name):
+def test_the_verdict_is_right_and_says_why(world, name):
     truth = TRUTHS[name]
-    where = World(str(tmp_path), 0, truth.patients) if truth.patients else world
+    where = world(truth.patients or PATIENTS)
     metrics = where.audited(drawn(truth, where, truth.samples or SAMPLES, name), f"of_{list(TRUTHS).index(name)}")
     verdict, reasons = where.verdict(metrics, Budgets())
     assert verdict in truth.right
-    assert FIRST_REASON.get(name, "") in reasons[0]
+    assert FIRST_REASON[name] in reasons[0]
+    assert any(said in reasons[0] for said in SAID[verdict])
     low, high = metrics["leak_rate"].interval
     assert low <= truth.leak <= high
+    student = {group: result.model_dump(mode="json") for group, result in metrics.items()}
+    shown = banner({"verdict": verdict, "metrics": {"student": student}}, has_student=True)
+    assert shown.sentence.startswith(BANNERS[verdict].sentence)
+    assert ("What may still be there: up to" in shown.sentence) == (verdict == "pass")
     if name == "identity leaker":
         # The same people, and hardly a copy of a picture: who only looks for copies finds next to nothing.
         assert metrics["excess_risk"].value > 0.8
