@@ -199,10 +199,11 @@ def choose(table: pd.DataFrame) -> int:
     ways = {name: way for name, way in ways.items() if name in table}
     order = table.sort_values(list(ways), ascending=list(ways.values()), kind="stable")
     best = order.iloc[0]
-    equal = order["feasible"] & (order["networks"] == best["networks"]) & (best["networks"] > 1)
-    equal &= bool(pd.isna(best.get("student_utility")))
-    equal &= order["network_utility"] >= best["network_utility"] - luck_of(table)
-    return int((order[equal].sort_values("risk_high", kind="stable") if equal.any() else order).index[0])
+    if best["networks"] < 2 or pd.isna(best["network_utility"]) or pd.notna(best.get("student_utility")):
+        return int(order.index[0])
+    finalists = order[order["feasible"] & (order["networks"] == best["networks"])]
+    equal = finalists[finalists["network_utility"] >= best["network_utility"] - luck_of(table)]
+    return int(equal.sort_values("risk_high", kind="stable").index[0])
 
 
 def undominated(table: pd.DataFrame) -> NDArray[np.bool_]:

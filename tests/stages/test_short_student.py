@@ -71,7 +71,8 @@ def evidence():
 def table(**columns):
     plain = {"feasible": [True] * 4, "objective": [0.5, 0.8, 0.7, 0.6], "utility": [0.5, 0.8, 0.7, 0.6]}
     ranked = {"networks": [1, 0, 2, 2], "network_utility": [0.9, np.nan, 0.6, 0.7], "risk_high": [0.0] * 4}
-    return pd.DataFrame(plain | ranked | {"excess": [0.0] * 4} | columns)
+    spread = {"network_spread": [np.nan, np.nan, 0.0, 0.0]}
+    return pd.DataFrame(plain | ranked | spread | {"excess": [0.0] * 4} | columns)
 
 
 def kept(row):
