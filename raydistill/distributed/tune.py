@@ -19,6 +19,9 @@ MAX_FAILURES = 2
 """Times that a trial is tried again."""
 LEAST_DIFFERENCE = 1e-6
 """Objectives that differ by less are equal, and nothing explains why they aren't."""
+NEEDED = ("tuner.pkl", "experiment_state")
+SEARCHERS = ("searcher-state", "basic-variant-state")
+"""What Ray writes of a search into its folder: all of the first, one of the others, each several times."""
 PICKLE_END = b"."
 """The last byte of a whole pickle; Ray doesn't write the file in one step."""
 
@@ -100,18 +103,24 @@ def search(
         trials |= {"goals": tuple(space.goals)}
         trainable = tune.with_resources(tune.with_parameters(_trial, **trials), {"cpu": CPUS_PER_TRIAL})
         if _can_go_on(folder):
-            for measured in _measured(folder):
-                news.tell.remote(measured)
-                news.add.remote(total, "trials")
             tuner = tune.Tuner.restore(
                 folder.path, trainable, storage_filesystem=work.filesystem, resume_unfinished=True, restart_errored=True
             )
+            for result in tuner.get_results():
+                # What the state doesn't know to be done is tried again.
+                if result.metrics and result.metrics.get("done"):
+                    news.tell.remote(result.metrics["measured"])
+                    news.add.remote(total, "trials")
         else:
             tuner = _new_search(trainable, space, work)
         results = tuner.fit()
     if results.errors:
         raise TrainingError(f"{len(results.errors)} trials failed, the first: {root_cause(results.errors[0])}")
-    return [result.metrics["measured"] for result in results]
+    measured = [result.metrics["measured"] for result in results]
+    if found:
+        # A worker that was stopped right after its last report may not have told.
+        found(measured)
+    return measured
 
 
 def importances(settings: pd.DataFrame, objective: pd.Series, space: Search, seed: int) -> dict[str, float]:
@@ -176,32 +185,26 @@ def _new_search(trainable: Any, space: Search, work: Store) -> Any:
 
 
 def _can_go_on(folder: Store) -> bool:
-    """Whether a search left enough to restore; a kill while it was being set up or written leaves less."""
-    names = folder.files()
-    states = sorted(name for name in names if name.startswith("experiment_state"))
-    if states and "tuner.pkl" in names and folder.read_bytes("tuner.pkl").endswith(PICKLE_END):
-        for name in reversed(states):
-            with suppress(ValueError):
-                json.loads(folder.read_bytes(name))
-                return True
+    """Whether a search left enough to restore; a kill in the moment in which that is written leaves less."""
+    states = [name for name in folder.files() if name.startswith(SEARCHERS + NEEDED)]
+    whole = [name for name in states if _is_whole(folder, name)]
+    kinds = {kind for kind in SEARCHERS + NEEDED if any(name.startswith(kind) for name in whole)}
+    if kinds.issuperset(NEEDED) and kinds.intersection(SEARCHERS):
+        for name in set(states) - set(whole):
             (folder / name).delete()
+        return True
     folder.delete()
     return False
 
 
-def _measured(folder: Store) -> list[dict[str, Any]]:
-    """Return what the trials that have reported measured."""
-    written = (folder.read_bytes(name) for name in folder.files() if name.endswith("/result.json"))
-    return [last["measured"] for last in map(_last_result, written) if "measured" in last]
-
-
-def _last_result(lines: bytes) -> dict[str, Any]:
-    """Return the last whole line of results; a trial that is tried again has several, a kill leaves half of one."""
-    for line in reversed(lines.splitlines()):
-        with suppress(ValueError):
-            found: dict[str, Any] = json.loads(line)
-            return found
-    return {}
+def _is_whole(folder: Store, name: str) -> bool:
+    content = folder.read_bytes(name)
+    if name.endswith(".pkl"):
+        return content.endswith(PICKLE_END)
+    with suppress(ValueError):
+        json.loads(content)
+        return True
+    return False
 
 
 def _trial(

@@ -13,13 +13,13 @@ from ray.tune import Tuner
 from raydistill.core.errors import TrainingError
 from raydistill.core.progress import silent
 from raydistill.core.store import Store
-from raydistill.distributed.tune import MAX_FAILURES, Bounds, Search, _measured, search
+from raydistill.distributed.tune import MAX_FAILURES, Bounds, Search, search
 from tests.distributed.toys import bowl, fragile, slope
 
 pytestmark = pytest.mark.ray
 
 ROOT = Path(__file__).parents[2]
-TRIALS, BEFORE, LIMIT_S = 10, 6, 120
+TRIALS, BEFORE, LIMIT_S = 16, 5, 120
 OBJECTIVE = {"objective": "max"}
 X = Bounds(0.01, 1.0)
 STARTUP = 10
@@ -63,14 +63,22 @@ def test_the_same_search_tries_the_same_settings_whichever_trial_ends_first(loca
     assert sorted(result.metrics["measured"]["x"] for result in grid) == settings(first)
 
 
+def _written(run):
+    """When the state of a search was last written, in seconds since 1970."""
+    return max((path.stat().st_mtime for path in run.glob("search/experiment_state*.json")), default=0.0)
+
+
 def test_a_killed_search_goes_on_with_the_trials_it_has(local_ray, tmp_path):
     log = tmp_path / "log"
     driver = subprocess.Popen([sys.executable, "-c", DRIVER, tmp_path / "run", log], cwd=ROOT, start_new_session=True)
     deadline = time.monotonic() + LIMIT_S
-    while not (log.exists() and len(log.read_text().splitlines()) >= BEFORE) and time.monotonic() < deadline:
+    reached = float("inf")
+    # A slow machine may take long to write down what it knows: killed is a search that has just done so.
+    while not _written(tmp_path / "run") > reached and time.monotonic() < deadline:
         assert driver.poll() is None, "the search ended before it could be killed"
-        time.sleep(0.2)
-    time.sleep(1)
+        if reached == float("inf") and log.exists() and len(log.read_text().splitlines()) >= BEFORE:
+            reached = time.time()
+        time.sleep(0.05)
     os.killpg(driver.pid, signal.SIGKILL)
     driver.wait()
     before = log.read_text().splitlines()
@@ -82,7 +90,7 @@ def test_a_killed_search_goes_on_with_the_trials_it_has(local_ray, tmp_path):
     tried = [f"{trial['x']:.6f}" for trial in found]
     assert len(set(tried)) == TRIALS
     assert set(before[:2]) <= set(tried)
-    # Again come what was under way and what had reported in the second before: two of each at most.
+    # Again come what was under way and what had reported since: two of each at most.
     assert len(log.read_text().splitlines()) <= TRIALS + 4 < TRIALS + len(before)
 
 
@@ -111,20 +119,14 @@ def test_what_a_kill_left_of_a_search_that_was_being_set_up_is_thrown_away(local
     assert len(searched(tmp_path, trials=2)) == 2
 
 
-def test_of_what_a_trial_wrote_the_last_whole_line_counts(tmp_path):
-    store, lines = (
-        Store.open(str(tmp_path)),
-        [b'{"measured": {"x": 1}}', b'{"measured": {"x": NaN}}', b'{"measured": {"x'],
-    )
-    for name, parts in {
-        "once": lines[:1],
-        "again": lines[:2],
-        "killed": lines[::2],
-        "at_once": lines[2:],
-        "": [],
-    }.items():
-        store.write_bytes(f"{name}/result.json", b"\n".join(parts))
-    assert sorted(str(one["x"]) for one in _measured(store)) == ["1", "1", "nan"]
+@pytest.mark.parametrize("left", [None, b"half a pick"])
+def test_a_search_whose_memory_was_being_written_begins_anew(local_ray, tmp_path, left):
+    searched(tmp_path, trials=2)
+    store = Store.open(str(tmp_path)) / "search"
+    for name in store.files():
+        if name.startswith("searcher-state"):
+            (store / name).delete() if left is None else store.write_bytes(name, left)
+    assert len(searched(tmp_path, trials=2)) == 2
 
 
 @pytest.mark.parametrize("algorithm", ["tpe", "nsga2"])
