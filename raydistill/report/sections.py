@@ -38,7 +38,8 @@ def risk(evidence: Evidence, metrics: Metrics) -> Figure | None:
         "risk", "Images taken for a real patient",
         "Share of images that the auditor matches to a gallery patient, with its interval. The control is the same share "
         "among real images of people who aren't in the gallery: what chance comes to. What lies right of it may be leak; "
-        "see whether the intervals part, for while they overlap it may be chance as well.",
+        "see whether the intervals part, for while they overlap it may be chance as well. Of images that are certainly "
+        "more average than people less is to be expected: their excess risk is held against a smaller control.",
         series, unit="share of images", percent=True,
     ).read_from(*sources)  # fmt: skip
 
