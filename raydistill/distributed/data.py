@@ -82,14 +82,16 @@ class _Worker:
                 deaths, why = ray.get(self.deaths.begin.remote(*key))
                 if deaths >= MAX_DEATHS:
                     raise RaydistillError(f"{deaths} workers have died over it: {why}")
-                tables = self.work(piece)
+                try:
+                    tables = self.work(piece)
+                except torch.AcceleratorError as error:
+                    # Nothing computes on its device any more in this process; Ray starts another. No other piece is
+                    # begun, which would be blamed for this.
+                    ray.get(self.deaths.say.remote(_said(error)))
+                    os._exit(1)
                 # It killed nobody. What kills a worker while this is being written is another piece.
                 ray.get(self.deaths.finish.remote(*key))
             self.shelf.put(shard, piece, tables)
-        except torch.AcceleratorError as error:
-            # Nothing computes on its device any more in this process; Ray starts another.
-            ray.get(self.deaths.say.remote(_said(error)))
-            os._exit(1)
         except Exception as error:  # whatever it is, the shard is to be named
             raise RuntimeError(f"{_name(piece)}: {_said(error)}") from error
         return {"shard": batch["shard"], "rows": np.array([piece.rows])}
