@@ -19,10 +19,12 @@ import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
+from raydistill.core.config import FilterConfig
 from raydistill.core.store import Store
 from raydistill.data.images import decode_batch
-from raydistill.matching.calibration import calibrate, quantile_threshold
+from raydistill.matching.calibration import quantile_threshold
 from raydistill.matching.near_copy import StructureIndex
+from raydistill.matching.policy import judged, make_policy, policy_at
 from raydistill.matching.thumbnails import unit
 from raydistill.metrics.intervals import clustered_rate
 from raydistill.reid.embedder import load_embedder
@@ -122,18 +124,13 @@ class Run:
 
     def stricter(self) -> dict[str, NDArray[np.bool_]]:
         """Return what the filter would flag if it took fewer strangers for somebody; near-copies are as they are."""
-        policy = self.of("tune").read_json("policy/policy.json")
-        columns = ["score", "structure_score", "query_patient_id"]
-        strangers = (self.of("teacher_matches") / "filter" / "calibration").read_table(columns=columns)
-        scores, structures, people = (strangers[name].to_numpy() for name in columns)
-        copied = calibrate(structures, people, policy["near_copy_fpir"], CONFIDENCE).threshold
+        near_copy_fpir = self.of("tune").read_json("policy/policy.json")["near_copy_fpir"]
+        strangers = (self.of("teacher_matches") / "filter" / "calibration").read_table()
         found = {}
         for rate in STRICTER:
-            known = calibrate(scores, people, rate, CONFIDENCE).threshold
-            planted = (self.planted[name].to_numpy() for name in columns[:2])
-            found[f"the same, identity at an FPIR of {100 * rate:g} %"] = np.logical_or(
-                *(seen >= least for seen, least in zip(planted, (known, copied), strict=True))
-            )
+            policy = make_policy(FilterConfig(), policy_at(strangers, rate, near_copy_fpir, CONFIDENCE))
+            keep = judged(policy, self.planted)["keep"].to_numpy(zero_copy_only=False)
+            found[f"the same, identity at an FPIR of {100 * rate:g} %"] = ~keep
         return found
 
     def flags(self) -> dict[str, NDArray[np.bool_]]:

@@ -44,11 +44,9 @@ SIZES = (32, 30, 29, 28)
 DISPLACEMENT = 0.005
 """What a pixel off the middle costs a placement, in units of the correlation."""
 
-
 PLAIN_RANGE = 0.14 * 255**2
 """Mean squared difference, in squared grey levels, that takes a similarity from 1 to 0: at about the same similarity
-as many strangers are found by either measure."""
-
+as many strangers are found by any measure."""
 
 DETAIL_WEIGHT = 0.14
 """What a correlation of details that is 1 too small costs: at about the same similarity as many strangers are found."""

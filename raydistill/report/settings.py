@@ -66,10 +66,9 @@ def parallel(evidence: Evidence) -> Figure | None:
 
 def importances(evidence: Evidence) -> Figure | None:
     """Draw how much of the objective's variation each setting explains; None with nothing to tell apart."""
-    table = evidence.table("tune", "importances", ("setting", "importance"))
-    if table is None or table.num_rows < 2:
+    shares = _shares(evidence)
+    if not shares:
         return None
-    shares = {SETTINGS[row["setting"]]: row["importance"] for row in table.to_pylist()}
     caption = (
         "How much of the variation of what the search maximises goes with each setting (fANOVA, Hutter et al. 2014). "
         "Of few trials this is rough, and where settings hardly differ it is a share of next to nothing."
@@ -84,13 +83,21 @@ def importances(evidence: Evidence) -> Figure | None:
 def why_no_importances(evidence: Evidence) -> str | None:
     """Say why it isn't drawn which setting matters; None where it is, or where nothing was searched yet."""
     trials = read_trials(evidence)
-    if not trials or importances(evidence):
+    if not trials or _shares(evidence):
         return None
     varied = [words for name, words in SETTINGS.items() if len({t.get(name) for t in trials}) > 1]
     why = {0: "nothing was searched", 1: f"only one was searched: {''.join(varied)}"}.get(
         len(varied), f"what the search maximises is the same for all {len(trials)} that were tried"
     )
     return f"Which setting matters can't be told: {why}."
+
+
+def _shares(evidence: Evidence) -> dict[str, float]:
+    """Return the importance of every setting, in words; none with nothing to tell apart."""
+    table = evidence.table("tune", "importances", ("setting", "importance"))
+    if table is None or table.num_rows < 2:
+        return {}
+    return {SETTINGS[row["setting"]]: row["importance"] for row in table.to_pylist()}
 
 
 def _ends(name: str, values: list[float | None]) -> tuple[float, float]:

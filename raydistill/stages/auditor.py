@@ -69,6 +69,9 @@ class Auditor:
 
     def rates(self, samples: pa.Table) -> Metrics:
         """Measure how often samples, columns.MATCHES, are taken for somebody, and what of it is beyond chance."""
+        return self._rates(samples, self._likeness(samples, "unseen_score", self.identity))
+
+    def _rates(self, samples: pa.Table, alike: Likeness | None) -> Metrics:
         return identification.rates(
             numbers(samples, "score"),
             numbers(samples, "nearest_patient_id"),
@@ -76,7 +79,7 @@ class Auditor:
             numbers(self.control, "query_patient_id"),
             self.identity.threshold,
             self.confidence,
-            self._likeness(samples, "unseen_score", self.identity),
+            alike,
         )
 
     def risk(self, samples: pa.Table) -> Metrics:
@@ -85,12 +88,13 @@ class Auditor:
         structures, unseen = numbers(samples, "structure_score"), numbers(samples, "unseen_structure_score")
         controls, whose = numbers(self.control, "score"), numbers(self.control, "query_patient_id")
         threshold, how = self.identity.threshold, self.confidence
-        metrics = self.rates(samples) | {"unseen_rate": self._taken_for_unseen(samples)}
+        alike = self._likeness(samples, "unseen_score", self.identity)
+        metrics = self._rates(samples, alike) | {"unseen_rate": self._taken_for_unseen(samples, alike)}
         metrics |= identification.similarities(scores, controls, how)
-        metrics["leak_rate"] = self._leaked(samples)
+        metrics["leak_rate"] = self._leaked(samples, alike)
         copied = numbers(self.control, "structure_score"), whose
-        alike = self._likeness(samples, "unseen_structure_score", self.structure)
-        metrics |= near_copy_rates(structures, patients, *copied, self.structure.threshold, how, alike)
+        by_structure = self._likeness(samples, "unseen_structure_score", self.structure)
+        metrics |= near_copy_rates(structures, patients, *copied, self.structure.threshold, how, by_structure)
         for name, column, point in (
             ("control_rate", "score", self.identity),
             ("near_copy_control_rate", "structure_score", self.structure),
@@ -156,21 +160,19 @@ class Auditor:
             )
         )
 
-    def _taken_for_unseen(self, samples: pa.Table) -> MetricResult:
-        alike = self._likeness(samples, "unseen_score", self.identity)
+    def _taken_for_unseen(self, samples: pa.Table, alike: Likeness | None) -> MetricResult:
         if alike is None:
             why = "an image of each kind is needed: samples, calibration images"
             return insufficient(why, n=len(samples), unit=identification.SAMPLES, confidence=self.confidence)
         return rate_result(alike.samples, unit=identification.SAMPLES, control=alike.strangers.value)
 
-    def _leaked(self, samples: pa.Table) -> MetricResult:
+    def _leaked(self, samples: pa.Table, alike: Likeness | None) -> MetricResult:
         threshold = self.identity.threshold
         flagged, strangers = (
             (numbers(table, "score") >= threshold, numbers(table, whose))
             for table, whose in ((samples, "nearest_patient_id"), (self.control, "query_patient_id"))
         )
         found, people, weights = self._known()
-        alike = self._likeness(samples, "unseen_score", self.identity)
         if alike is None or not all(len(hits) for hits in (flagged[0], strangers[0], found)):
             why = "an image of each kind is needed: samples, unseen real images, new images of gallery patients"
             return insufficient(why, n=len(samples), unit=UNIT, confidence=self.confidence)

@@ -132,21 +132,17 @@ def test_without_shift_it_is_the_best_of_correlation_pixels_and_details(images):
     assert rows.tolist() == table.argmax(axis=1).tolist()
 
 
-def test_pixels_are_searched_exactly(images):
+@pytest.mark.parametrize(("measure", "by_brute_force"), [("_plain", plainly), ("_detailed", detailed)])
+def test_pixels_and_details_are_searched_exactly(images, measure, by_brute_force):
     queries, index = pictures(40, seed=8), StructureIndex.of(images, 2)
-    table = np.maximum(*(plainly(asked, images) for asked in both_ways(queries)))
-    scores, rows = index._plain(queries)
+    table = np.maximum(*(by_brute_force(asked, images) for asked in both_ways(queries)))
+    scores, rows = getattr(index, measure)(queries)
     np.testing.assert_allclose(scores, table.max(axis=1), atol=1e-5)
     assert rows.tolist() == table.argmax(axis=1).tolist()
+
+
+def test_pixels_and_their_one_more_entry_have_length_1_at_most():
     assert np.linalg.norm(plain_vectors(np.full((1, 8, 8), 255, np.uint8)), axis=1) <= 1 + 1e-6
-
-
-def test_details_are_searched_exactly(images):
-    queries, index = pictures(40, seed=8), StructureIndex.of(images, 2)
-    table = np.maximum(*(detailed(asked, images) for asked in both_ways(queries)))
-    scores, rows = index._detailed(queries)
-    np.testing.assert_allclose(scores, table.max(axis=1), atol=1e-5)
-    assert rows.tolist() == table.argmax(axis=1).tolist()
 
 
 def test_pixels_in_place_are_correlated_exactly(images):
