@@ -25,10 +25,11 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 
-from raydistill.core.config import ClusterConfig, SearchSpace
+from raydistill.core.config import ClusterConfig
 from raydistill.core.loading import load_config
 from raydistill.core.progress import silent
 from raydistill.core.scratch import temporary_folder
+from raydistill.core.searching import SearchSpace
 from raydistill.core.seeds import derive_seed
 from raydistill.core.store import Store
 from raydistill.display import Display

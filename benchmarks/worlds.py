@@ -24,8 +24,9 @@ from raydistill.core.store import Store
 from raydistill.data.distortions import TREATMENTS, distort
 from raydistill.data.images import encode_png
 from raydistill.data.phantom import render
-from raydistill.metrics.gate import risk_checks, short_of_evidence
+from raydistill.metrics.gate import risk_checks
 from raydistill.metrics.result import MetricResult, Verdict, judge
+from raydistill.metrics.shortfalls import short_of_evidence
 from raydistill.reid.model import PUBLIC, PUBLIC_SIDE
 from raydistill.stages.audit import audit
 from raydistill.stages.base import Context

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from raydistill.metrics.gate import SMALLEST_PUBLIC_GROUP
+from raydistill.metrics.shortfalls import SMALLEST_PUBLIC_GROUP
 from raydistill.report.evidence import METRIC_NODES, Evidence
 from raydistill.report.figures import Figure, Point, Series
 from raydistill.report.plots import dots

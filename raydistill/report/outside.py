@@ -10,8 +10,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from raydistill.metrics.gate import BLIND, MEASURED_ON, SMALLEST_PUBLIC_GROUP
 from raydistill.metrics.result import Check, ranked
+from raydistill.metrics.shortfalls import BLIND, MEASURED_ON, SMALLEST_PUBLIC_GROUP
 from raydistill.report.evidence import Artifacts, Evidence
 from raydistill.report.numbers import NOT_SHOWN
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from raydistill.metrics.gate import SMALLEST_PUBLIC_GROUP
+from raydistill.metrics.shortfalls import SMALLEST_PUBLIC_GROUP
 from raydistill.report.evidence import METRIC_NODES, Evidence
 from raydistill.report.figures import Figure, Point, Series
 from raydistill.report.numbers import show, span

@@ -15,13 +15,15 @@ from raydistill.metrics.gate import (
     prompt_checks,
     risk_checks,
     selftest_checks,
+)
+from raydistill.metrics.result import Check, MetricResult, judge
+from raydistill.metrics.shortfalls import (
     short_of_evidence,
     short_of_exchangeability,
     short_of_method,
     short_of_people,
     short_of_utility,
 )
-from raydistill.metrics.result import Check, MetricResult, judge
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.certifying import judged, roles, settings
 

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from raydistill.core.config import ShortStudent
 from raydistill.core.generation import RequestConfig
 from raydistill.core.scratch import temporary_folder
+from raydistill.core.searching import ShortStudent
 from raydistill.core.seeds import derive_seed
 from raydistill.core.store import Store
 from raydistill.data.prompts import FREQUENCIES

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from raydistill.core.config import SearchSpace
+from raydistill.core.searching import SearchSpace
 from raydistill.distributed.tune import Bounds
 
 IS_LOG = {"target_fpir": True, "near_copy_fpir": True, "patient_quota": True, "balance": False, "prompt_patients": True}

@@ -10,8 +10,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from raydistill.core.columns import JUDGED
-from raydistill.core.config import FilterConfig, ShortStudent, TuneConfig
+from raydistill.core.config import FilterConfig
 from raydistill.core.errors import NothingToDo
+from raydistill.core.searching import ShortStudent, TuneConfig
 from raydistill.core.section import Compute, Section
 from raydistill.core.seeds import generator
 from raydistill.diffusion.features import public_features

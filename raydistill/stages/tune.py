@@ -14,8 +14,8 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from raydistill.core.config import TuneConfig
 from raydistill.core.progress import Standings
+from raydistill.core.searching import TuneConfig
 from raydistill.diffusion.features import public_digest
 from raydistill.distributed.hparams import write_hparams
 from raydistill.distributed.tune import Search, importances, search

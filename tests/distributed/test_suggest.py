@@ -3,7 +3,7 @@
 import pytest
 from ray.tune.search import Searcher
 
-from raydistill.core.config import TuneConfig
+from raydistill.core.searching import TuneConfig
 from raydistill.distributed.suggest import InBatches, count_of, domains, suggester
 from raydistill.distributed.tune import Bounds, Search
 from raydistill.stages.tune import plan_of

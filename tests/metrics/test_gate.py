@@ -3,8 +3,9 @@
 import pytest
 
 from raydistill.core.config import Budgets
-from raydistill.metrics.gate import model_checks, risk_checks, selftest_checks, short_of_evidence
+from raydistill.metrics.gate import model_checks, risk_checks, selftest_checks
 from raydistill.metrics.result import MetricResult, insufficient, judge
+from raydistill.metrics.shortfalls import short_of_evidence
 
 BUDGETS = Budgets()
 

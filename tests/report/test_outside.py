@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from raydistill.core.config import Config
-from raydistill.metrics.gate import BLIND
 from raydistill.metrics.result import Check, MetricResult, results_table
+from raydistill.metrics.shortfalls import BLIND
 from raydistill.metrics.utility import macro_auroc
 from raydistill.report.bundle import publish
 from raydistill.report.evidence import Evidence

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from raydistill.core.config import SearchSpace
+from raydistill.core.searching import SearchSpace
 from raydistill.data.prompts import SHARING
 from raydistill.data.vocabulary import BASE_PROMPT
 from raydistill.stages.selecting import candidates

@@ -7,7 +7,8 @@ import pytest
 from pydantic import ValidationError
 
 from raydistill.core.columns import MATCHES
-from raydistill.core.config import Config, SearchSpace
+from raydistill.core.config import Config
+from raydistill.core.searching import SearchSpace
 from raydistill.distributed.tune import Bounds
 from raydistill.matching.selection import SELECTED
 from raydistill.pipeline import wire

@@ -1,0 +1,152 @@
+"""What no claim can be made without, however good the numbers: people, an auditor that sees, a strict method."""
+
+from collections.abc import Mapping
+
+from raydistill.core.config import Budgets, EvidenceConfig
+from raydistill.metrics.gate import Metrics, against
+
+SMALLEST_PUBLIC_GROUP = 11
+"""Images or patients; of fewer nothing is told outside the house.
+Source: the cell size suppression policy of the US Centers for Medicare and Medicaid Services."""
+
+MEASURED_ON = ("train", "calibration", "evaluation")
+"""Roles without which a certificate can say nothing; probes are read by few metrics."""
+
+LEAST_K = 5
+"""Patients who must share a prompt, at least: cells of fewer than five are the usual ones to suppress in health data.
+Source: El Emam and Dankar 2008, Protecting privacy using k-anonymity, JAMIA 15:627."""
+
+BLIND = "The auditor may be too blind to judge: "
+CONTROLS = {
+    "control_rate": "The auditor takes for a train patient",
+    "near_copy_control_rate": "The structural measure takes for a copy",
+}
+"""Real people nobody trained on are the control; who is known to the gallery can't be."""
+
+
+def short_of_evidence(student: Metrics, evaluation_patients: int, budgets: Budgets) -> list[str]:
+    """List what no claim can be made without, however good the numbers: people to compare with, an auditor that sees.
+
+    Args:
+        student: the audit's metrics.
+        evaluation_patients: people nobody trained on.
+        budgets: the bounds.
+    """
+    found, needed = [], budgets.min_evaluation_patients
+    if evaluation_patients < needed:
+        found.append(f"{evaluation_patients} evaluation patients are too few for any claim; {needed} are needed.")
+    sight = {
+        "auditor_tpir": budgets.min_auditor_tpir,
+        "auditor_sensitivity": budgets.min_auditor_sensitivity,
+        "certain_sensitivity": budgets.min_certain_sensitivity,
+    }
+    sees = against("student", student, "min", {name: limit for name, limit in sight.items() if limit})
+    found += [f"{BLIND}{one.reason}" for one in sees if one.outcome != "pass"]
+    for name, what in CONTROLS.items():
+        control = student[name]
+        if control.interval and control.baseline is not None and control.interval[0] > control.baseline:
+            found.append(
+                f"{what} {control.value:.3g} of the evaluation images, which calibration people say happens to "
+                f"{control.baseline:.3g} at most: some may be train patients under other ids, or the roles differ."
+            )
+    return found
+
+
+def short_of_people(cohort: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """List the roles of so few that nothing measured on them may be told: a certificate would be empty.
+
+    Args:
+        cohort: `images` and `patients` by role.
+    """
+    few = {role: min(cohort[role].values()) for role in MEASURED_ON if role in cohort}
+    said = "Of {} {} images or patients no certificate can tell; {} are needed."
+    return [said.format(n, role, SMALLEST_PUBLIC_GROUP) for role, n in few.items() if n < SMALLEST_PUBLIC_GROUP]
+
+
+def short_of_utility(real: Metrics, budgets: Budgets) -> list[str]:
+    """Say where findings can't be learned from real images either: then that nothing is lost says nothing.
+
+    A comparison that finds no loss must have been able to find one (assay sensitivity, ICH E10, section 1.5): what
+    was learned from real images must be more than chance even after the whole loss that is allowed. Without an
+    interval the loss has none either; a budget that allows to lose all makes no claim.
+
+    Args:
+        real: metrics of the set of real images.
+        budgets: the bounds.
+    """
+    area, needed = real["utility_auroc"], 0.5 + budgets.max_utility_loss
+    if area.value is None or area.interval is None or area.interval[0] > needed or needed >= 1.0:
+        return []
+    low, high = area.interval
+    return [
+        f"Findings can't be learned well enough even from real images of this cohort, so that nothing is lost says "
+        f"nothing: real.utility_auroc is {area.value:.3g} ({low:.3g} to {high:.3g}), and all of it must lie above "
+        f"{needed:.3g}, which is chance and the loss that is allowed."
+    ]
+
+
+def short_of_exchangeability(student: Metrics, budgets: Budgets) -> list[str]:
+    """Say where members and strangers differ in more than having been trained on, so that no attack on them is clean.
+
+    A shadow model saw neither side. Where train images are easier for it, the plain attack accuses and the calibrated
+    one, which divides by that, excuses; where they are harder, it is the other way round. Either way one of the two
+    may hide a leak. Withheld images of train patients, if they are told from strangers', betray the people or show
+    that the sides differ: which of the two, nobody knows. They are of people with several images, so what they show
+    must exceed the budget.
+
+    Args:
+        student: with what was found of the shadow and of probes, where there are some.
+        budgets: the bounds.
+    """
+    found = []
+    shadow, probe = student.get("membership_shadow_auc"), student.get("membership_probe_auc")
+    if shadow and shadow.interval and not shadow.interval[0] <= 0.5 <= shadow.interval[1]:
+        way, masked = ("easier", "beside the shadow") if shadow.interval[0] > 0.5 else ("harder", "without it")
+        found.append(
+            f"A shadow model that saw neither finds train images {way} than evaluation images (membership_shadow_auc "
+            f"{shadow.value:.3g}, {shadow.interval[0]:.3g} to {shadow.interval[1]:.3g}): the two sides differ in site, "
+            f"year or the like, or share people with calibration; the membership attack {masked} may hide a leak."
+        )
+    if probe and probe.interval and probe.interval[0] > budgets.max_membership_auc:
+        found.append(
+            f"Images of train patients that nobody trained on are told from strangers' (membership_probe_auc "
+            f"{probe.value:.3g}, {probe.interval[0]:.3g} to {probe.interval[1]:.3g}): the model knows people and not "
+            f"just their pictures, or the two sides differ."
+        )
+    return found
+
+
+def short_of_method(evidence: EvidenceConfig, k: int) -> list[str]:
+    """List the settings with which numbers would be measured more leniently than any claim can stand on.
+
+    Args:
+        evidence: how the evidence was made.
+        k: of `ingest.prompts`, the bound that the prompts are held against.
+    """
+    how, test, attack = evidence.evaluate, evidence.selftest, evidence.attack
+    harder = sum(way.num_samples for way in attack.ways(evidence.student_samples).values())
+    asked = evidence.student_samples.num_samples
+    floors = {
+        "evaluate.confidence": (how.confidence, 0.95),
+        "evaluate.bootstrap": (how.bootstrap, 200),
+        "evaluate.membership_timesteps": (len(set(how.membership_timesteps)), 3),
+        "evaluate.membership_timesteps, latest": (max(how.membership_timesteps), 0.4),
+        "evaluate.shadow_share": (how.shadow_share, 0.25),
+        "evaluate.probe_steps": (how.probe_steps, 100),
+        "selftest.num_images": (test.num_images, 32),
+        "selftest.strengths": (len(set(test.strengths)), 4),
+        "selftest.strengths, strongest": (max(test.strengths), 0.4),
+        "attack.guidance_scales": (len(set(attack.guidance_scales)), 2),
+        "attack.guidance_scales, strongest": (max(attack.guidance_scales), 3.0),
+        "attack.num_samples in all ways": (harder, asked),
+        "ingest.prompts.k": (k, LEAST_K),
+    }
+    ceilings = {
+        "evaluate.membership_timesteps, earliest": (min(how.membership_timesteps), 0.2),
+        "selftest.strengths, weakest": (min(test.strengths), 0.2),
+        "attack.few_steps": (attack.few_steps, 10),
+    }
+    said = "The evidence is too lenient for any claim: {} is {:g}, and {:g} is the {}."
+    return [said.format(name, *pair, "least") for name, pair in floors.items() if pair[0] < pair[1]] + [
+        said.format(name, *pair, "most") for name, pair in ceilings.items() if pair[0] > pair[1]
+    ]
