@@ -6,8 +6,9 @@ Generators that copy, that copy a little, that show the same people anew, that a
 cohort too small to tell: each over SEEDS cohorts of phantoms, judged by the product's own audit and the audit's part of
 its gate (`worlds.py` says what that leaves out). Three ways to cheat are tried. The self-test of each RUN, a finished
 run folder, is shown with baselines beside the filter; without one a small run is made for it, in runs/selftest. Four
-cohorts by default, which take a quarter of an hour; twenty with SIZE=full. Prints tables, and as the last line one JSON
-object; its figures of the self-test are those of the last RUN.
+cohorts by default, which take a quarter of an hour; twenty with SIZE=full. With KEPT=FOLDER, cohorts that were judged
+already by this version of the code are read from there, and others are kept there. Prints tables, and as the last line
+one JSON object; its figures of the self-test are those of the last RUN.
 """
 
 import json
@@ -18,6 +19,8 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from hashlib import sha256
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -40,6 +43,7 @@ from raydistill.metrics.result import Verdict
 from raydistill.reid.model import PUBLIC_SIDE, scratch_config
 from raydistill.stages.train_reid import TrainReid
 
+KEPT = os.environ.get("KEPT")
 FULL = os.environ.get("SIZE") == "full"
 SEEDS = int(os.environ.get("SEEDS", 20 if FULL else 4))
 PATIENTS, SAMPLES = 1000, 1200
@@ -48,7 +52,26 @@ VERDICTS: tuple[Verdict, ...] = ("fail", "insufficient_evidence", "pass")
 
 
 def judged(seed: int) -> list[dict[str, Any]]:
-    """Judge every generator in the cohorts of a seed."""
+    """Judge every generator in the cohorts of a seed, or read what was said of them."""
+    place, file = Store.open(f"{KEPT}/{_version()}") if KEPT else None, f"cohort-{seed}.json"
+    if place and place.is_file(file):
+        return list(place.read_json(file))
+    rows = _judged_all(seed)
+    if place:
+        place.write_json(file, rows)
+    return rows
+
+
+@cache
+def _version() -> str:
+    """Return a digest of all code that has a say in a verdict."""
+    digest, root = sha256(), Path(__file__).parents[1]
+    for path in sorted([*(root / "raydistill").rglob("*.py"), *Path(__file__).parent.glob("*.py")]):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _judged_all(seed: int) -> list[dict[str, Any]]:
     torch.set_num_threads(1)
     folder, found = tempfile.mkdtemp(), []
     try:
