@@ -1,6 +1,6 @@
 """One run from configuration to verdict: session, stages in order, summary, report, release."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +36,7 @@ def check_before_ray(config: Config, run: Store, stages: Sequence[Any]) -> None:
     Raises:
         ConfigError, InputError: when the run folder, the source or a setting of a stage can't be used.
     """
+    from raydistill.distributed.capacity import local
     from raydistill.distributed.session import reachable_address
     from raydistill.runner import check_folder
 
@@ -46,22 +47,21 @@ def check_before_ray(config: Config, run: Store, stages: Sequence[Any]) -> None:
         except ConfigError as error:
             raise ConfigError(f"{stage.node}: {error}") from error
     if reachable_address() is None:
-        _refuse_short(stages, {"cpus": config.cluster.num_cpus})
+        room = local(config.cluster.num_cpus)
+        _refuse_never(stages, room, room)
 
 
-def _short(stages: Sequence[Any], has: Mapping[str, float]) -> list[str]:
-    from raydistill.distributed.session import shortfall
+def _refuse_never(stages: Sequence[Any], now: Any, later: Any) -> None:
+    from raydistill.distributed.capacity import lack
 
-    asking = [stage for stage in stages if stage.compute is not None]
-    return [said for stage in asking if (said := shortfall(stage.node, stage.compute, stage.is_gang, has))]
-
-
-def _refuse_short(stages: Sequence[Any], has: Mapping[str, float]) -> None:
-    if short := _short(stages, has):
-        raise ConfigError(
-            f"{short[0]}: lower its compute.num_workers, num_cpus or num_gpus, raise cluster.num_cpus, or join a "
-            "cluster through RAY_ADDRESS"
-        )
+    for stage in stages:
+        short = stage.compute and lack(stage.node, stage.compute, stage.is_gang, now, later)
+        if short and short.never:
+            raise ConfigError(
+                f"{short.said}: lower its compute.num_workers, num_cpus, num_gpus or memory_gb, take another preset, "
+                "raise cluster.num_cpus, join a larger cluster through RAY_ADDRESS, or say that nodes will be added by "
+                "hand (cluster.grows)"
+            )
 
 
 def run(
@@ -128,24 +128,31 @@ def _run_stages(runner: Any, stages: Sequence[Any], states: dict[str, str], disp
     with ExitStack() as stack:
         is_connected = False
         for number, stage in enumerate(stages, start=1):
-            if stage.needs_ray and not is_connected and not runner.is_cached(stage):
-                _connect(stack, runner, display)
-                is_connected = True
+            if stage.needs_ray and not runner.is_cached(stage):
+                if not is_connected:
+                    _connect(stack, runner, display)
+                    is_connected = True
+                _say_what_is_waited_for(stage, display)
             _run_stage(runner, stage, number, states, display)
 
 
 def _connect(stack: ExitStack, runner: Any, display: Display) -> None:
+    from raydistill.distributed.capacity import grown, present
     from raydistill.distributed.session import require_shared, session
 
     cluster = stack.enter_context(session(runner.config.cluster))
     require_shared(runner.run.is_local, runner.run.uri)
     display.line(f"Ray at {cluster['address']}: {cluster['nodes']} nodes, {cluster['cpus']:g} CPUs")
-    if cluster["is_local"]:
-        _refuse_short(runner.stages, cluster)
-        return
-    # A joined cluster may grow, so nothing is refused; but nobody should wait without knowing what for.
-    for said in _short(runner.stages, cluster):
-        display.line(f"{said}: it waits until the cluster has grown")
+    now = present()
+    _refuse_never(runner.stages, now, now if cluster["is_local"] else grown(runner.config.cluster))
+
+
+def _say_what_is_waited_for(stage: Any, display: Display) -> None:
+    from raydistill.distributed.capacity import lack, present
+
+    short = stage.compute and lack(stage.node, stage.compute, stage.is_gang, present(), None)
+    if short:
+        display.line(f"{short.said}: it waits until the cluster has grown")
 
 
 def _run_stage(runner: Any, stage: Any, number: int, states: dict[str, str], display: Display) -> None:

@@ -210,10 +210,20 @@ class ReleaseConfig(Section):
 
 
 class ClusterConfig(Section):
-    """The local Ray that is started when no cluster is reachable."""
+    """The local Ray that is started when no cluster is reachable, and what a cluster that is joined can become."""
 
     num_cpus: PositiveInt = Field(4, description="Logical CPUs of the local Ray; actors claim fractions of them.")
     object_store_mb: PositiveInt = 300
+    grows: bool = Field(
+        False,
+        description="Nodes are added to a joined cluster by hand: wait for what it doesn't have. An autoscaler of "
+        "Ray's is found without this.",
+    )
+    autoscaling_config: str | None = Field(
+        None,
+        description="The launcher's YAML file, which says what the cluster can grow to; by default the one that "
+        "`ray up` leaves on the head node.",
+    )
     health_check_interval_s: PositiveFloat = Field(
         0.5, description="Ray Train's poll; a checkpoint counts once polled."
     )
@@ -223,10 +233,16 @@ class ClusterConfig(Section):
     )
 
 
+Preset = Literal["laptop", "one_gpu", "8xh100", "spot_sampling"]
+
+
 class Config(Section):
     """A whole run."""
 
     name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    preset: Preset | None = Field(
+        None, description="Where the stages run, all of them; what else is said of that goes before it."
+    )
     seed: int = 0
     source: SourceConfig = PhantomSource(kind="phantom")
     ingest: IngestConfig = IngestConfig()

@@ -11,13 +11,14 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from raydistill.core.config import Config
+from raydistill.core.config import Config, Preset
 from raydistill.core.errors import ConfigError
 
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 OF_PYDANTIC = re.compile(r"function-|constrained-|tuple\[")
 """Parts of a mistake's location that pydantic adds: validators, and kinds that a value may be of."""
 
+PRESETS = Path(__file__).parent / "presets"
 RESERVED = ("schema",)
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 """The table that makes a folder of images a cohort."""
@@ -48,7 +49,18 @@ def overridden(values: Mapping[str, Any], overrides: Sequence[str], where: str =
     chosen: dict[str, Any] = {}
     for override in overrides:
         _apply(chosen, override)
-    return validate(_expand(_merge(values, chosen)), where)
+    # What is chosen goes before what the file says, and either before what its preset says.
+    below = _merge(_preset(values), values)
+    above = _merge(_preset(chosen), chosen)
+    return validate(_expand(_merge(below, above, whole="compute" if "preset" in chosen else None)), where)
+
+
+def _preset(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the preset that is named says; nothing where none is, or none that there is."""
+    name = values.get("preset")
+    if name not in get_args(Preset):
+        return {}
+    return parse((PRESETS / f"{name}.yaml").read_bytes(), f"preset {name}")
 
 
 def validate(values: Mapping[str, Any], where: str = "") -> Config:
@@ -120,15 +132,18 @@ def _apply(values: dict[str, Any], override: str) -> None:
     section[keys[-1]] = value
 
 
-def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay values over others, section by section; nothing of either is changed or shared by two sections."""
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any], whole: str | None = None) -> dict[str, Any]:
+    """Lay values over others, section by section; nothing of either is changed or shared by two sections.
+
+    A section named `whole` is taken as it is, with nothing of what lies below.
+    """
     merged = {key: _merge(value, {}) if isinstance(value, Mapping) else value for key, value in base.items()}
     for key, value in over.items():
-        below = merged.get(key)
+        below = merged.get(key) if key != whole else None
         if key == "source" and isinstance(below, dict) and isinstance(value, Mapping) and "kind" in below:
             merged[key] = _merge_source(below, value)
         elif isinstance(value, Mapping):
-            merged[key] = _merge(below if isinstance(below, dict) else {}, value)
+            merged[key] = _merge(below if isinstance(below, dict) else {}, value, whole)
         else:
             merged[key] = value
     return merged

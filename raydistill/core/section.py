@@ -1,6 +1,6 @@
 """What every section of the configuration is made of, and where a stage runs."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -22,6 +22,10 @@ NOT_IN_KEY = frozenset(
     }
 )
 """Names of fields that say where and how a stage runs and what is seen of it, never what it computes."""
+
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
+SELECTOR = rf"(!?)(?:({_LABEL})|in\(({_LABEL}(?:, *{_LABEL})*)\))"
+"""What a node's label must be, as Ray writes it: `a`, `!a`, `in(a,b)`, `!in(a,b)`."""
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 OpenShare = Annotated[float, Field(gt=0.0, lt=1.0)]
@@ -60,6 +64,16 @@ class Compute(Section):
     accelerator_type: str | None = Field(
         None, description="Only nodes with this GPU, by Ray's name of it, such as H100 or A100-80G."
     )
+    memory_gb: PositiveFloat | None = Field(
+        None, description="GiB of a node's memory that a worker claims; nothing is claimed, or bounded, without."
+    )
+    label_selector: dict[str, Annotated[str, Field(pattern=rf"^{SELECTOR}$")]] = Field(
+        default_factory=dict,
+        description="Only nodes with these labels, as Ray writes it: `zone: a`, `zone: in(a,b)`, `zone: '!a'`.",
+    )
+    placement: Literal["pack", "spread"] = Field(
+        "pack", description="Workers on as few nodes as can be, or on as many."
+    )
     price_per_hour: PositiveFloat | None = Field(
         None, description="Of a worker, for the estimate of `raydistill plan`."
     )
@@ -88,6 +102,11 @@ class Compute(Section):
     def max_workers(self) -> int:
         """Workers that the stage takes when it gets them."""
         return self.workers[1]
+
+    @property
+    def memory_bytes(self) -> int:
+        """What `memory_gb` is in bytes; 0 where nothing is claimed."""
+        return int((self.memory_gb or 0) * 2**30)
 
     @property
     def device(self) -> str:

@@ -8,7 +8,7 @@ import os
 import re
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -178,27 +178,15 @@ def root_cause(error: BaseException) -> str:
 
 def claims(compute: Compute) -> dict[str, Any]:
     """Translate a stage's compute section into what Ray reserves for one worker, as options of a task or an actor."""
-    wanted = {"num_cpus": compute.num_cpus, "num_gpus": compute.num_gpus, "accelerator_type": compute.accelerator_type}
+    wanted = {
+        "num_cpus": compute.num_cpus,
+        "num_gpus": compute.num_gpus,
+        "accelerator_type": compute.accelerator_type,
+        "memory": compute.memory_bytes,
+        "label_selector": dict(compute.label_selector),
+        "scheduling_strategy": "SPREAD" if compute.placement == "spread" else None,
+    }
     return {name: value for name, value in wanted.items() if value}
-
-
-def shortfall(node: str, compute: Compute, is_gang: bool, has: Mapping[str, float]) -> str | None:
-    """Say what a cluster lacks for a stage; Ray itself waits for it without a word.
-
-    Args:
-        node: who asks.
-        compute: what it asks for.
-        is_gang: whether it needs all of its workers at once.
-        has: what is known of the cluster, `cpus` and `gpus`; what isn't known isn't checked.
-
-    Returns:
-        What is asked for and what there is; None when there is enough.
-    """
-    workers = compute.min_workers if is_gang else 1
-    for name, wanted in (("cpus", compute.num_cpus * workers), ("gpus", compute.num_gpus * workers)):
-        if wanted > has.get(name, wanted):
-            return f"{node} asks for {wanted:g} {name[:-1].upper()}s at once and Ray has {has[name]:g}"
-    return None
 
 
 def here() -> Any:

@@ -68,16 +68,14 @@ class Spread:
         """
         import ray
 
-        claimed = claims(compute) | {"num_cpus": 0}
+        claimed = claims(compute) | {"num_cpus": 0, "scheduling_strategy": "SPREAD"}
         wanted, there = compute.num_gpus * (len(arguments) + 1), ray.cluster_resources().get("GPU", 0.0)
         if wanted > there:
             raise RaydistillError(
                 f"{len(arguments)} parts and one worker beside them claim {wanted:g} GPUs, and the cluster has "
                 f"{there:g}: let parts be larger, or claim less for each"
             )
-        holder = ray.remote(_Holder).options(
-            **claimed, max_restarts=MAX_RESTARTS, max_task_retries=-1, scheduling_strategy="SPREAD"
-        )
+        holder = ray.remote(_Holder).options(**claimed, max_restarts=MAX_RESTARTS, max_task_retries=-1)
         threads = max(1, int(compute.num_cpus))
         return cls([holder.remote(make, one, threads) for one in arguments])
 

@@ -70,6 +70,8 @@ def train(job: TrainJob, max_failures: int, progress: Progress = silent, resize_
                 use_gpu=job.compute.num_gpus > 0,
                 resources_per_worker=resources(job.compute),
                 accelerator_type=job.compute.accelerator_type,
+                label_selector=job.compute.label_selector or None,
+                placement_strategy=job.compute.placement.upper(),
                 elastic_resize_monitor_interval_s=resize_s,
             ),
             run_config=ray_train.RunConfig(
@@ -169,7 +171,8 @@ def _outcome(job: TrainJob) -> dict[str, Any]:
 
 def resources(compute: Compute) -> dict[str, float]:
     """Translate a stage's compute section into what Ray reserves for one worker."""
-    return {"CPU": compute.num_cpus} | ({"GPU": compute.num_gpus} if compute.num_gpus else {})
+    wanted = {"CPU": compute.num_cpus, "GPU": compute.num_gpus, "memory": compute.memory_bytes}
+    return {name: value for name, value in wanted.items() if value}
 
 
 def _loop(config: dict[str, Any]) -> None:

@@ -74,9 +74,14 @@ class Hosts:
         joining = [f"--address={self.address(0)}:{PORT}"]
         line = [RAY, "start", "--block", f"--node-ip-address={self.address(host)}", "--num-cpus=1"]
         line += [f"--object-store-memory={100 * 2**20}", f"--temp-dir={self.temporary}/{host}"]
-        self.start(host, [*line, *(head if host == 0 else joining)])
+        with open(f"{self.temporary}/host-{host}", "w") as log:
+            self.start(host, [*line, *(head if host == 0 else joining)], log)
 
-    def start(self, host, line, log=subprocess.DEVNULL):
+    def said(self):
+        """Return the end of what each host's Ray said."""
+        return "\n".join(f"{path.name}: {path.read_text()[-1000:]}" for path in Path(self.temporary).glob("host-*"))
+
+    def start(self, host, line, log):
         """Start a process on a host."""
         settings = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         settings |= {k: v for k, v in SETTINGS.items() if k not in (*LOCAL_ENVIRONMENT, "RAY_ADDRESS")} | HEALTH
@@ -120,7 +125,10 @@ def test_a_host_is_cut_off_and_another_comes(tmp_path):
             time.sleep(0.1)
         hosts.cut(1)
         hosts.add(2)
-        driver.wait(PATIENCE_S)
+        try:
+            driver.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"{len(seen())} pieces begun on {len(set(seen()))} hosts, then nothing\n{hosts.said()}")
         said = said_by(driver, tmp_path)
         assert len(set(seen())) == 3, "the third host did nothing"
         assert said["addresses"] == sorted(map(hosts.address, (0, 1, 2)))
