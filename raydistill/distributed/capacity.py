@@ -16,6 +16,8 @@ from raydistill.core.section import SELECTOR, Compute
 
 BOOTSTRAP = "~/ray_bootstrap_config.yaml"
 """Where `ray up` leaves the launcher's configuration on the head node."""
+MISTAKES = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError)
+"""What Ray raises, among others, for a file that isn't what it should be."""
 NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 """Where Kubernetes says in which namespace a pod lives."""
 
@@ -168,16 +170,7 @@ def _of_launcher(file: Path) -> Room | None:
 
     try:
         return _of_types(FileConfigReader(str(file)).get_cached_autoscaling_config())
-    except (
-        OSError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        YAMLError,
-        ValidationError,
-        ClickException,
-    ) as error:
+    except (*MISTAKES, YAMLError, ValidationError, ClickException) as error:
         said = " ".join(str(error).split())[:200]
         raise ConfigError(f"cluster.autoscaling_config {file} isn't a launcher's configuration: {said}") from error
 
