@@ -164,11 +164,11 @@ class Budgets(Section):
     min_sensitivity: Share = Field(
         0.9,
         description="Lower bound of the filter's self-test, over all planted copies and over the model's own; 0 "
-        "reports and does not judge.",
+        "reports, and certifies nothing.",
     )
     max_false_flag_rate: Share = Field(0.1, description="Upper bound of the filter's self-test.")
     min_consistency_jaccard: Share = Field(
-        0.8, description="Lower bound, of planted pictures with another network; 0 reports and does not judge."
+        0.8, description="Lower bound, of planted pictures with another network; 0 reports, and certifies nothing."
     )
     max_utility_loss: Share = Field(0.1, description="Real minus student macro AUROC, at most.")
     min_auditor_tpir: Share = Field(

@@ -138,8 +138,6 @@ class InBatches(Searcher):  # type: ignore[misc]
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Keep a result until all of its batch are there."""
-        if trial_id not in self.given:
-            return
         self.ended[trial_id] = (result, error)
         if len(self.ended) == self.size:
             for given in self.given:
@@ -148,9 +146,5 @@ class InBatches(Searcher):  # type: ignore[misc]
             self.given, self.ended = [], {}
 
     def get_state(self) -> dict[str, Any]:
-        """Return what Ray Tune keeps of a wrapper; it keeps the searcher apart."""
-        return {"given": list(self.given), "ended": dict(self.ended)}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Take up what `get_state` returned."""
-        self.given, self.ended = state["given"], state["ended"]
+        """Return nothing: Ray Tune asks for a state, and no search goes on from it."""
+        return {}

@@ -1,8 +1,8 @@
 """Searches with Ray Tune and Optuna: trials share read-only data, and an interrupted search keeps its trials."""
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +19,8 @@ MAX_FAILURES = 2
 """Times that a trial is tried again."""
 LEAST_DIFFERENCE = 1e-6
 """Objectives that differ by less are equal, and nothing explains why they aren't."""
-NEEDED = ("tuner.pkl", "experiment_state")
-SEARCHERS = ("searcher-state", "basic-variant-state")
-"""What Ray writes of a search into its folder: all of the first, one of the others, each several times."""
-PICKLE_END = b"."
-"""The last byte of a whole pickle; Ray doesn't write the file in one step."""
+MEASURED = "measured"
+"""Where what a trial came to outlives a kill, a file for each setting."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ def search(
         arguments: small keyword arguments.
         shared: read-only data, put into the object store once.
         space: what to search.
-        work: where trials are kept; a search found there goes on.
+        work: where what trials came to is kept; the same search there goes on.
         progress: told the trials done.
         found: shown what `measure` returned in all trials so far, when there are more.
 
@@ -95,25 +92,17 @@ def search(
 
     from raydistill.distributed.suggest import count_of
 
+    # A search tries the same settings whatever ends first, so one that was killed is begun anew: what was measured of a
+    # setting is there. Ray's own memory of it is several files, which a kill leaves in parts or at odds.
+    (work / NAME).delete()
     work.make()
-    folder = work / NAME
     total = count_of(space)
     with board(progress, found) as news:
         trials = {"measure": measure, "arguments": arguments, "shared": shared, "news": news, "total": total}
+        trials |= {"kept": work / MEASURED}
         trials |= {"goals": tuple(space.goals)}
         trainable = tune.with_resources(tune.with_parameters(_trial, **trials), {"cpu": CPUS_PER_TRIAL})
-        if _can_go_on(folder):
-            tuner = tune.Tuner.restore(
-                folder.path, trainable, storage_filesystem=work.filesystem, resume_unfinished=True, restart_errored=True
-            )
-            for result in tuner.get_results():
-                # What the state doesn't know to be done is tried again.
-                if result.metrics and result.metrics.get("done"):
-                    news.tell.remote(result.metrics["measured"])
-                    news.add.remote(total, "trials")
-        else:
-            tuner = _new_search(trainable, space, work)
-        results = tuner.fit()
+        results = _new_search(trainable, space, work).fit()
     if results.errors:
         raise TrainingError(f"{len(results.errors)} trials failed, the first: {root_cause(results.errors[0])}")
     measured = [result.metrics["measured"] for result in results]
@@ -184,29 +173,6 @@ def _new_search(trainable: Any, space: Search, work: Store) -> Any:
     )
 
 
-def _can_go_on(folder: Store) -> bool:
-    """Whether a search left enough to restore; a kill in the moment in which that is written leaves less."""
-    states = [name for name in folder.files() if name.startswith(SEARCHERS + NEEDED)]
-    whole = [name for name in states if _is_whole(folder, name)]
-    kinds = {kind for kind in SEARCHERS + NEEDED if any(name.startswith(kind) for name in whole)}
-    if kinds.issuperset(NEEDED) and kinds.intersection(SEARCHERS):
-        for name in set(states) - set(whole):
-            (folder / name).delete()
-        return True
-    folder.delete()
-    return False
-
-
-def _is_whole(folder: Store, name: str) -> bool:
-    content = folder.read_bytes(name)
-    if name.endswith(".pkl"):
-        return content.endswith(PICKLE_END)
-    with suppress(ValueError):
-        json.loads(content)
-        return True
-    return False
-
-
 def _trial(
     config: dict[str, float],
     *,
@@ -216,12 +182,17 @@ def _trial(
     news: Any,
     total: int,
     goals: tuple[str, ...],
+    kept: Store,
 ) -> None:
     from ray import tune
 
     from raydistill.distributed.gauges import show_trial
 
-    measured = measure(config, shared, **arguments)
+    setting = json.dumps(config, sort_keys=True, default=float)
+    file = f"{hashlib.sha256(setting.encode()).hexdigest()[:16]}.json"
+    if not kept.exists(file):
+        kept.write_bytes(file, json.dumps(measure(config, shared, **arguments), default=float).encode())
+    measured = kept.read_json(file)
     constraints = measured.pop("constraints")
     show_trial(tune.get_context().get_trial_name(), measured)
     told = {goal: measured[goal] for goal in goals} | {"constraints": constraints}

@@ -56,15 +56,16 @@ def prompt_checks(student: Metrics, k: int) -> list[Check]:
     """Hold the prompts of what is released against the number of patients who must share them.
 
     Args:
-        student: with `prompt_k`; without a value where no prompt says anything of a train patient.
+        student: with `prompt_k`; prompts that nobody can read are too little evidence, and where none says anything
+            of a train patient there is nothing to hold.
         k: of `ingest.prompts`.
     """
-    known = "prompt_k" in student and student["prompt_k"].value is not None
-    return against("student", student, "min", {"prompt_k": k}) if known else []
+    told = "prompt_k" in student and student["prompt_k"].n > 0
+    return against("student", student, "min", {"prompt_k": k}) if told else []
 
 
 def selftest_checks(selftest: Metrics, budgets: Budgets) -> list[Check]:
-    """Hold the filter's self-test against its budgets; a lower bound of 0 reports and doesn't judge."""
+    """Hold the filter's self-test against its budgets; a lower bound of 0 reports, and certifies nothing."""
     at_least = {
         "sensitivity": budgets.min_sensitivity,
         "sensitivity.generator": budgets.min_sensitivity,

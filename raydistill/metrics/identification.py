@@ -78,7 +78,7 @@ def rates(
     rate = korn_graubard(scores >= threshold, sample_clusters, confidence)
     control = korn_graubard(controls >= threshold, control_clusters, confidence)
     where = f"threshold {threshold:.4g}"
-    fair, done = likeness.control(rate, control) if likeness else (control, "")
+    fair, done = likeness.control(control) if likeness else (control, "")
     return {
         "reidentification_rate": rate_result(rate, unit=SAMPLES, control=fair.value, note=where),
         "control_rate": rate_result(control, unit="share of unseen real images", note=where),

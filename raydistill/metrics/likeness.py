@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from raydistill.metrics.intervals import Rate, excess_risk, independent_difference, mover_ratio, trials_worth
+from raydistill.metrics.intervals import Rate, mover_ratio, trials_worth
 
 
 @dataclass(frozen=True)
@@ -17,25 +17,22 @@ class Likeness:
     samples: Rate
     strangers: Rate
 
-    def control(self, rate: Rate, strangers: Rate) -> tuple[Rate, str]:
+    def control(self, strangers: Rate) -> tuple[Rate, str]:
         """Return the control that samples' rate is to be held against, and what was done to it.
 
         Samples that are taken for unseen people less often than strangers are would be taken for gallery people less
-        often too, had nothing leaked. Where that is proven, or the samples are certainly hit less often than strangers,
-        which a leak can't bring about, the control is strangers' rate times the ratio of the two, 1 at most.
+        often too, had nothing leaked. So the control is strangers' rate times the ratio of the two, 1 at most, its
+        uncertainty counted in: to scale only where the ratio is proven to be below 1 hides a leak where it isn't
+        (decision 34).
 
         Args:
-            rate: samples' rate by the gallery of those who may have leaked.
-            strangers: that of strangers.
+            strangers: strangers' rate by the gallery of those who may have leaked.
         """
-        ours, theirs = self.samples, self.strangers
-        less = independent_difference(ours.value, (ours.low, ours.high), theirs.value, (theirs.low, theirs.high))[2] < 0
-        excess = excess_risk(rate, strangers)
-        if not theirs.value or not (less or (excess and excess[2] < 0)):
+        if not self.strangers.value:
             return strangers, ""
-        value, low, high = (min(1.0, bound) for bound in mover_ratio(ours, theirs))
+        value, low, high = (min(1.0, bound) for bound in mover_ratio(self.samples, self.strangers))
         scaled = strangers.value * value, strangers.low * low, strangers.high * high
         worth = min(strangers.n_eff, trials_worth(scaled[0], scaled[2], strangers.confidence))
-        said = f"control is strangers' {strangers.value:.3g} times {value:.2g} ({low:.2g} to {high:.2g}), for samples "
-        said += "are taken for people of an unseen gallery that much less often than strangers are"
+        said = f"control is strangers' {strangers.value:.3g} times {value:.2g} ({low:.2g} to {high:.2g}), as often as "
+        said += "samples are taken for people of an unseen gallery where strangers are once, at most once"
         return replace(strangers, value=scaled[0], low=scaled[1], high=scaled[2], n_eff=worth), said

@@ -160,9 +160,9 @@ def _auc(positive: Any, scores: Any, patients: Any, unit: str, how: _How, contro
 
 def _tpr(member: Any, scores: Floats, patients: Any, bound: float, half: Any, how: _How) -> MetricResult:
     unit = f"share of members found at {100 * bound:g} % false positives"
-    others, needed = int((~member).sum()), round(1 / bound)
+    others, needed = len(np.unique(np.asarray(patients)[~member])), round(1 / bound)
     if others < needed or _fewer_patients(member, patients) < 2:
-        why = f"{others} non-members can't show a rate of {bound:g}; {needed} are needed"
+        why = f"{others} patients among non-members can't show a rate of {bound:g}; {needed} are needed"
         return insufficient(why, n=len(scores), unit=unit, confidence=how.confidence, reference=REFERENCE)
     statistic = weighted_tpr(member, scores, bound)
     value = evaluate(statistic, len(scores))
@@ -184,7 +184,7 @@ def _tpr(member: Any, scores: Floats, patients: Any, bound: float, half: Any, ho
         control=_control_tpr(half, scores[member], bound),
         baseline=bound,
         reference=REFERENCE,
-        note=f"{others} non-members; 1 / FPR = {needed} is the least that can show this rate",
+        note=f"{others} patients among non-members; 1 / FPR = {needed} is the least that can show this rate",
     )
 
 

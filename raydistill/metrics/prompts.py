@@ -1,7 +1,7 @@
 """What the prompts of a release say of patients: who shares them, what the scrubber would have taken, who is linked."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -20,29 +20,40 @@ Attributes = frozenset[str]
 
 
 def prompt_k(
-    asked: Mapping[str, Attributes], train: Mapping[str, int], people: Mapping[str, Attributes], confidence: float
+    asked: Mapping[str, Attributes],
+    train: Mapping[str, int],
+    people: Mapping[str, Collection[Attributes]],
+    confidence: float,
 ) -> MetricResult:
     """Return the fewest train patients whom a prompt of the release fits: its k-anonymity, as measured.
 
-    A prompt of train records fits those who share it. Any other fits those who have all that it asks for; one that fits
-    nobody singles out nobody.
+    A prompt of train records fits those who share it. Any other fits those of whom one record has all that it asks for;
+    one that fits nobody singles out nobody. What a prompt asks for in words alone nobody can count.
 
     Args:
         asked: each distinct prompt, and what it asks for.
         train: train patients by the prompt of their records.
-        people: by train patient, what their records say.
+        people: by train patient, what each of their records says.
         confidence: for the record; a count of what is there has no interval.
+
+    Returns:
+        The count. Without a value where prompts can't be read, whose number is `n` then, or, with an `n` of 0, where
+        none says anything of a train patient.
 
     Source: Sweeney 2002, k-anonymity, IJUFKS 10:557.
     """
     unit, distinct = "train patients whom the rarest prompt fits", asked.keys() - {BASE_PROMPT}
     foreign = {prompt: asked[prompt] for prompt in distinct if prompt not in train}
-    fitted = [sum(wanted <= own for own in people.values()) for wanted in foreign.values() if wanted]
+    fitted = [
+        sum(any(wanted <= record for record in own) for own in people.values()) for wanted in foreign.values() if wanted
+    ]
     counts = sorted([train[prompt] for prompt in distinct if prompt in train] + [count for count in fitted if count])
     unread = sum(not wanted for wanted in foreign.values())
+    if unread:
+        why = f"{unread} of {len(distinct)} prompts can't be read: their table has no structured fields for them"
+        return insufficient(why, n=unread, unit=unit, confidence=confidence)
     if not counts:
-        why = f"no prompt says anything of a train patient; {unread} can't be read"
-        return insufficient(why, n=len(distinct), unit=unit, confidence=confidence)
+        return insufficient("no prompt says anything of a train patient", n=0, unit=unit, confidence=confidence)
     return MetricResult(
         value=counts[0],
         interval=(counts[0], counts[0]),
@@ -51,8 +62,8 @@ def prompt_k(
         unit=unit,
         estimator="minimum over the prompts of all samples but the one that says nothing; a count, not an estimate",
         reference="Sweeney 2002",
-        note=f"{len(distinct)} prompts, {len(foreign)} not of train records, of which {fitted.count(0)} fit nobody and "
-        f"{unread} can't be read; {counts.count(counts[0])} as rare as this",
+        note=f"{len(distinct)} prompts, {len(foreign)} not of train records, of which {fitted.count(0)} fit nobody; "
+        f"{counts.count(counts[0])} as rare as this",
     )
 
 

@@ -52,6 +52,19 @@ def short_of_evidence(student: Metrics, evaluation_patients: int, budgets: Budge
     return found
 
 
+def short_of_budgets(budgets: Budgets) -> list[str]:
+    """List the budgets that everything keeps: with one of those a run reports, and certifies nothing.
+
+    That a release may be of no use is the releaser's own affair, and allowed.
+
+    Args:
+        budgets: the bounds.
+    """
+    idle = [name for name, limit in budgets if name.startswith("min_") and not limit]
+    idle += [name for name, limit in budgets if name.startswith("max_") and limit >= 1 and name != "max_utility_loss"]
+    return [f"release.budgets.{name} is {getattr(budgets, name):g}, so it judges nothing." for name in idle]
+
+
 def short_of_people(cohort: Mapping[str, Mapping[str, int]]) -> list[str]:
     """List the roles of so few that nothing measured on them may be told: a certificate would be empty.
 
@@ -133,7 +146,10 @@ def short_of_method(evidence: EvidenceConfig, k: int) -> list[str]:
         "evaluate.membership_timesteps, latest": (max(how.membership_timesteps), 0.4),
         "evaluate.shadow_share": (how.shadow_share, 0.25),
         "evaluate.probe_steps": (how.probe_steps, 100),
+        "evaluate.audit_fpir": (how.audit_fpir, 0.01),
+        "evaluate.audit_near_copy_fpir": (how.audit_near_copy_fpir, 0.005),
         "selftest.num_images": (test.num_images, 32),
+        "selftest.num_inference_steps": (test.num_inference_steps, 10),
         "selftest.strengths": (len(set(test.strengths)), 4),
         "selftest.strengths, strongest": (max(test.strengths), 0.4),
         "attack.guidance_scales": (len(set(attack.guidance_scales)), 2),

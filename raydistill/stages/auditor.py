@@ -177,7 +177,7 @@ class Auditor:
             why = "an image of each kind is needed: samples, unseen real images, new images of gallery patients"
             return insufficient(why, n=len(samples), unit=UNIT, confidence=self.confidence)
         rate = korn_graubard(*flagged, self.confidence)
-        control, done = alike.control(rate, korn_graubard(*strangers, self.confidence))
+        control, done = alike.control(korn_graubard(*strangers, self.confidence))
         return leak_rate(rate, control, korn_graubard(found, people, self.confidence, weights=weights), done)
 
     def tpir(self) -> MetricResult:

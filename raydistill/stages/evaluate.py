@@ -12,8 +12,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raydistill.core.config import Config, EvaluateConfig
-from raydistill.core.errors import NothingToDo
+from raydistill.core.errors import LineageError, NothingToDo
 from raydistill.core.progress import Progress
+from raydistill.core.seeds import derive_seed
 from raydistill.core.store import Store
 from raydistill.data.vocabulary import age_band
 from raydistill.diffusion.features import public_digest
@@ -59,7 +60,7 @@ class Evaluate(Stage):
     Output: `metrics.json`, `predictions/`, `tables/`, `operating_point.json`, `extractor/`.
     """
 
-    version: ClassVar[int] = 21
+    version: ClassVar[int] = 22
     config: EvaluateConfig
 
     def check(self, config: Config) -> None:
@@ -81,7 +82,9 @@ class Evaluate(Stage):
 
     def _measure(self, context: Context, progress: Progress) -> Outcome:
         most, seed = self.config.max_images, context.seed
-        real = read_sampled({"images": context.inputs["evaluation"]}, RECORD_COLUMNS, most, seed)
+        # Sets are compared image by image, so all of them are tested on the same.
+        shared = derive_seed(self.root_seed, "evaluation images")
+        real = read_sampled({"images": context.inputs["evaluation"]}, RECORD_COLUMNS, most, shared)
         synthetic = are_samples(context.inputs["images"])
         columns = ["image", "labels"] if synthetic else ["image", "labels", "patient_id"]
         judged = read_sampled(context.inputs, columns, most, seed)
@@ -165,15 +168,17 @@ class Evaluate(Stage):
         by_group = utility.by_group(truth, scores, patients, groups, *options)
         context.out.write_table("tables/utility_by_group.parquet", by_group)
         if "reference" in context.inputs:
-            best = _predicted(context.inputs["reference"], findings)
+            best = _predicted(context.inputs["reference"], findings, real["image_id"])
             metrics["utility_loss"] = utility.paired_difference(truth, best, scores, patients, *options)
         if "teacher_predictions" in context.inputs and context.inputs["teacher_predictions"].shards():
-            teacher = _predicted(context.inputs["teacher_predictions"], findings)
+            teacher = _predicted(context.inputs["teacher_predictions"], findings, real["image_id"])
             metrics["utility_over_teacher"] = utility.paired_difference(truth, scores, teacher, patients, *options)
         return metrics
 
 
-def _predicted(store: Store, findings: list[str]) -> NDArray[np.float64]:
-    """Read (N, F) probabilities of another evaluation, of the same images in the same order."""
+def _predicted(store: Store, findings: list[str], images: pa.ChunkedArray) -> NDArray[np.float64]:
+    """Read (N, F) probabilities of another evaluation, which must be of the same images in the same order."""
     table = store.read_table()
+    if table["image_id"].to_pylist() != images.to_pylist():
+        raise LineageError(f"{store.uri} isn't of the images that this evaluation tests: nothing can be paired")
     return np.stack([table[finding].to_numpy() for finding in findings], axis=1)

@@ -38,16 +38,18 @@ def prompt_metrics(
         sharing[row["prompt"]].add(row["patient_id"])
     prompts, bands = asked["prompt"].to_pylist(), _bands(asked["age_band"].to_pylist())
     wanted = [_attributes(row, bands) for row in asked.select(["age_band", *SAID]).to_pylist()]
-    people = _by_patient(train, bands)
+    records: dict[str, set[Attributes]] = defaultdict(set)
+    for row in train:
+        records[row["patient_id"]].add(_attributes(row, bands))
     shared = {prompt: len(own) for prompt, own in sharing.items()}
     return {
-        "prompt_k": prompt_k(dict(zip(prompts, wanted, strict=True)), shared, people, how.confidence),
+        "prompt_k": prompt_k(dict(zip(prompts, wanted, strict=True)), shared, records, how.confidence),
         "prompt_marks": marked_prompts(prompts, how.confidence),
         "prompt_linkage": prompt_linkage(
             wanted,
             first_of(samples["matched_patient_ids"]),
             first_of(samples["unseen_matched_patient_ids"]),
-            people,
+            _by_patient(train, bands),
             _by_patient(unseen, bands),
             how.confidence,
         ),

@@ -18,6 +18,7 @@ from raydistill.metrics.gate import (
 )
 from raydistill.metrics.result import Check, MetricResult, judge
 from raydistill.metrics.shortfalls import (
+    short_of_budgets,
     short_of_evidence,
     short_of_exchangeability,
     short_of_method,
@@ -126,7 +127,8 @@ class Release(Stage):
         student = _results(context.inputs["student_evaluation"].read_json("metrics.json"))
         real = _results(context.inputs["real_evaluation"].read_json("metrics.json"))
         budgets = self.config.release.budgets
-        found = short_of_method(self.config.evidence, self.config.prompts.k) + short_of_people(roles(context))
+        found = short_of_method(self.config.evidence, self.config.prompts.k) + short_of_budgets(budgets)
+        found += short_of_people(roles(context))
         found += short_of_evidence(student, patients, budgets)
         found += short_of_exchangeability(student, budgets) + short_of_utility(real, budgets)
         policy = context.manifests["filter"].facts["policy"]

@@ -43,17 +43,6 @@ def test_a_trial_that_ends_before_the_next_begins_is_no_batch():
     assert search.suggest("c") == {"after": 2}
 
 
-def test_a_search_goes_on_in_the_middle_of_a_batch():
-    search, again = InBatches(Told(), 2), InBatches(Told(), 2)
-    search.suggest("a")
-    search.suggest("b")
-    search.on_trial_complete("b", {"objective": 1})
-    again.set_state(search.get_state())
-    again.on_trial_complete("stranger", {"objective": 9})
-    again.on_trial_complete("a", {"objective": 2})
-    assert [name for name, *_ in again.searcher.heard] == ["a", "b"]
-
-
 def settings(way, plan, of="target_fpir"):
     """What a search tries of which everything is feasible, and whatever `way` says is good."""
     search, tried = suggester(plan), []

@@ -27,19 +27,21 @@ def measured(rng, leak, thinner):
     whose, each = np.repeat(np.arange(PEOPLE), IMAGES), np.arange(SAMPLES)
     alike = Likeness(korn_graubard(unseen, each), korn_graubard(strangers(rng, UNSEEN_FALSE), whose))
     flagged, outsiders = korn_graubard(hit, each), korn_graubard(strangers(rng, FALSE), whose)
-    control, said = alike.control(flagged, outsiders)
+    control, said = alike.control(outsiders)
     known = exact_rate(round(TPIR * 300), 300)
     return leak_rate(flagged, control, known, said), leak_rate(flagged, outsiders, known)
 
 
-def test_a_leak_is_not_hidden_by_pictures_that_resemble_nobody():
+@pytest.mark.parametrize("thinner", [0.2, 0.4, 0.6, 0.8, 1.0])
+def test_a_leak_is_not_hidden_by_pictures_that_resemble_fewer_people_than_people_do(thinner):
     rng = np.random.default_rng(0)
-    fair, plain = zip(*(measured(rng, 0.07, 0.2) for _ in range(ROUNDS)), strict=True)
+    fair, plain = zip(*(measured(rng, 0.07, thinner) for _ in range(ROUNDS)), strict=True)
     held = np.mean([low <= 0.07 <= high for low, high in (result.interval for result in fair)])
-    assert held >= 0.95
+    assert held >= 0.93
+    assert np.mean([result.interval[1] < 0.07 for result in fair]) <= 0.04
     assert np.mean([result.interval[1] <= 0.05 for result in fair]) <= 0.025
-    assert np.mean([result.interval[1] <= 0.05 for result in plain]) > 0.2
-    assert abs(np.mean([result.value for result in fair]) - 0.07) < 0.005
+    assert thinner > 0.5 or np.mean([result.interval[1] <= 0.05 for result in plain]) > 0.02
+    assert abs(np.mean([result.value for result in fair]) - 0.07) < 0.006
 
 
 def test_an_honest_generator_of_average_pictures_is_cleared_and_not_accused():
@@ -50,17 +52,19 @@ def test_an_honest_generator_of_average_pictures_is_cleared_and_not_accused():
     assert np.mean([result.interval[1] < 0 for result in fair]) < 0.01
 
 
-def test_of_pictures_like_strangers_strangers_are_the_control():
+def test_of_pictures_like_strangers_nothing_is_made_up():
     rng = np.random.default_rng(2)
-    pairs = [measured(rng, 0.02, 1.0) for _ in range(ROUNDS)]
-    assert np.mean([fair == plain for fair, plain in pairs]) > 0.9
-    held = np.mean([low <= 0.02 <= high for low, high in (fair.interval for fair, _ in pairs)])
-    assert held >= 0.93
+    for leak in (0.0, 0.02):
+        fair = [measured(rng, leak, 1.0)[0] for _ in range(ROUNDS)]
+        assert np.mean([low <= leak <= high for low, high in (result.interval for result in fair)]) >= 0.93
+        # The ratio is 1 at most, so where it is 1 the control is a little low: the error is on the safe side.
+        assert np.mean([result.interval[0] > leak for result in fair]) <= 0.06
+        assert np.mean([result.interval[1] < leak for result in fair]) <= 0.03
 
 
 def test_says_what_was_done_to_the_control():
     alike = Likeness(rate(2, 1000), rate(30, 1000))
-    control, said = alike.control(rate(10, 1000), rate(50, 1000))
+    control, said = alike.control(rate(50, 1000))
     assert control.value == pytest.approx(0.05 * 2 / 30)
     assert control.low <= control.value <= control.high < 0.05
     assert "0.05 times 0.067" in said
@@ -69,14 +73,12 @@ def test_says_what_was_done_to_the_control():
 
 def test_nothing_is_scaled_by_a_ratio_that_is_not_known():
     outsiders = rate(50, 1000)
-    assert Likeness(rate(0, 1000), rate(0, 1000)).control(rate(0, 1000), outsiders) == (outsiders, "")
-    assert Likeness(rate(29, 1000), rate(30, 1000)).control(rate(45, 1000), outsiders) == (outsiders, "")
+    assert Likeness(rate(0, 1000), rate(0, 1000)).control(outsiders) == (outsiders, "")
 
 
-def test_certainly_fewer_hits_than_strangers_are_no_evidence_of_a_negative_leak():
-    control, said = Likeness(rate(2, 100), rate(5, 100)).control(rate(1, 1000), rate(80, 1000))
-    assert said
-    assert control.high <= 0.1
+def test_pictures_that_resemble_more_people_than_people_do_have_no_larger_control():
+    control, _ = Likeness(rate(200, 1000), rate(30, 1000)).control(rate(50, 1000))
+    assert (control.value, control.high) == (rate(50, 1000).value, rate(50, 1000).high)
 
 
 def test_a_ratio_of_rates_has_the_bounds_of_its_source():

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from raydistill.metrics.gate import prompt_checks
 from raydistill.metrics.prompts import marked_prompts, prompt_k, prompt_linkage, rare_attributes
 
 MASS, EFFUSION = frozenset({"finding=mass"}), frozenset({"finding=effusion"})
@@ -10,17 +11,34 @@ NOTHING = frozenset()
 
 
 def test_the_rarest_prompt_counts_and_the_one_that_says_nothing_does_not():
-    asked = {"chest x-ray": NOTHING, "chest x-ray, mass": MASS, "chest x-ray, effusion": EFFUSION, "own": NOTHING}
+    asked = {"chest x-ray": NOTHING, "chest x-ray, mass": MASS, "chest x-ray, effusion": EFFUSION}
     found = prompt_k(asked, {"chest x-ray": 1, "chest x-ray, mass": 5, "chest x-ray, effusion": 9}, {}, 0.95)
     assert found.value == 5
-    assert found.note == (
-        "3 prompts, 1 not of train records, of which 0 fit nobody and 1 can't be read; 1 as rare as this"
-    )
-    assert prompt_k({"own": NOTHING}, {}, {}, 0.95).value is None
+    assert found.note == "2 prompts, 0 not of train records, of which 0 fit nobody; 1 as rare as this"
+    assert prompt_checks({"prompt_k": found}, 5)[0].outcome == "pass"
+
+
+def test_prompts_that_nobody_can_read_are_no_evidence_of_anonymity():
+    for more in ({}, {"chest x-ray, mass": MASS}):
+        found = prompt_k({"a lady with dextrocardia": NOTHING, **more}, {"chest x-ray, mass": 12}, {}, 0.95)
+        assert (found.value, found.n) == (None, 1)
+        assert prompt_checks({"prompt_k": found}, 5)[0].outcome == "insufficient_evidence"
+
+
+def test_where_no_prompt_says_anything_of_a_train_patient_there_is_nothing_to_hold():
+    for asked in ({"chest x-ray": NOTHING}, {"hernia": frozenset({"finding=hernia"})}):
+        found = prompt_k(asked, {"chest x-ray": 1}, {"p": [MASS]}, 0.95)
+        assert (found.value, found.n) == (None, 0)
+        assert prompt_checks({"prompt_k": found}, 5) == []
+
+
+def test_what_two_records_of_a_patient_say_isnt_what_one_says():
+    people = {"p": [MASS, EFFUSION], "q": [MASS | EFFUSION]}
+    assert prompt_k({"a mass and fluid": MASS | EFFUSION}, {}, people, 0.95).value == 1
 
 
 def test_a_prompt_of_somebodys_own_singles_out_whom_it_fits():
-    people = {"p": MASS | EFFUSION, "q": MASS, "r": EFFUSION}
+    people = {"p": [MASS | EFFUSION], "q": [MASS], "r": [EFFUSION]}
     found = prompt_k({"a mass and fluid": MASS | EFFUSION, "a mass": MASS}, {}, people, 0.95)
     assert found.value == 1
     assert prompt_k({"a mass": MASS}, {}, people, 0.95).value == 2

@@ -193,7 +193,10 @@ def test_a_prompt_that_fits_too_few_people_fails_and_where_none_fits_anybody_not
     verdict, _ = decide(tmp_path / "few", student={"prompt_k": (4, 4, 4)})
     assert verdict["verdict"] == "fail"
     assert verdict["reasons"][0].startswith("student.prompt_k is")
-    assert decide(tmp_path / "none", student={"prompt_k": (None,)})[0]["verdict"] == "pass"
+    nobody = insufficient("no prompt says anything", n=0, unit="train patients")
+    assert decide(tmp_path / "none", student={"prompt_k": nobody})[0]["verdict"] == "pass"
+    unread = nobody.model_copy(update={"n": 3})
+    assert decide(tmp_path / "unread", student={"prompt_k": unread})[0]["verdict"] == "insufficient_evidence"
 
 
 @pytest.mark.parametrize("name", PROVEN)
@@ -206,11 +209,22 @@ def test_what_is_uncertain_is_held_against_nobody_and_what_is_certain_is(tmp_pat
         assert decide(tmp_path / case, student={name: values})[0]["verdict"] == expected
 
 
-def test_consistency_judges_only_when_it_has_a_budget(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "limit"), [("min_sensitivity", 0.0), ("max_false_flag_rate", 1.0), ("max_excess_risk", 1.0)]
+)
+def test_with_a_budget_that_judges_nothing_nothing_is_certified(tmp_path, name, limit):
+    verdict, _ = decide(tmp_path / "idle", config=ReleaseConfig(budgets=Budgets(**{name: limit})))
+    assert verdict["verdict"] == "insufficient_evidence"
+    assert verdict["reasons"][0] == (f"release.budgets.{name} is {limit:g}, so it judges nothing.")
+    bad = decide(tmp_path / "bad", student={"leak_rate": (0.9, 0.8, 1.0)}, config=ReleaseConfig())[0]
+    assert bad["verdict"] == "fail"
+
+
+def test_consistency_judges_only_when_it_has_a_budget_and_without_one_nothing_is_certified(tmp_path):
     low = {"consistency_jaccard": (0.0, 0.0, 0.1)}
     assert decide(tmp_path / "judged", selftest=low)[0]["verdict"] == "fail"
     config = ReleaseConfig(budgets=Budgets(min_consistency_jaccard=0.0))
-    assert decide(tmp_path / "reported", selftest=low, config=config)[0]["verdict"] == "pass"
+    assert decide(tmp_path / "reported", selftest=low, config=config)[0]["verdict"] == "insufficient_evidence"
 
 
 @pytest.mark.parametrize(
@@ -274,7 +288,9 @@ def test_a_blind_auditor_can_t_certify_and_doesn_t_accuse(tmp_path, eye, sees):
     assert verdict["verdict"] == "insufficient_evidence"
     assert f"The auditor may be too blind to judge: student.{eye}" in verdict["reasons"][0]
     waived = ReleaseConfig(budgets=Budgets(**{f"min_{eye}": 0.0}))
-    assert decide(tmp_path / "waived", student={eye: sees}, config=waived)[0]["verdict"] == "pass"
+    verdict, _ = decide(tmp_path / "waived", student={eye: sees}, config=waived)
+    assert verdict["verdict"] == "insufficient_evidence"
+    assert verdict["reasons"][0] == f"release.budgets.min_{eye} is 0, so it judges nothing."
 
 
 @pytest.mark.parametrize("name", ["control_rate", "near_copy_control_rate"])
