@@ -53,13 +53,12 @@ VERDICTS: tuple[Verdict, ...] = ("fail", "insufficient_evidence", "pass")
 
 def judged(seed: int) -> list[dict[str, Any]]:
     """Judge every generator in the cohorts of a seed, or read what was said of them."""
-    place, file = Store.open(f"{KEPT}/{_version()}") if KEPT else None, f"cohort-{seed}.json"
-    if place and place.is_file(file):
-        return list(place.read_json(file))
-    rows = _judged_all(seed)
-    if place:
-        place.write_json(file, rows)
-    return rows
+    if not KEPT:
+        return _judged_all(seed)
+    place, file = Store.open(f"{KEPT}/{_version()}"), f"cohort-{seed}.json"
+    if not place.is_file(file):
+        place.write_json(file, _judged_all(seed))
+    return list(place.read_json(file))
 
 
 @cache

@@ -52,10 +52,8 @@ def check_before_ray(config: Config, run: Store, stages: Sequence[Any]) -> None:
 
 
 def _refuse_never(stages: Sequence[Any], now: Any, later: Any) -> None:
-    from raydistill.distributed.capacity import lack
-
     for stage in stages:
-        short = stage.compute and lack(stage.node, stage.compute, stage.is_gang, now, later)
+        short = _lack(stage, now, later)
         if short and short.never:
             raise ConfigError(
                 f"{short.said}: lower its compute.num_workers, num_cpus, num_gpus or memory_gb, take another preset, "
@@ -128,11 +126,11 @@ def _run_stages(runner: Any, stages: Sequence[Any], states: dict[str, str], disp
     with ExitStack() as stack:
         is_connected = False
         for number, stage in enumerate(stages, start=1):
-            if stage.needs_ray and not runner.is_cached(stage):
-                if not is_connected:
-                    _connect(stack, runner, display)
-                    is_connected = True
-                _say_what_is_waited_for(stage, display)
+            if stage.needs_ray and not is_connected and not runner.is_cached(stage):
+                _connect(stack, runner, display)
+                is_connected = True
+            if stage.needs_ray and is_connected:
+                _say_what_is_waited_for(runner, stage, display)
             _run_stage(runner, stage, number, states, display)
 
 
@@ -147,11 +145,17 @@ def _connect(stack: ExitStack, runner: Any, display: Display) -> None:
     _refuse_never(runner.stages, now, now if cluster["is_local"] else grown(runner.config.cluster))
 
 
-def _say_what_is_waited_for(stage: Any, display: Display) -> None:
-    from raydistill.distributed.capacity import lack, present
+def _lack(stage: Any, now: Any, later: Any) -> Any:
+    from raydistill.distributed.capacity import lack
 
-    short = stage.compute and lack(stage.node, stage.compute, stage.is_gang, present(), None)
-    if short:
+    return stage.compute and lack(stage.node, stage.compute, stage.is_gang, now, later)
+
+
+def _say_what_is_waited_for(runner: Any, stage: Any, display: Display) -> None:
+    from raydistill.distributed.capacity import present
+
+    short = _lack(stage, present(), None)
+    if short and not runner.is_cached(stage):
         display.line(f"{short.said}: it waits until the cluster has grown")
 
 

@@ -75,9 +75,9 @@ class Room:
         """How many workers fit at once, with nothing else running."""
         left = sum(kind.count for kind in self.kinds) if self.most is None else self.most
         found = self.head.workers(compute) if self.head else 0
-        for kind in sorted(self.kinds, key=lambda kind: kind.workers(compute), reverse=True):
-            taken = min(left, kind.count)
-            left, found = left - taken, found + taken * kind.workers(compute)
+        for fit, count in sorted(((kind.workers(compute), kind.count) for kind in self.kinds), reverse=True):
+            taken = min(left, count)
+            left, found = left - taken, found + taken * fit
         return found
 
 

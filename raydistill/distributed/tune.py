@@ -99,8 +99,7 @@ def search(
     total = count_of(space)
     with board(progress, found) as news:
         trials = {"measure": measure, "arguments": arguments, "shared": shared, "news": news, "total": total}
-        trials |= {"kept": work / MEASURED}
-        trials |= {"goals": tuple(space.goals)}
+        trials |= {"goals": tuple(space.goals), "kept": work / MEASURED}
         trainable = tune.with_resources(tune.with_parameters(_trial, **trials), {"cpu": CPUS_PER_TRIAL})
         results = _new_search(trainable, space, work).fit()
     if results.errors:

@@ -38,9 +38,7 @@ def prompt_metrics(
         sharing[row["prompt"]].add(row["patient_id"])
     prompts, bands = asked["prompt"].to_pylist(), _bands(asked["age_band"].to_pylist())
     wanted = [_attributes(row, bands) for row in asked.select(["age_band", *SAID]).to_pylist()]
-    records: dict[str, set[Attributes]] = defaultdict(set)
-    for row in train:
-        records[row["patient_id"]].add(_attributes(row, bands))
+    records, others = _by_patient(train, bands), _by_patient(unseen, bands)
     shared = {prompt: len(own) for prompt, own in sharing.items()}
     return {
         "prompt_k": prompt_k(dict(zip(prompts, wanted, strict=True)), shared, records, how.confidence),
@@ -49,8 +47,8 @@ def prompt_metrics(
             wanted,
             first_of(samples["matched_patient_ids"]),
             first_of(samples["unseen_matched_patient_ids"]),
-            _by_patient(train, bands),
-            _by_patient(unseen, bands),
+            _united(records),
+            _united(others),
             how.confidence,
         ),
     }
@@ -68,11 +66,17 @@ def _bands(asked: list[str | None]) -> dict[str, tuple[int, int]]:
     return {band: (int(first), int(last)) for band, (first, last) in bounds.items()}
 
 
-def _by_patient(rows: list[dict[str, Any]], bands: Bands) -> dict[str, Attributes]:
-    found: dict[str, set[str]] = defaultdict(set)
+def _by_patient(rows: list[dict[str, Any]], bands: Bands) -> dict[str, set[Attributes]]:
+    """Return what each record says, by patient."""
+    found: dict[str, set[Attributes]] = defaultdict(set)
     for row in rows:
-        found[row["patient_id"]] |= _attributes(row, bands)
-    return {patient: frozenset(own) for patient, own in found.items()}
+        found[row["patient_id"]].add(_attributes(row, bands))
+    return found
+
+
+def _united(records: Mapping[str, set[Attributes]]) -> dict[str, Attributes]:
+    """Return what all records of each patient say together."""
+    return {patient: frozenset().union(*own) for patient, own in records.items()}
 
 
 def _attributes(row: Mapping[str, Any], bands: Bands) -> Attributes:

@@ -5,7 +5,6 @@ Ray's autoscaler v2, whose provider starts raylets on this machine instead of ma
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -16,27 +15,30 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+import pyarrow as pa
 import pytest
 import yaml
 
+from raydistill.core.columns import SAMPLES
 from raydistill.core.config import ClusterConfig
 from raydistill.core.generation import SampleConfig
 from raydistill.core.section import Compute
 from raydistill.core.store import Store
 from raydistill.core.training import DiffusionConfig
+from raydistill.data.prompts import FREQUENCIES
 from raydistill.diffusion.components import prepare_initial
 from raydistill.distributed.capacity import grown, lack, present
 from raydistill.distributed.session import prepare_libraries, session
 from raydistill.stages.base import Context
 from raydistill.stages.sample import Sample
-from tests.cluster.test_nodes import ROOT, SETTINGS
+from tests.cluster.test_nodes import SETTINGS, ended, said_by, without_ray
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 
 HEAD_ID = 51 * "f" + "00000"
 """The name under which Ray's provider of pretended nodes knows the head."""
 ROLE, MOST, PATIENCE_S, IDLE_MINUTES = {"role": "sampling"}, 2, 150.0, 0.1
-SAMPLES = 96
+ROWS = 96
 COMMANDS = ("setup", "head_setup", "worker_setup", "initialization", "head_start_ray", "worker_start_ray")
 
 
@@ -83,7 +85,7 @@ def cluster(folder):
         free.close()
         file = folder / "cluster.yaml"
         file.write_text(yaml.safe_dump(launcher(port)))
-        settings = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        settings = without_ray()
         settings |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1"}
         settings |= {"RAY_FAKE_CLUSTER": "1", "RAY_enable_autoscaler_v2": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
         settings |= {"RAY_CLOUD_INSTANCE_ID": HEAD_ID, "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD_ID}
@@ -123,7 +125,7 @@ def sample(folder, address, file):
         model = DiffusionConfig(block_out_channels=(32, 64), text_hidden_size=32)
         prepare_initial(model, resolution=16, seed=0, folder=folder / "model")
         store = Store.open(str(folder))
-        asked = {"num_samples": SAMPLES, "num_inference_steps": 60, "batch_size": 4, "rows_per_piece": 4}
+        asked = {"num_samples": ROWS, "num_inference_steps": 60, "batch_size": 4, "rows_per_piece": 4}
         stage = Sample("samples", SampleConfig(**asked, rows_per_shard=48, compute=compute), {}, seed=5)
         inputs = {"model": store / "model", "prompts": store / "prompts"}
         began = time.monotonic() - start
@@ -134,29 +136,15 @@ def sample(folder, address, file):
         stop.set()
         thread.join()
     lacks = {name: [lack.said, lack.never] for name, lack in said.items() if name != "all"}
-    return lacks | {"all": said["all"], "counts": counts, "began": began, "ended": ended}
+    return lacks | {"error": None, "all": said["all"], "counts": counts, "began": began, "ended": ended}
 
 
 def test_nodes_come_for_the_samples_and_go_when_there_is_nothing_to_do(tmp_path):
-    import pyarrow as pa
-
-    from raydistill.core.columns import SAMPLES as COLUMNS
-    from raydistill.data.prompts import FREQUENCIES
-
     prompts = pa.Table.from_pylist([{"prompt": "chest x-ray", "count": 9}], schema=FREQUENCIES)
     Store.open(str(tmp_path)).write_table("prompts/part-0.parquet", prompts)
-    with cluster(tmp_path) as (address, file), open(tmp_path / "errors", "w") as errors:
-        line = [sys.executable, "-m", "tests.cluster.test_autoscaling", tmp_path, address, file]
-        settings = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | SETTINGS
-        how = {"cwd": ROOT, "env": settings, "stdout": errors, "stderr": errors, "start_new_session": True}
-        driver = subprocess.Popen([str(word) for word in line], **how)
-        try:
-            driver.wait(480)
-        finally:
-            if driver.poll() is None:
-                os.killpg(driver.pid, signal.SIGKILL)
-    assert driver.returncode == 0, (tmp_path / "errors").read_text()[-3000:]
-    said = json.loads((tmp_path / "said.json").read_text())
+    with cluster(tmp_path) as (address, file):
+        line = [sys.executable, "-m", "tests.cluster.test_autoscaling", str(tmp_path), address, str(file)]
+        said = said_by(ended(line, without_ray() | SETTINGS, tmp_path, 480), tmp_path)
     assert said["waits"] == [
         "samples asks for 1 worker of 1 CPU, label role=sampling, and there is room for 0 now",
         False,
@@ -170,8 +158,8 @@ def test_nodes_come_for_the_samples_and_go_when_there_is_nothing_to_do(tmp_path)
     assert max(nodes for at, nodes in counts if said["began"] < at < said["ended"]) == 1 + MOST, seen
     assert counts[-1][1] == 1, seen
     made = Store.open(str(tmp_path)) / "out" / "samples"
-    assert made.read_table().schema == COLUMNS
-    assert made.read_table().num_rows == SAMPLES
+    assert made.read_table().schema == SAMPLES
+    assert made.read_table().num_rows == ROWS
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import pytest
 from raydistill.core.store import Store
 from raydistill.distributed.session import LOCAL_ENVIRONMENT
 from tests.cluster.driver import nodes_of
-from tests.cluster.test_nodes import ROOT, SETTINGS, said_by
+from tests.cluster.test_nodes import ROOT, SETTINGS, said_by, without_ray
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -83,7 +83,7 @@ class Hosts:
 
     def start(self, host, line, log):
         """Start a process on a host."""
-        settings = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        settings = without_ray()
         settings |= {k: v for k, v in SETTINGS.items() if k not in (*LOCAL_ENVIRONMENT, "RAY_ADDRESS")} | HEALTH
         settings |= {"PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
         line = ["ip", "netns", "exec", self.space(host), *map(str, line)]

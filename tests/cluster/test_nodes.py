@@ -38,22 +38,29 @@ SETTINGS = LOCAL_ENVIRONMENT | {
 def play(scene, folder):
     """Let a scene happen in a process of its own; give what it says."""
     command = [sys.executable, "-m", "tests.cluster.driver", scene, str(folder)]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | SETTINGS
+    environment = without_ray() | SETTINGS
     # A cluster leaves its address for others to find, and names sockets after its folder: its own, and a short one.
-    with (
-        tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as own,
-        open(folder / "errors", "w") as errors,
-    ):
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as own:
         environment["RAY_TMPDIR"] = own
-        driver = subprocess.Popen(
-            command, cwd=ROOT, env=environment, start_new_session=True, stdout=errors, stderr=errors
-        )
+        return said_by(ended(command, environment, folder, 560), folder)
+
+
+def without_ray():
+    """Return the environment without what it says of a Ray."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+
+
+def ended(command, environment, folder, limit_s):
+    """Run a driver to its end, or kill it and its children; what it says goes into `folder/errors`."""
+    with open(folder / "errors", "w") as errors:
+        how = {"cwd": ROOT, "env": environment, "stdout": errors, "stderr": errors, "start_new_session": True}
+        driver = subprocess.Popen(command, **how)
         try:
-            driver.wait(timeout=560)
+            driver.wait(limit_s)
         finally:
             if driver.poll() is None:
                 os.killpg(driver.pid, signal.SIGKILL)
-    return said_by(driver, folder)
+    return driver
 
 
 def said_by(driver, folder):

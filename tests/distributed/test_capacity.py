@@ -21,19 +21,9 @@ LAUNCHER = {
     "head_node_type": "head",
     "available_node_types": {
         "head": {"resources": {"CPU": 4}, "node_config": {}},
-        "training": {
-            "resources": {"CPU": 96, "GPU": 8},
-            "labels": {"role": "training"},
-            "min_workers": 0,
-            "max_workers": 4,
-            "node_config": {},
-        },
-        "sampling": {
-            "resources": {"CPU": 8, "GPU": 1},
-            "labels": {"role": "sampling"},
-            "min_workers": 0,
-            "max_workers": 4,
-            "node_config": {},
+        **{
+            role: {"resources": size, "labels": {"role": role}, "min_workers": 0, "max_workers": 4, "node_config": {}}
+            for role, size in (("training", {"CPU": 96, "GPU": 8}), ("sampling", {"CPU": 8, "GPU": 1}))
         },
     },
 }
