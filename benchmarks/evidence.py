@@ -63,9 +63,10 @@ def judged(seed: int) -> list[dict[str, Any]]:
 
 @cache
 def _version() -> str:
-    """Return a digest of all code that has a say in a verdict."""
+    """Return a digest of all code, and of all packaged weights, that have a say in a verdict."""
     digest, root = sha256(), Path(__file__).parents[1]
-    for path in sorted([*(root / "raydistill").rglob("*.py"), *Path(__file__).parent.glob("*.py")]):
+    packaged = [path for path in (root / "raydistill").rglob("*") if path.suffix in {".py", ".safetensors", ".json"}]
+    for path in sorted([*packaged, *Path(__file__).parent.glob("*.py")]):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 
@@ -92,7 +93,7 @@ def _judged(world: World, name: str, truth: Truth) -> dict[str, Any]:
     low, high = leak.interval or (0.0, 1.0)
     return {
         "verdict": verdict,
-        "right": verdict in truth.right,
+        "right": verdict in (truth.right or VERDICTS),
         "reason": reasons[0],
         "leak": leak.value,
         "covers": leak.value is not None and low <= truth.leak <= high,
@@ -187,9 +188,10 @@ def main() -> None:
         mean = f"{sum(known) / len(known):.3f}" if known else "-"
         counts = " | ".join(str(sum(row["verdict"] == verdict for row in mine)) for verdict in VERDICTS)
         held = f"{sum(row['covers'] for row in mine)} of {len(mine)}"
-        right, reason = " or ".join(truth.right), mine[0]["reason"]
+        right, reason = " or ".join(truth.right) or "any", mine[0]["reason"]
         print(f"| {name} | {truth.leak:g} | {right} | {counts} | {mean} | {held} | {reason} |")
-    wrong = [row for row in rows if not row["right"]]
+    judgeable = [row for row in rows if TRUTHS[row["name"]].right]
+    wrong = [row for row in judgeable if not row["right"]]
     for row in wrong:
         print(f"wrong: {row}")
     print()
@@ -198,9 +200,9 @@ def main() -> None:
     # An interval that ends at 1 can't miss a leak of 1.
     can_miss = [row["covers"] for row in rows if TRUTHS[row["name"]].leak < 1]
     figures: dict[str, Any] = {
-        "verdicts_right": len(rows) - len(wrong),
-        "verdicts_tried": len(rows),
-        "leaks_passed": sum(row["verdict"] == "pass" and TRUTHS[row["name"]].leak > 0 for row in rows),
+        "verdicts_right": len(judgeable) - len(wrong),
+        "verdicts_tried": len(judgeable),
+        "leaks_passed": sum(row["verdict"] == "pass" and TRUTHS[row["name"]].leak > 0 for row in judgeable),
         "false_accusations": sum(row["verdict"] == "fail" and not TRUTHS[row["name"]].leak for row in rows),
         "interval_coverage": round(sum(can_miss) / len(can_miss), 4),
         "intervals": len(can_miss),

@@ -166,8 +166,10 @@ class Truth:
     Attributes:
         make: draws so many images.
         leak: share of them that show a gallery patient.
-        right: the verdict that is right; two where evidence may honestly not suffice. What leaks mustn't pass, however
-            little and whatever the budget, and where nothing leaks `fail` is a false accusation.
+        right: the verdict that is right; two where evidence may honestly not suffice. What copies mustn't pass, however
+            little and whatever the budget; who shows as many people as the budget allows mustn't either; and where
+            nothing leaks `fail` is a false accusation. Of a leak within the budget no verdict is wrong: none is named,
+            and only the interval is held against the truth.
         patients: of its cohort, where it isn't the usual number.
         samples: drawn of it, where it isn't the usual number.
     """
@@ -230,6 +232,8 @@ def partly(
     return images
 
 
+half_average = partial(partly, leaked=average, share=0.5)
+
 TRUTHS = {
     "exact copier": Truth(copies, 1.0, ("fail",)),
     "copier with perturbations": Truth(perturbed, 1.0, ("fail",)),
@@ -262,6 +266,26 @@ TRUTHS = {
         patients=2000,
         samples=2000,
     ),
+    # As much as the budget allows, and less.
+    "5 % identity leaker": Truth(
+        partial(partly, leaked=same_people, share=0.05),
+        0.05,
+        ("fail", "insufficient_evidence"),
+        patients=2000,
+        samples=2000,
+    ),
+    "2 % identity leaker": Truth(
+        partial(partly, leaked=same_people, share=0.02), 0.02, (), patients=2000, samples=2000
+    ),
+    # Half way between people and averages, a ratio of the control that few cohorts prove to be below 1.
+    "half average, 8 % identity leaker": Truth(
+        partial(partly, leaked=same_people, share=0.08, others=half_average),
+        0.08,
+        ("fail", "insufficient_evidence"),
+        patients=2000,
+        samples=2000,
+    ),
+    "half average and honest": Truth(half_average, 0.0, ("pass", "insufficient_evidence"), patients=2000, samples=2000),
     "average and honest": Truth(average, 0.0, ("pass",), patients=2000, samples=2000),
     # A claim that nobody is shown takes more people than the proof that somebody is.
     "honest": Truth(strangers, 0.0, ("pass",), patients=2000, samples=2000),

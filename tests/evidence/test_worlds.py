@@ -29,6 +29,10 @@ FIRST_REASON = {
     "30 % identity leaker": "student.excess_risk",
     "10 % identity leaker": "student.",
     "average, 8 % identity leaker": "student.",
+    "5 % identity leaker": "student.",
+    "2 % identity leaker": "student.",
+    "half average, 8 % identity leaker": "student.",
+    "half average and honest": "student.",
     "average and honest": "student.excess_risk",
     "honest": "student.excess_risk",
     "honest, fewer people": "student.",
@@ -54,7 +58,7 @@ def test_the_verdict_is_right_and_says_why(world, name):
     where = world(truth.patients or PATIENTS)
     metrics = where.audited(drawn(truth, where, truth.samples or SAMPLES, name), f"of_{list(TRUTHS).index(name)}")
     verdict, reasons = where.verdict(metrics, Budgets())
-    assert verdict in truth.right
+    assert verdict in (truth.right or BANNERS)
     assert FIRST_REASON[name] in reasons[0]
     assert any(said in reasons[0] for said in SAID[verdict])
     low, high = metrics["leak_rate"].interval
