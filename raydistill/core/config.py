@@ -163,12 +163,14 @@ class Budgets(Section):
     )
     min_sensitivity: Share = Field(
         0.9,
-        description="Lower bound of the filter's self-test, over all planted copies and over the model's own; 0 "
-        "reports, and certifies nothing.",
+        description="Lower bound of the filter's self-test, over all planted copies, over the model's own, and over "
+        "those of them that another network recognises; 0 reports, and certifies nothing.",
     )
     max_false_flag_rate: Share = Field(0.1, description="Upper bound of the filter's self-test.")
     min_consistency_jaccard: Share = Field(
-        0.8, description="Lower bound, of planted pictures with another network; 0 reports, and certifies nothing."
+        0.8,
+        description="Lower bound, of planted pictures with another network, and of the networks without the structural "
+        "measure that they share; 0 reports, and certifies nothing.",
     )
     max_utility_loss: Share = Field(0.1, description="Real minus student macro AUROC, at most.")
     min_auditor_tpir: Share = Field(

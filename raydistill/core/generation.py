@@ -87,26 +87,39 @@ class SampleConfig(Section):
         return self.max_samples or 4 * asked
 
 
+ATTACK_SHARE = 2
+"""How many times as many samples as the student's own an attack asks for, all ways together."""
+
+
 class AttackConfig(Section):
     """How the student is asked harder than its samples were: each training prompt as often as another, in many ways."""
 
     num_samples: PositiveInt | None = Field(
         None,
-        description="Samples asked for in each way, the prompts in turn; by default all ways together as many as the "
-        "student's own samples.",
+        description="Samples asked for in each way, the prompts in turn, and each prompt at least once; by default all "
+        "ways together twice as many as the student's own samples.",
     )
     guidance_scales: tuple[Annotated[float, Field(ge=1.0)], ...] = Field(
         (1.0, 4.0, 8.0),
         min_length=1,
         description="Strong guidance draws what was learned by heart; none, what is rare.",
     )
+    num_inference_steps: PositiveInt = Field(
+        10,
+        le=1000,
+        description="Of the guidance sweep: half the usual, for what is known by heart needs few, and twice as many "
+        "samples show more.",
+    )
     few_steps: PositiveInt = Field(5, le=1000, description="Steps of one more way: what is known by heart needs few.")
 
     def ways(self, samples: SampleConfig) -> dict[str, SampleConfig]:
         """Return what is asked, by name, where a model's samples are usually made in a given way."""
-        changes: dict[str, dict[str, float]] = {f"guidance_{g:g}": {"guidance_scale": g} for g in self.guidance_scales}
+        changes: dict[str, dict[str, float]] = {
+            f"guidance_{scale:g}": {"guidance_scale": scale, "num_inference_steps": self.num_inference_steps}
+            for scale in self.guidance_scales
+        }
         changes[f"steps_{self.few_steps}"] = {"num_inference_steps": self.few_steps}
-        each = self.num_samples or -(-samples.num_samples // len(changes))
+        each = self.num_samples or -(-ATTACK_SHARE * samples.num_samples // len(changes))
         asked = {"num_samples": each, "requests": RequestConfig(per_prompt=1)}
         return {name: samples.model_copy(update={**asked, **change}) for name, change in changes.items()}
 

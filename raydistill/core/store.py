@@ -177,10 +177,10 @@ class Store:
         return sorted(path for path in found if not path.endswith(".partial"))
 
     def siblings(self) -> list[str]:
-        """Names of the folders beside this one, itself among them, sorted."""
-        above = self.path.rpartition("/")[0]
+        """Names of the folders beside this one, itself among them even before anything is in it, sorted."""
+        above, _, own = self.path.rpartition("/")
         infos = self.filesystem.get_file_info(fs.FileSelector(above, allow_not_found=True))
-        return sorted(info.base_name for info in infos if info.type == fs.FileType.Directory)
+        return sorted({own} | {info.base_name for info in infos if info.type == fs.FileType.Directory})
 
     def delete(self, name: str = "") -> None:
         """Delete a file, or a folder with all it holds; nothing happens when it isn't there."""

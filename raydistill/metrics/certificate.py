@@ -10,8 +10,9 @@ from raydistill.metrics.result import Verdict
 SCHEMA_URI = "https://json-schema.org/draft/2020-12/schema"
 
 
-SCHEMA = 2
-"""Of the form. 1 had no `settings.prompts`, could name folders of a machine, and called samples "as released"."""
+SCHEMA = 3
+"""Of the form. 2 had no `decisions`; 1 had no `settings.prompts`, could name folders of a machine, and called samples
+"as released"."""
 
 
 class _Part(BaseModel):
@@ -72,6 +73,11 @@ class Certificate(_Part):
     )
     evaluations: int = Field(
         ge=0, description="Students evaluated in this run folder; of several the one that passes is a chosen one."
+    )
+    decisions: int = Field(
+        ge=0,
+        description="Decisions taken in this run folder, this one among them: more than evaluations, where the budgets "
+        "were changed after looking. Of several the one that passes is a chosen one.",
     )
     evidence: dict[str, Evidence] = Field(description="Every node that the decision read.")
     limits: str

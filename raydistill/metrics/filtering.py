@@ -120,15 +120,15 @@ def selftest_metrics(
 
     Returns:
         `sensitivity`, `false_flag_rate`, by treatment too, and as `.generator` over all copies that the model made
-        itself. By treatment, and as `.generator_all`, every picture counts as a copy; `still_copies` is the share
-        that are.
+        itself, and as `.generator_recognised` over those that another network calls copies, without the pixels' word.
+        By treatment, and as `.generator_all`, every picture counts as a copy; `still_copies` is the share that are.
         `consistency_jaccard` and `consistency_kappa` among planted pictures, as `.identity` by the networks without the
         structural measure that all share, and as `.samples` among the teacher's. Where nothing is memorised the latter
         compare false alarms, and few of those are shared.
     """
     roles, treatments, patients = (planted[name].to_numpy() for name in ("source_role", "treatment", "patient_id"))
     results, made = {}, np.char.startswith(treatments.astype(str), GENERATED)
-    shows = planted["is_copy"].to_numpy(zero_copy_only=False)
+    shows, recognised = (planted[name].to_numpy(zero_copy_only=False) for name in ("is_copy", "is_recognised"))
     for metric, role, unit in (
         ("sensitivity", "train", "share of planted near-copies"),
         ("false_flag_rate", "calibration", "share of treated images of strangers"),
@@ -136,7 +136,8 @@ def selftest_metrics(
         mine = roles == role
         counted = mine & shows if role == "train" else mine
         parts = {"": counted, ".generator": counted & made}
-        parts |= {".generator_all": mine & made} if role == "train" else {}
+        if role == "train":
+            parts |= {".generator_recognised": mine & made & recognised, ".generator_all": mine & made}
         parts |= {f".{name}": mine & (treatments == name) for name in sorted(set(treatments[mine]))}
         for name, rows in parts.items():
             results[f"{metric}{name}"] = clustered_rate(flagged[rows], patients[rows], confidence, unit=unit)

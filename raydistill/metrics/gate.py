@@ -65,12 +65,15 @@ def prompt_checks(student: Metrics, k: int) -> list[Check]:
 
 
 def selftest_checks(selftest: Metrics, budgets: Budgets) -> list[Check]:
-    """Hold the filter's self-test against its budgets; a lower bound of 0 reports, and certifies nothing."""
-    at_least = {
-        "sensitivity": budgets.min_sensitivity,
-        "sensitivity.generator": budgets.min_sensitivity,
-        "consistency_jaccard": budgets.min_consistency_jaccard,
-    }
+    """Hold the filter's self-test against its budgets; a lower bound of 0 reports, and certifies nothing.
+
+    Of the model's own copies most must be caught of all, and of those by themselves that another network recognises:
+    the correlation that calls the others copies is one of the filter's own measures. The networks must agree with the
+    structural measure that all of them share, and without it.
+    """
+    copies, named = ("sensitivity", "sensitivity.generator", "sensitivity.generator_recognised"), "consistency_jaccard"
+    at_least = dict.fromkeys(copies, budgets.min_sensitivity)
+    at_least |= dict.fromkeys((named, f"{named}.identity"), budgets.min_consistency_jaccard)
     return [
         *against("selftest", selftest, "min", {name: budget for name, budget in at_least.items() if budget}),
         *against("selftest", selftest, "max", {"false_flag_rate": budgets.max_false_flag_rate}),

@@ -4,6 +4,7 @@ The attacker has the weights, the images and the prompts, and asks one question 
 of people the model never saw?
 """
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from raydistill.core.seeds import derive_seed, generator
 from raydistill.metrics.bootstrap import Floats, WeightedStatistic, evaluate, resample, weighted_auc
-from raydistill.metrics.intervals import korn_graubard
+from raydistill.metrics.intervals import Rate, korn_graubard
 from raydistill.metrics.result import MetricResult, insufficient
 
 FALSE_POSITIVE_RATES = (0.01, 0.001)
@@ -164,32 +165,55 @@ def _tpr(member: Any, scores: Floats, patients: Any, bound: float, half: Any, ho
     if others < needed or _fewer_patients(member, patients) < 2:
         why = f"{others} patients among non-members can't show a rate of {bound:g}; {needed} are needed"
         return insufficient(why, n=len(scores), unit=unit, confidence=how.confidence, reference=REFERENCE)
-    statistic = weighted_tpr(member, scores, bound)
-    value = evaluate(statistic, len(scores))
+    value = evaluate(weighted_tpr(member, scores, bound), len(scores))
+    strict, lenient = _thresholds(scores[~member], patients[~member], bound, how.confidence)
     # The threshold lets the largest share of members through, so exactly the value's share lies at or above it.
     found = np.argsort(np.argsort(-scores[member], kind="stable")) < round(value * member.sum())
     fixed = korn_graubard(found, patients[member], how.confidence)
-    moving = resample(statistic, patients, repetitions=how.bootstrap, seed=how.seed).percentile(how.confidence)
-    low, high = moving if moving else (0.0, 1.0)
+    least, most = ((scores[member] >= threshold).mean() for threshold in (strict, lenient))
+    low, high = np.hypot(value - least, value - fixed.low), np.hypot(most - value, fixed.high - value)
     return MetricResult(
         value=value,
-        interval=(min(low, fixed.low), max(high, fixed.high)),
+        interval=(float(max(0.0, value - low)), float(min(1.0, value + high))),
         confidence=how.confidence,
         n=len(scores),
         unit=unit,
         estimator=(
-            "hull of the patient-clustered bootstrap (threshold drawn anew) and the Korn-Graubard interval "
-            f"(threshold fixed), both at {100 * how.confidence:g} %"
+            "MOVER of the members' share, the threshold fixed, and of their shares at the strictest and the most "
+            f"lenient threshold that may have this rate; patient-clustered Korn-Graubard limits at "
+            f"{100 * how.confidence:g} %"
         ),
-        control=_control_tpr(half, scores[member], bound),
+        control=_control_tpr(half, scores[member], patients[member], bound),
         baseline=bound,
-        reference=REFERENCE,
+        reference=f"{REFERENCE}; Schaefer 1994; Zou and Donner 2008",
         note=f"{others} patients among non-members; 1 / FPR = {needed} is the least that can show this rate",
     )
 
 
-def _control_tpr(half: Any, scores: Floats, bound: float) -> float | None:
-    supported = (~half).sum() >= round(1 / bound) and half.any()
+def _thresholds(strangers: Floats, patients: Any, bound: float, confidence: float) -> tuple[float, float]:
+    """Return the strictest and the most lenient threshold whose false positive rate may be the bound.
+
+    At them the interval of the rate still holds the bound: the interval of a quantile, for clustered scores. The one is
+    a stranger's score, or infinity; the other lies just above the next.
+
+    Source: Schaefer 1994, Statistics in Medicine 13:1551, confidence bounds of a ROC curve at a given specificity.
+    """
+    ranked = np.unique(strangers)[::-1]
+
+    def rate(place: int) -> Rate:
+        return korn_graubard(strangers >= ranked[place], patients, confidence)
+
+    # Rates grow with the place, and so do the limits but for a cluster here and there.
+    places = range(len(ranked))
+    nobody = korn_graubard(np.zeros(len(strangers)), patients, confidence).high >= bound
+    first = bisect_left(places, True, key=lambda place: rate(place).high >= bound)
+    after = bisect_left(places, True, key=lambda place: rate(place).low > bound)
+    lenient = np.nextafter(ranked[after], np.inf) if after < len(ranked) else -np.inf
+    return float("inf") if nobody else float(ranked[min(first, len(ranked) - 1)]), float(lenient)
+
+
+def _control_tpr(half: Any, scores: Floats, patients: Any, bound: float) -> float | None:
+    supported = len(np.unique(patients[~half])) >= round(1 / bound) and half.any()
     return evaluate(weighted_tpr(half, scores, bound), len(scores)) if supported else None
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from raydistill.core.config import Budgets, EvidenceConfig
+from raydistill.core.generation import ATTACK_SHARE
 from raydistill.metrics.gate import Metrics, against
 
 SMALLEST_PUBLIC_GROUP = 11
@@ -103,24 +104,34 @@ def short_of_exchangeability(student: Metrics, budgets: Budgets) -> list[str]:
 
     A shadow model saw neither side. Where train images are easier for it, the plain attack accuses and the calibrated
     one, which divides by that, excuses; where they are harder, it is the other way round. Either way one of the two
-    may hide a leak. Withheld images of train patients, if they are told from strangers', betray the people or show
-    that the sides differ: which of the two, nobody knows. They are of people with several images, so what they show
-    must exceed the budget.
+    may hide a leak, so it must be shown that the sides differ by no more than a leak may: that no difference is proven
+    would let small cohorts pass, and refuse large ones for next to nothing. Withheld images of train patients, if they
+    are told from strangers', betray the people or show that the sides differ: which of the two, nobody knows. They are
+    of people with several images, so what they show must exceed the budget.
 
     Args:
         student: with what was found of the shadow and of probes, where there are some.
         budgets: the bounds.
+
+    Source: equivalence by a whole interval within margins, Schuirmann 1987, Journal of Pharmacokinetics and
+    Biopharmaceutics 15:657.
     """
-    found = []
+    found, most = [], budgets.max_membership_auc
     shadow, probe = student.get("membership_shadow_auc"), student.get("membership_probe_auc")
-    if shadow and shadow.interval and not shadow.interval[0] <= 0.5 <= shadow.interval[1]:
-        way, masked = ("easier", "beside the shadow") if shadow.interval[0] > 0.5 else ("harder", "without it")
+    if shadow and shadow.interval and not 1 - most <= shadow.interval[0] <= shadow.interval[1] <= most:
+        low, high = shadow.interval
+        said = f"membership_shadow_auc {shadow.value:.3g}, {low:.3g} to {high:.3g}"
+        way, masked = ("easier", "beside the shadow") if low > 0.5 else ("harder", "without it")
         found.append(
-            f"A shadow model that saw neither finds train images {way} than evaluation images (membership_shadow_auc "
-            f"{shadow.value:.3g}, {shadow.interval[0]:.3g} to {shadow.interval[1]:.3g}): the two sides differ in site, "
-            f"year or the like, or share people with calibration; the membership attack {masked} may hide a leak."
+            f"A shadow model that saw neither finds train images {way} than evaluation images ({said}): the two sides "
+            f"differ in site, year or the like, or share people with calibration; the membership attack {masked} may "
+            f"hide a leak."
+            if not low <= 0.5 <= high
+            else f"There are too few people to show that train and evaluation images are alike to a model that saw "
+            f"neither ({said}, and all of it must lie within {1 - most:.3g} and {most:.3g}): one of the membership "
+            f"attacks may hide a leak."
         )
-    if probe and probe.interval and probe.interval[0] > budgets.max_membership_auc:
+    if probe and probe.interval and probe.interval[0] > most:
         found.append(
             f"Images of train patients that nobody trained on are told from strangers' (membership_probe_auc "
             f"{probe.value:.3g}, {probe.interval[0]:.3g} to {probe.interval[1]:.3g}): the model knows people and not "
@@ -154,7 +165,8 @@ def short_of_method(evidence: EvidenceConfig, k: int) -> list[str]:
         "selftest.strengths, strongest": (max(test.strengths), 0.4),
         "attack.guidance_scales": (len(set(attack.guidance_scales)), 2),
         "attack.guidance_scales, strongest": (max(attack.guidance_scales), 3.0),
-        "attack.num_samples in all ways": (harder, asked),
+        "attack.num_samples in all ways": (harder, ATTACK_SHARE * asked),
+        "attack.num_inference_steps": (attack.num_inference_steps, 5),
         "ingest.prompts.k": (k, LEAST_K),
     }
     ceilings = {

@@ -48,6 +48,7 @@ def render(runner: Artifacts, summary: Mapping[str, Any], *, public: bool) -> st
         summary = summary_outside(runner, summary)
     evidence, metrics = Evidence(runner), summary["metrics"]
     setting = tables.setting(evidence)
+    looks = evidence.json("decision", "verdict.json") or {}
     checks = {} if summary["reasons"] == [WITHHELD] else tables.checks(evidence, metrics)
     template = environment().get_template("report.html.j2")
     return template.render(
@@ -61,7 +62,7 @@ def render(runner: Artifacts, summary: Mapping[str, Any], *, public: bool) -> st
         spoken={one.sentence for rows in checks.values() for one in rows},
         outcomes=OUTCOMES,
         progress=tables.progress(summary),
-        looks=(evidence.json("decision", "verdict.json") or {}).get("evaluations", 0),
+        **{name: looks.get(name, 0) for name in ("evaluations", "decisions")},
         anyway=ANYWAY if is_against_verdict(runner, summary) else None,
         skipped=evidence.skipped(),
         tiles=tiles(metrics, runner.config.release.budgets),

@@ -216,6 +216,12 @@ METRICS = {
         "source at an FPIR of 5 %, the source on top.",
         FILTER,
     ),
+    "sensitivity.generator_recognised": Title(
+        "Sensitivity to the teacher's own copies that a network recognises",
+        "The same, of those that another network takes for the source: the filter's search for near-copies correlates "
+        "pixels too, so it finds what only the pixels call a copy more easily.",
+        FILTER,
+    ),
     "sensitivity.generator_all": Title(
         "Sensitivity to whatever the teacher made of train images",
         "The same, whether anything leads back to the source or not.",

@@ -46,7 +46,7 @@ class Release(Stage):
     there were. Output: `verdict.json` and `certificate.json`. Whether RUN/release is filled follows from the verdict.
     """
 
-    version: ClassVar[int] = 15
+    version: ClassVar[int] = 16
     needs_ray: ClassVar[bool] = False
     accepts_skipped: ClassVar[bool] = True
     config: ReleaseNodeConfig
@@ -76,8 +76,11 @@ class Release(Stage):
             reasons = [*reasons[:broken], *short, *reasons[broken:]]
             verdict = "insufficient_evidence" if short and verdict == "pass" else verdict
         held = [check.model_dump(mode="json") for check in checks]
-        looks = len(context.inputs["student_evaluation"].siblings())
-        said = {"verdict": verdict, "reasons": reasons, "checks": held, "evaluations": looks}
+        looks = {
+            "evaluations": len(context.inputs["student_evaluation"].siblings()),
+            "decisions": len(context.out.siblings()),
+        }
+        said = {"verdict": verdict, "reasons": reasons, "checks": held, **looks}
         context.out.write_json("verdict.json", said)
         context.out.write_json("certificate.json", self._certificate(context, verdict, reasons, touched, looks))
         return Outcome(counts={"checks": len(checks)}, facts={"verdict": verdict})
@@ -137,7 +140,7 @@ class Release(Stage):
         return found
 
     def _certificate(
-        self, context: Context, verdict: str, reasons: list[str], touched: list[str], looks: int
+        self, context: Context, verdict: str, reasons: list[str], touched: list[str], looks: Mapping[str, int]
     ) -> dict[str, Any]:
         student = context.manifests["student"]
         evidence = {name: {"key": m.key, "digest": m.digest} for name, m in sorted(context.manifests.items())}
@@ -158,7 +161,7 @@ class Release(Stage):
             "filter": context.manifests["filter"].facts.get("policy"),
             "budgets": self.config.release.budgets.model_dump(),
             "settings": settings(self.config.evidence, self.config.prompts),
-            "evaluations": looks,
+            **looks,
             "evidence": evidence,
             "limits": "No formal guarantee: the attacks that were run found what is stated, others may find more.",
         }

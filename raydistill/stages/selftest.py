@@ -50,11 +50,13 @@ PLANTED = pa.schema(
         *(MATCHES.field(name) for name in JUDGED[1:]),
         *(pa.field(f"{eye}_score", pa.float32(), nullable=False) for eye in OTHERS),
         pa.field("is_copy", pa.bool_(), nullable=False),
+        pa.field("is_recognised", pa.bool_(), nullable=False),
         pa.field("image", pa.binary(), nullable=False),
     ]
 )
 """One planted picture: what it was made of and how, and its threshold-free scores against the whole gallery.
-`query_id` tells a policy nothing. `is_copy`: whether it still leads back to somebody."""
+`query_id` tells a policy nothing. `is_copy`: whether it still leads back to somebody; `is_recognised`: to another
+network, by itself: the filter's search for near-copies knows the correlation of pixels too."""
 
 PIXELS, PIXEL_FPIR, MOST_STRANGERS = "pixels", 0.05, 1000
 """Pixels as they lie say too what leads back, where they are so much like the patient's as one stranger's in twenty are
@@ -77,7 +79,7 @@ class SelfTest(Stage):
     Output: `planted/part-*.parquet`, `agreement/agreement.json`.
     """
 
-    version: ClassVar[int] = 13
+    version: ClassVar[int] = 14
     resumable: ClassVar[bool] = True
     config: SelfTestNodeConfig
 
@@ -233,7 +235,9 @@ class PlantShard:
         found, copied = seen["filter"], self.reference.copied(STRUCTURE, treated)
         alike = {eye: seen[eye] for eye in OTHERS} | {PIXELS: self.reference.in_place(STRUCTURE, treated)}
         leads = {by: (np.asarray(self.patient_ids.take(a.indices[:, 0])), a.cosines[:, 0]) for by, a in alike.items()}
-        shows = leads_back(np.asarray(records["patient_id"]), leads, self.thresholds)
+        patients, distorted = np.asarray(records["patient_id"]), not treatment.startswith(GENERATED)
+        shows = leads_back(patients, leads, self.thresholds)
+        recognised = leads_back(patients, {eye: leads[eye] for eye in OTHERS}, self.thresholds)
         columns = {
             "query_id": [self._name(role, treatment, image_id) for image_id in records["image_id"].to_pylist()],
             "source_role": [role] * len(treated),
@@ -246,7 +250,8 @@ class PlantShard:
             "structure_score": copied.cosines[:, 0],
             "structure_image_id": self.image_ids.take(copied.indices[:, 0]),
             **{f"{eye}_score": seen[eye].cosines[:, 0] for eye in OTHERS},
-            "is_copy": shows | (not treatment.startswith(GENERATED)),
+            "is_copy": shows | distorted,
+            "is_recognised": recognised | distorted,
             "image": [encode_png(image) for image in treated],
         }
         return pa.table(columns, schema=PLANTED)

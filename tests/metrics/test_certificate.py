@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from raydistill.metrics.certificate import Certificate, json_schema
 
 CERTIFICATE = {
-    "schema": 2,
+    "schema": 3,
     "decided": "2026-01-31",
     "verdict": "fail",
     "reasons": ["…"],
@@ -27,6 +27,7 @@ CERTIFICATE = {
     "budgets": {"max_excess_risk": 0.05},
     "settings": {"evaluate": {"confidence": 0.95}, "prompts": {"k": 5}},
     "evaluations": 1,
+    "decisions": 1,
     "evidence": {"student": {"key": "k", "digest": "d"}},
     "limits": "No formal guarantee.",
 }

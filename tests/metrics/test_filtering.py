@@ -13,11 +13,12 @@ def planted(**columns):
 
 
 def test_what_no_longer_shows_the_patient_is_not_held_against_the_filter():
-    shows = np.arange(40) < 14
+    shows, recognised = np.arange(40) < 14, np.arange(40) < 11
     flagged = np.isin(np.arange(40), [*range(10), 10, 11, 30])
-    found = selftest_metrics(planted(is_copy=shows), flagged, [], 0.95)
+    found = selftest_metrics(planted(is_copy=shows, is_recognised=recognised), flagged, [], 0.95)
     assert found["sensitivity"].value == 12 / 14
     assert found["sensitivity.generator"].value == 2 / 4
+    assert (found["sensitivity.generator_recognised"].value, found["sensitivity.generator_recognised"].n) == (1.0, 1)
     assert found["sensitivity.noise_0.5"].value == 2 / 10
     assert found["still_copies"].value == 4 / 10
     assert (found["false_flag_rate"].value, found["false_flag_rate.generator"].value) == (1 / 20, 1 / 10)
@@ -25,7 +26,7 @@ def test_what_no_longer_shows_the_patient_is_not_held_against_the_filter():
 
 def test_where_nothing_shows_a_patient_nothing_is_said():
     shows = np.tile(np.repeat([True, False], 10), 2)
-    found = selftest_metrics(planted(is_copy=shows), np.ones(40, bool), [], 0.95)
+    found = selftest_metrics(planted(is_copy=shows, is_recognised=shows), np.ones(40, bool), [], 0.95)
     assert found["sensitivity.generator"].value is None
     assert found["still_copies"].value == 0.0
 

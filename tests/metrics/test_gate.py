@@ -62,7 +62,8 @@ def test_a_blind_auditor_and_few_people_are_short_of_evidence():
 
 
 def test_a_self_test_that_was_not_made_is_no_pass():
-    names = ("sensitivity", "sensitivity.generator", "consistency_jaccard", "false_flag_rate")
+    names = ("sensitivity", "sensitivity.generator", "sensitivity.generator_recognised", "false_flag_rate")
+    names += ("consistency_jaccard", "consistency_jaccard.identity")
     nothing = dict.fromkeys(names, insufficient("nothing was planted", n=0, unit="share"))
     assert judge(selftest_checks(nothing, BUDGETS))[0] == "insufficient_evidence"
 

@@ -111,7 +111,7 @@ def test_same_seed_same_numbers_and_bad_losses_are_refused():
         membership_attack(member, other, [1], [2])
 
 
-@pytest.mark.parametrize(("people", "images", "alike"), [(300, 1, 0.0), (100, 3, 0.5)])
+@pytest.mark.parametrize(("people", "images", "alike"), [(300, 1, 0.0), (100, 1, 0.0), (100, 3, 0.5)])
 def test_the_interval_of_a_rate_at_few_false_alarms_covers_the_truth(people, images, alike):
     """Members' scores lie one deviation above strangers', who are told apart by a threshold that is estimated too."""
     rng, truth, covered = np.random.default_rng(9), norm.sf(norm.ppf(0.99) - 1), []
@@ -125,4 +125,4 @@ def test_the_interval_of_a_rate_at_few_false_alarms_covers_the_truth(people, ima
         (members, whose), (others, theirs) = side(1.0), side(0.0)
         low, high = membership_attack(members, others, whose, theirs, bootstrap=100, seed=seed)[TPR].interval
         covered.append(low <= truth <= high)
-    assert 0.91 <= np.mean(covered) <= 0.99
+    assert np.mean(covered) >= 0.93

@@ -141,6 +141,7 @@ class Builder:
                         "score": score,
                         "structure_score": score - 0.1,
                         "is_copy": True,
+                        "is_recognised": True,
                     }
                     rows.append({k: record[k] for k in ("image_id", "patient_id", "image")} | extra)
         return pa.Table.from_pylist(rows)

@@ -42,8 +42,10 @@ REAL = {"utility_auroc": (0.8, 0.75, 0.85)}
 SELFTEST = {
     "sensitivity": (0.97, 0.93, 0.99),
     "sensitivity.generator": (0.96, 0.91, 0.99),
+    "sensitivity.generator_recognised": (0.96, 0.91, 0.99),
     "false_flag_rate": (0.03, 0.01, 0.06),
     "consistency_jaccard": (0.9, 0.85, 0.95),
+    "consistency_jaccard.identity": (0.88, 0.82, 0.93),
 }
 NODES = (
     "student",

@@ -44,12 +44,10 @@ SHORT = ("auditor_tpir", "auditor_sensitivity", "certain_sensitivity", "control_
 JUDGED = [name for name in STUDENT if name not in (*SHORT, *PROVEN)]
 
 
-@pytest.mark.parametrize(
-    "name", [*sorted({*JUDGED} - {"prompt_k"}), "sensitivity", "sensitivity.generator", "false_flag_rate"]
-)
+@pytest.mark.parametrize("name", [*sorted({*JUDGED} - {"prompt_k"}), *SELFTEST])
 def test_every_budget_alone_can_fail_the_release_or_leave_it_open(tmp_path, name):
     group = "student" if name in STUDENT else "selftest"
-    broken = (0.1, 0.05, 0.15) if name.startswith("sens") else (0.9, 0.85, 0.95)
+    broken = (0.1, 0.05, 0.15) if name.startswith(("sens", "consistency")) else (0.9, 0.85, 0.95)
     verdict, _ = decide(tmp_path / "broken", **{group: {name: broken}})
     assert verdict["verdict"] == "fail"
     assert verdict["reasons"][0].startswith(f"{group}.{name} is")
@@ -193,6 +191,8 @@ def test_without_findings_it_is_the_loss_that_is_missing(tmp_path):
     [
         ({"membership_shadow_auc": (0.6, 0.53, 0.67)}, "easier than evaluation images"),
         ({"membership_shadow_auc": (0.4, 0.33, 0.47)}, "harder than evaluation images"),
+        ({"membership_shadow_auc": (0.52, 0.43, 0.61)}, "too few people to show"),
+        ({"membership_shadow_auc": (0.48, 0.39, 0.57)}, "too few people to show"),
         ({"membership_probe_auc": (0.7, 0.61, 0.78)}, "knows people and not just their pictures"),
     ],
 )
@@ -200,7 +200,7 @@ def test_sides_that_differ_in_more_than_training_are_no_evidence(tmp_path, arm, 
     verdict, _ = decide(tmp_path / "short", student=arm)
     assert verdict["verdict"] == "insufficient_evidence"
     assert why in verdict["reasons"][0]
-    usual = {"membership_shadow_auc": (0.55, 0.45, 0.65), "membership_probe_auc": (0.6, 0.52, 0.68)}
+    usual = {"membership_shadow_auc": (0.53, 0.51, 0.55), "membership_probe_auc": (0.6, 0.52, 0.68)}
     assert decide(tmp_path / "usual", student=usual)[0]["verdict"] == "pass"
     assert decide(tmp_path / "failed", student={**arm, "membership_auc": (0.9, 0.8, 1.0)})[0]["verdict"] == "fail"
 
@@ -220,7 +220,8 @@ def test_sides_that_differ_in_more_than_training_are_no_evidence(tmp_path, arm, 
         ({"evaluate": {"membership_timesteps": [0.97, 0.98, 0.99]}}, "membership_timesteps, earliest is 0.97"),
         ({"attack": {"guidance_scales": [2.0, 2.0001]}}, "attack.guidance_scales, strongest is 2"),
         ({"attack": {"few_steps": 1000}}, "attack.few_steps is 1000"),
-        ({"attack": {"num_samples": 4}}, "attack.num_samples in all ways is 16"),
+        ({"attack": {"num_samples": 255}}, "attack.num_samples in all ways is 1020"),
+        ({"attack": {"num_inference_steps": 4}}, "attack.num_inference_steps is 4"),
         ({"ingest": {"prompts": {"k": 1}}}, "ingest.prompts.k is 1, and 5 is the least"),
         ({"ingest": {"prompts": {"k": 4}}}, "ingest.prompts.k is 4"),
     ],
@@ -264,6 +265,7 @@ def test_students_that_were_evaluated_before_are_counted(tmp_path):
     beside = sum(entry.is_dir() for entry in (tmp_path / "run").iterdir())
     verdict, certificate = decide(tmp_path / "run", fresh=False)
     assert verdict["evaluations"] == certificate["evaluations"] == beside
+    assert verdict["decisions"] == certificate["decisions"] == beside
 
 
 def test_without_a_student_there_is_a_verdict_all_the_same(tmp_path):
