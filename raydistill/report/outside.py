@@ -106,7 +106,9 @@ def _outside(metric: str, result: Mapping[str, Any], small: set[str], k: int) ->
     hides = bool(small & _read_by(metric)) or _counts_few(metric, result)
     if metric == "prompt_k" and result["value"] is not None and (hides or is_small(round(result["value"]))):
         return _bound_of_k(result, k) if result["value"] >= k else _hidden(result)
-    return _hidden(result) if hides else result
+    # How often one patient was hit counts a group of one.
+    told = {**result, "note": None} if metric.startswith(COUNTS_PATIENTS) else result
+    return _hidden(result) if hides else told
 
 
 def _reasons_outside(artifacts: Artifacts, reasons: Sequence[str], hidden: Sequence[str]) -> list[str]:

@@ -8,6 +8,8 @@ from raydistill.core.training import public_name
 from raydistill.reid.model import weights_digest
 from raydistill.stages.base import Context
 
+OWN_TABLE = "a table of one's own"
+
 WAYS = {"as asked for by default": "excess_risk", "asked harder": "attacked_excess_risk"}
 """How samples were asked for, none of them filtered, and a metric that counts them."""
 
@@ -31,7 +33,9 @@ def settings(evidence: EvidenceConfig, prompts: PromptConfig) -> dict[str, Any]:
 
     Of what is imported the factory is named, for its options may hold paths; weights are named as `public_name` does.
     """
-    dumped = evidence.model_dump(mode="json", exclude={"student_samples": {"requests"}})
+    dumped = evidence.model_dump(mode="json")
+    requests = dumped["student_samples"]["requests"]
+    requests["table"] = requests["table"] and OWN_TABLE
     for part in dumped.values():
         for name in NOT_IN_KEY & part.keys():
             del part[name]

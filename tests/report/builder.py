@@ -22,6 +22,9 @@ from raydistill.summary import summarise
 SECRET = "PATIENT-ZQX"
 """Every planted patient id, image id and real prompt holds it."""
 
+RARE = "ZQX-RARE pacemaker"
+"""An attribute of one real patient in each role: none but the house may learn of it."""
+
 FINDINGS = ("cardiomegaly", "effusion", "nodule", "pneumothorax")
 THRESHOLD, NEAR = 0.82, 0.9
 TREATMENTS = ("blur", "contrast", "crop", "jpeg", "shift", "noise_0.2", "noise_0.35", "noise_0.5")
@@ -72,8 +75,8 @@ class Builder:
             {
                 "image_id": [f"{patient}_{role}_{i}.png" for i, patient in enumerate(patients)],
                 "patient_id": patients, "study_index": list(range(count)), "image": self.take(count),
-                "prompt": [f"real prompt of {patient}" for patient in patients], "labels": [["nodule"]] * count,
-                "view": ["pa"] * count, "sex": ["female"] * count, "age": [41.0] * count, "sha256": ["f"] * count,
+                "prompt": [f"real prompt of {patient}" for patient in patients], "labels": [["nodule"]] * (count - 1) + [[RARE]],
+                "view": ["pa"] * (count - 1) + [RARE], "sex": ["female"] * count, "age": [41.0] * count, "sha256": ["f"] * count,
             },
             schema=RECORDS,
         )  # fmt: skip
@@ -285,9 +288,14 @@ def evaluations(b, t_match, s_match):
                 control=0.9, reference="Somebody et al. 2020",
             )  # fmt: skip
         found = dict.fromkeys(FINDINGS, metrics["utility_auroc"])
-        found["device"] = insufficient("one positive", n=40, unit="area")
-        sizes = pa.array([1 if name == "device" else 11 for name in found])
+        found[RARE] = insufficient("one positive", n=40, unit="area")
+        sizes = pa.array([1 if name == RARE else 11 for name in found])
         tables["tables/by_finding.parquet"] = results_table(found).append_column("group_size", sizes)
+        groups = results_table({f"view={name}": metrics["utility_auroc"] for name in ("pa", RARE)})
+        tables["tables/utility_by_group.parquet"] = groups.append_column("group_size", pa.array([39, 1]))
+        looks = found | {f"{name}: kernel_distance": found[name] for name in found}
+        looks = results_table({name: looks[name] for name in looks if ":" in name})
+        tables["tables/fidelity_by_finding.parquet"] = looks.append_column("group_size", sizes)
         tables["predictions/part-00000.parquet"] = pa.table({"image_id": b.real["evaluation"]["image_id"]})
         node = f"{group}_evaluation"
         b.artifact(node, tables, files | {"metrics.json": dump(metrics)}, {"images": 47, "evaluation_patients": 20})

@@ -1,10 +1,15 @@
 """RUN/release: there only when it may be, whole, checkable, and without a trace of a patient."""
 
+import base64
 import hashlib
+import io
 import json
 import os
 import shutil
 
+import numpy as np
+import PIL.Image
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -14,10 +19,13 @@ from raydistill.core.config import Config
 from raydistill.core.errors import LineageError
 from raydistill.core.secret import run_secret
 from raydistill.core.store import Store
+from raydistill.matching.near_copy import StructureIndex
 from raydistill.report.bundle import publish, verify_release
+from raydistill.report.html import render
 from raydistill.report.patients import pseudonym
 from raydistill.report.pictures import picture
-from tests.report.builder import SECRET, build
+from raydistill.stages.images import pixels
+from tests.report.builder import RARE, SECRET, build
 from tests.report.page import Page
 from tests.report.runs import unfinished, without_student
 
@@ -214,18 +222,48 @@ def test_what_is_not_what_was_judged_does_not_leave(tmp_path, node, path, gone):
 
 
 def test_no_patient_is_anywhere_in_a_release(tmp_path):
-    runner, _, folder = release(tmp_path)
+    runner, summary, folder = release(tmp_path)
     train = runner.artifact("ingest", KEY).read_table("train").to_pylist()
     assert all(SECRET in row["patient_id"] + row["image_id"] + row["prompt"] for row in train)
     files = {name: (folder / name).read_bytes() for name in names(folder)}
     for name, content in files.items():
         assert SECRET.encode() not in content, name
+        assert RARE.encode() not in content, name
         assert not any(row["image"] in content for row in train), name
     tables = [pq.read_table(folder / name).to_pylist() for name in files if name.endswith(".parquet")]
     assert SECRET not in repr(tables)
+    assert RARE not in repr(tables)
     released = {row["image"]["bytes"] for table in tables for row in table}
     assert not released & {row["image"] for row in train}
     shown = files["report.html"].decode()
     assert not any(picture(row["image"], "").uri in shown for row in train)
+    assert RARE in render(runner, summary, public=False)
     hashes = {pseudonym(run_secret(runner.run), row["patient_id"]) for row in train}
     assert not any(name in shown for name in hashes)
+
+
+def test_no_picture_that_leaves_is_nearly_a_real_one(tmp_path):
+    """Whatever is drawn of real people inside, re-encoded or not, stays there."""
+    runner, summary, folder = release(tmp_path)
+    ingest = runner.artifact("ingest", KEY)
+    real = pa.concat_tables([ingest.read_table(role) for role in ("train", "probe", "calibration", "evaluation")])
+    index = StructureIndex.of(pixels(real), 2)
+    tables = [pq.read_table(folder / name).to_pylist() for name in names(folder) if name.endswith(".parquet")]
+    released = [row["image"]["bytes"] for table in tables for row in table]
+    shown, inside = (
+        drawn(page) for page in ((folder / "report.html").read_text(), render(runner, summary, public=False))
+    )
+    assert released
+    assert shown
+    # The inside edition shows real people's pictures: this would be seen.
+    assert index.search(grey(inside))[0].max() > 0.999
+    assert index.search(grey(released + shown))[0].max() < 0.995
+
+
+def drawn(html):
+    return [base64.b64decode(uri.partition(",")[2]) for uri in Page(html).images()]
+
+
+def grey(contents):
+    images = [PIL.Image.open(io.BytesIO(content)).convert("L").resize((64, 64)) for content in contents]
+    return np.stack([np.asarray(image) for image in images])

@@ -155,5 +155,5 @@ def test_the_public_edition_shows_kept_student_samples_alone(finished, editions)
 
 def test_drawings_are_json_that_cannot_end_their_element(editions):
     drawings = [text for text in Page(editions[False]).scripts if text.startswith("{")]
-    assert len(drawings) == 14
+    assert len(drawings) == 16
     assert all("<" not in text and json.loads(text)["layout"]["height"] > 100 for text in drawings)

@@ -57,14 +57,16 @@ def test_a_rare_finding_isn_t_named_outside(tmp_path):
     assert [row[1] for row in inside.rows] == ["situs inversus", "pacemaker", "nodule"] * 4
     assert [row[1] for row in public.rows] == ["nodule"] * 4
     looks = found.set_column(0, "name", [[f"{name}: kernel_distance" for name in found["name"].to_pylist()]])
-    write(runner, "teacher", "tables/fidelity_by_finding.parquet", looks)
+    for group in ("real", "teacher", "filtered", "student"):
+        write(runner, group, "tables/fidelity_by_finding.parquet", looks)
     inside, public = (fidelity_by_finding(Evidence(runner), public=public) for public in (False, True))
-    assert [row[1] for row in inside.rows] == ["situs inversus", "pacemaker", "nodule"]
-    assert [row[1] for row in public.rows] == ["nodule"]
+    assert [row[1] for row in inside.rows] == ["situs inversus", "pacemaker", "nodule"] * 4
+    assert [row[1] for row in public.rows] == ["nodule"] * 4
     rare = found.set_column(0, "name", [["age_band=100 to 119", "sex=male", "view=PA"]])
-    write(runner, "student", "tables/utility_by_group.parquet", rare)
-    (row,) = utility_by_subgroup(Evidence(runner), public=True).rows
-    assert row[1].startswith("view")
+    for group in ("real", "teacher", "filtered", "student"):
+        write(runner, group, "tables/utility_by_group.parquet", rare)
+    rows = utility_by_subgroup(Evidence(runner), public=True).rows
+    assert [row[1].partition(":")[0] for row in rows] == ["view"] * 4
     html = render(runner, summary, public=True)
     assert "100 to 119" not in html
     assert "situs" not in html

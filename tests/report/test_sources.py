@@ -31,7 +31,7 @@ def html(tmp_path_factory):
 
 def test_every_figure_grid_and_table_names_its_source(html):
     figures = html.split("<figure")[1:]
-    assert len(figures) == 14
+    assert len(figures) == 16
     assert all('class="source">Read from <code>' in figure.split("</figure>")[0] for figure in figures)
     pictures = Page(html).text("pictures")
     for heading in ("Real train images", "Student samples", "Teacher, by structure", "Planted near-copies"):
