@@ -100,17 +100,18 @@ def tune(
 ) -> None:
     """Search the settings of an existing run's filter, by the run's own configuration and what is set here.
 
-    Report and release of a run speak of the filter it had: what is set here takes them back until the run goes on.
+    What the search reads must be there. Report and release of a run speak of the filter it had: once the search has
+    ended they are taken back, until the run goes on.
     """
     end_as_by_interrupt()
     store = Store.open(run_dir)
     where = f"{store.uri}/config.yaml"
     resolved = overridden(parse(read(store, "config.yaml"), where), overrides or [], f"{where}: ")
     from raydistill.display import Display
-    from raydistill.run import run as run_pipeline
+    from raydistill.run import run_alone
     from raydistill.stages.outcomes import broken_in_words
 
-    run_pipeline(resolved, run_dir, Display(quiet), until="tune")
+    run_alone(resolved, "tune", run_dir, Display(quiet))
     runner = new_runner(resolved, run_dir)
     runner.plan()
     manifest = runner.manifests["tune"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from raydistill.core.config import Config
-from raydistill.core.errors import ConfigError
+from raydistill.core.errors import ConfigError, InputError
 from raydistill.core.store import Store
 from raydistill.display import Display
 
@@ -100,8 +100,7 @@ def run(
     if len(cached) == len(states):
         runner.open()
         display.line(f"everything in {store.uri} is up to date; nothing to run")
-        states = {node: "skipped" if runner.manifests[node].skipped else "cached" for node in states}
-        return finish(runner, states)
+        return finish(runner, _found(runner, runner.stages))
     from raydistill.report.bundle import withdraw
     from raydistill.report.html import PAGE
 
@@ -111,6 +110,55 @@ def run(
     runner.open()
     _run_stages(runner, wanted, states, display)
     return finish(runner, states)
+
+
+def run_alone(config: Config, node: str, run_dir: str, display: Display | None = None) -> None:
+    """Bring one node of a run up to date, whose inputs are all there; until it has ended, the run is what it was.
+
+    Args:
+        config: the resolved configuration; the run folder is of this when the node has ended.
+        node: what is brought up to date. What follows it is pending then, and report and release are taken back.
+        run_dir: path or URI of the run.
+        display: as for `run`.
+
+    Raises:
+        InputError: when something that the node reads isn't there.
+    """
+    from raydistill.distributed.session import prepare_libraries
+
+    prepare_libraries()
+    from raydistill.pipeline import wire
+    from raydistill.report.bundle import withdraw
+    from raydistill.report.html import PAGE
+    from raydistill.runner import Runner
+
+    display, store = display or Display(quiet=True), Store.open(run_dir)
+    runner = Runner(store, config, wire(config))
+    *before, stage = _until(runner.stages, node)
+    check_before_ray(config, store, [stage])
+    states = {line.node: line.state for line in runner.plan()}
+    if missing := [other.node for other in before if states[other.node] != "cached"]:
+        raise InputError(
+            f"{node} reads what {missing[0]} makes, and {store.uri} has none for this configuration: finish the run up "
+            f"to there (raydistill run), or leave what is set for {missing[0]} as it is"
+        )
+    if states[node] == "cached" and runner.is_of_this():
+        display.line(f"everything up to {node} in {store.uri} is up to date; nothing to run")
+        return
+    with ExitStack() as stack:
+        if states[node] != "cached":
+            _connect(stack, runner, display)
+            _say_what_is_waited_for(runner, stage, display)
+        _execute(runner, stage, len(before) + 1, display)
+    withdraw(store)
+    store.delete(PAGE)
+    runner.open()
+    finish(runner, {other.node: "pending" for other in runner.stages} | _found(runner, (*before, stage)))
+
+
+def _found(runner: Any, stages: Sequence[Any]) -> dict[str, str]:
+    """Return the states of nodes that are there."""
+    return {one.node: "skipped" if runner.manifests[one.node].skipped else "cached" for one in stages}
 
 
 def _until(stages: Sequence[Any], until: str | None) -> Sequence[Any]:
@@ -160,19 +208,25 @@ def _say_what_is_waited_for(runner: Any, stage: Any, display: Display) -> None:
 
 
 def _run_stage(runner: Any, stage: Any, number: int, states: dict[str, str], display: Display) -> None:
-    from raydistill.distributed.gauges import watched
-
     states[stage.node] = "running"
     _write_summary(runner, states)
+    try:
+        states[stage.node] = _execute(runner, stage, number, display)
+    except BaseException:
+        states[stage.node] = "failed"
+        _write_summary(runner, states)
+        raise
+
+
+def _execute(runner: Any, stage: Any, number: int, display: Display) -> str:
+    """Bring a node up to date before a person's eyes; return its state."""
+    from raydistill.distributed.gauges import watched
+
     with display.stage(stage.node, number, len(runner.stages)) as shown:
-        try:
-            manifest, cached = runner.execute(stage, watched(shown.progress, stage.node), shown.standings)
-        except BaseException:
-            states[stage.node] = "failed"
-            _write_summary(runner, states)
-            raise
-        states[stage.node] = "skipped" if manifest.skipped else "cached" if cached else "done"
-        shown.finish(states[stage.node], manifest)
+        manifest, cached = runner.execute(stage, watched(shown.progress, stage.node), shown.standings)
+        state = "skipped" if manifest.skipped else "cached" if cached else "done"
+        shown.finish(state, manifest)
+    return state
 
 
 def finish(runner: Any, states: dict[str, str]) -> RunResult:

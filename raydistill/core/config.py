@@ -129,7 +129,12 @@ class EvaluateConfig(Section):
         description="Images of a set that utility, fidelity and membership look at, drawn at random from more; the "
         "re-identification risk is that of all.",
     )
-    probe_steps: PositiveInt = Field(300, description="Training budget of the findings classifier, equal for all.")
+    probe_steps: PositiveInt = Field(300, description="Training budget of a findings classifier, equal for all.")
+    networks: PositiveInt = Field(
+        3,
+        description="Findings classifiers that each set of images teaches, with the same seeds: a single one has luck, "
+        "and nobody knows how much.",
+    )
     encoder: BackboneConfig | None = Field(
         None, description="A public encoder (`pretrained`), in whose eyes fidelity is measured too, as `encoder_…`."
     )

@@ -58,7 +58,7 @@ class TuneConfig(Section):
     )
     space: SearchSpace = SearchSpace()
     candidates: int = Field(
-        4,
+        8,
         ge=0,
         description="Of the best settings so many are looked at by networks as well (evaluate.probe_steps each), one "
         "more for the better half in every rung, two for the last two; 0: the linear probe decides.",
@@ -67,7 +67,8 @@ class TuneConfig(Section):
         0,
         ge=0,
         description="Of the settings that the networks rank best so many, 2 or more, get a short student each, trained "
-        "by one worker of student.compute; that one is chosen from whose student's samples a network learns best.",
+        "by one worker of student.compute; that one is chosen from whose student's samples a network learns best, or "
+        "of those that differ by no more than networks' luck the one with less risk.",
     )
     student_share: Share = Field(0.1, gt=0.0, description="Steps of a short student, for each of the student's.")
     student_samples: PositiveInt = Field(512, description="Images that each short student makes.")
@@ -77,7 +78,9 @@ class TuneConfig(Section):
     )
     min_kept_share: Share = Field(0.1, description="A setting that keeps less can't train a student.")
     trials_per_batch: PositiveInt = Field(
-        8, description="Trials suggested together, on what is known then; the cluster runs as many as it has room for."
+        8,
+        description="Trials suggested together, on what is known then: of tpe and nsga2 no more run at a time, however "
+        "large the cluster. Of larger batches they learn more seldom.",
     )
     max_samples: PositiveInt = Field(
         10_000,
@@ -90,6 +93,8 @@ class TuneConfig(Section):
 
     @model_validator(mode="after")
     def _works(self) -> "TuneConfig":
+        if self.students == 1:
+            raise ValueError("students: a single student has nothing to be compared with; ask for 2 or more, or for 0")
         listed = max(1, len(self.space.guidance_scales)) * max(1, len(self.space.steps))
         if self.algorithm == "grid" and listed > self.num_trials:
             raise ValueError(

@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
-
 from raydistill.core.errors import TrainingError
 from raydistill.core.progress import Progress
 from raydistill.core.store import Store
@@ -17,8 +15,6 @@ NAME = "search"
 CPUS_PER_TRIAL = 1.0
 MAX_FAILURES = 2
 """Times that a trial is tried again."""
-LEAST_DIFFERENCE = 1e-6
-"""Objectives that differ by less are equal, and nothing explains why they aren't."""
 MEASURED = "measured"
 """Where what a trial came to outlives a kill, a file for each setting."""
 
@@ -109,41 +105,6 @@ def search(
         # A worker that was stopped right after its last report may not have told.
         found(measured)
     return measured
-
-
-def importances(settings: pd.DataFrame, objective: pd.Series, space: Search, seed: int) -> dict[str, float]:
-    """Return how much of the objective's variation each setting explains, largest first; none if nothing varies.
-
-    Args:
-        settings: the searched settings of N trials, a column each.
-        objective: what they came to.
-        space: that was searched.
-        seed: of the trees.
-
-    Source: functional ANOVA, Hutter, Hoos and Leyton-Brown 2014 (ICML), as Optuna has it.
-    """
-    import optuna
-    from optuna.distributions import FloatDistribution
-
-    varied = [str(name) for name in settings if settings[name].nunique() > 1]
-    if not varied or objective.max() - objective.min() < LEAST_DIFFERENCE:
-        return {}
-    ranges = {
-        name: FloatDistribution(
-            float(settings[name].min()), float(settings[name].max()), log=getattr(space.bounds[name], "is_log", False)
-        )
-        for name in varied
-    }
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(direction="maximize")
-    for (_, row), value in zip(settings[varied].astype(float).iterrows(), objective, strict=True):
-        trial = optuna.trial.create_trial(params=dict(row), distributions=ranges, value=float(value))
-        study.add_trial(trial)
-    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed % 2**32)
-    return {
-        name: float(share)
-        for name, share in optuna.importance.get_param_importances(study, evaluator=evaluator).items()
-    }
 
 
 def _new_search(trainable: Any, space: Search, work: Store) -> Any:

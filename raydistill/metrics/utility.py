@@ -1,14 +1,12 @@
 """Utility: can findings be learned from these images as well as from real ones? Tested on real evaluation images."""
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from raydistill.metrics.bootstrap import Floats, WeightedStatistic, evaluate, resample, weighted_auc
-from raydistill.metrics.result import MetricResult, insufficient, results_table
+from raydistill.metrics.result import MetricResult, insufficient
 
 LEAST_PATIENTS = 5
 """People with a finding, and without it, that the test set needs; of fewer no interval held what it should."""
@@ -36,8 +34,8 @@ def macro_auroc(
 
     Returns:
         The mean over findings that at least `LEAST_PATIENTS` people have, and as many haven't; the note says how many
-        others there are, not which: a rare finding can point at a person, and results travel far. `by_finding` names
-        them.
+        others there are, not which: a rare finding can point at a person, and results travel far. `repeated.by_finding`
+        names them.
 
     Source: Hanley and McNeil 1982, Radiology 143:29; train on synthetic and test on real, Esteban et al. 2017 (arXiv
     1706.02633).
@@ -74,64 +72,6 @@ def without_labels(n: int, confidence: float = 0.95) -> dict[str, MetricResult]:
     unit = "mean area under the ROC curve over findings"
     missing = insufficient(why, n=n, unit=unit, confidence=confidence, reference=REFERENCE)
     return {"utility_auroc": missing, "utility_loss": missing}
-
-
-def by_finding(
-    labels: Any,
-    scores: Any,
-    patients: Any,
-    findings: Sequence[str],
-    confidence: float = 0.95,
-    bootstrap: int = 500,
-    seed: int = 0,
-) -> pa.Table:
-    """Return the area of every finding by itself; arguments as for `macro_auroc`.
-
-    Returns:
-        `result.results_table`, and `group_size`: patients with the finding or without it, whichever are fewer.
-    """
-    truth, values = np.asarray(labels, dtype=bool), np.asarray(scores)
-    results = {
-        name: macro_auroc(truth[:, [at]], values[:, [at]], patients, confidence, bootstrap, seed)
-        for at, name in enumerate(findings)
-    }
-    return results_table(results).append_column("group_size", pa.array(scarcer_side(truth, patients), pa.int64()))
-
-
-def by_group(
-    labels: Any,
-    scores: Any,
-    patients: Any,
-    groups: Mapping[str, Sequence[Any]],
-    confidence: float = 0.95,
-    bootstrap: int = 500,
-    seed: int = 0,
-) -> pa.Table:
-    """Return the macro area within each subgroup of test images, in rows named `attribute=value`.
-
-    Args:
-        labels: (N, F) of 0 and 1.
-        scores: (N, F).
-        patients: (N,) patient of each image.
-        groups: attribute to (N,) the value of each image; None is `unknown`.
-        confidence: of each interval by itself, not corrected for the number of subgroups.
-        bootstrap: resamples of patients.
-        seed: root of the resamples.
-
-    Returns:
-        `result.results_table`, and `group_size`: patients of the subgroup who have a finding or don't, whichever are
-        fewer, the median over findings.
-    """
-    truth, values, people = np.asarray(labels, dtype=bool), np.asarray(scores), np.asarray(patients)
-    results, sizes = {}, []
-    for attribute, of_images in groups.items():
-        names = np.array(["unknown" if name is None else str(name) for name in of_images], dtype=str)
-        for name in np.unique(names):
-            inside = names == name
-            part = truth[inside], values[inside], people[inside]
-            results[f"{attribute}={name}"] = macro_auroc(*part, confidence, bootstrap, seed)
-            sizes.append(int(np.median(scarcer_side(part[0], part[2]))))
-    return results_table(results).append_column("group_size", pa.array(sizes, pa.int64()))
 
 
 def paired_difference(

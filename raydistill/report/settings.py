@@ -70,8 +70,8 @@ def importances(evidence: Evidence) -> Figure | None:
     if not shares:
         return None
     caption = (
-        "How much of the variation of what the search maximises goes with each setting (fANOVA, Hutter et al. 2014). "
-        "Of few trials this is rough, and where settings hardly differ it is a share of next to nothing."
+        "How much of the variation of what the search maximises goes with each setting (fANOVA, Hutter et al. 2014), "
+        "of that part of it which a trial's settings foretell; the rest is chance, or the trials are too few to tell."
     )
     drawn = bars(
         "importances", "Which setting matters", caption, shares, ("setting", "importance"),
@@ -86,8 +86,11 @@ def why_no_importances(evidence: Evidence) -> str | None:
     if not trials or _shares(evidence):
         return None
     varied = [words for name, words in SETTINGS.items() if len({t.get(name) for t in trials}) > 1]
+    reached = {f"{trial.get('objective'):.6g}" for trial in trials if is_number(trial.get("objective"))}
+    unexplained = f"the settings of the {len(trials)} that were tried don't foretell what the search maximises"
+    same = f"what the search maximises is the same for all {len(trials)} that were tried"
     why = {0: "nothing was searched", 1: f"only one was searched: {''.join(varied)}"}.get(
-        len(varied), f"what the search maximises is the same for all {len(trials)} that were tried"
+        len(varied), same if len(reached) < 2 else unexplained
     )
     return f"Which setting matters can't be told: {why}."
 

@@ -36,7 +36,7 @@ MEASURED = {
 """What a trial measures, in words."""
 
 BROKEN = tuple(BREAKS + bound for bound in BOUNDS)
-TRIAL = (*SETTINGS, *MEASURED, "networks", "risk", "feasible", *BROKEN, "pareto", "chosen", "dropped")
+TRIAL = (*SETTINGS, *MEASURED, "objective", "networks", "risk", "feasible", *BROKEN, "pareto", "chosen", "dropped")
 """Columns of the search's table of trials that are read, where they are there."""
 
 Trials = Sequence[Mapping[str, Cell]]

@@ -8,25 +8,19 @@ from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from raydistill.core.config import Config, EvaluateConfig
-from raydistill.core.errors import LineageError, NothingToDo
+from raydistill.core.errors import NothingToDo
 from raydistill.core.progress import Progress
 from raydistill.core.seeds import derive_seed
-from raydistill.core.store import Store
-from raydistill.data.vocabulary import age_band
 from raydistill.diffusion.features import public_digest
 from raydistill.distributed.task import run_on_worker
-from raydistill.metrics import classifier, utility
 from raydistill.metrics.custom import build_metrics, measure
-from raydistill.metrics.reliability import calibration_error
 from raydistill.metrics.result import MetricResult
 from raydistill.reid.model import check_backbone, weights_digest
 from raydistill.stages.audit import audit
 from raydistill.stages.base import Context, Outcome, Stage
-from raydistill.stages.classifier import train_classifier
 from raydistill.stages.fidelity import (
     DOMAIN,
     EXTRACTOR,
@@ -34,19 +28,15 @@ from raydistill.stages.fidelity import (
     extractors,
     fidelity_by_finding,
     fidelity_metrics,
-    write_extractor,
 )
 from raydistill.stages.images import are_samples, pixels, read_sampled
 from raydistill.stages.membership import attacked
+from raydistill.stages.utility import utility_metrics
 
 Metrics = dict[str, MetricResult]
 Grey = NDArray[np.uint8]
 
 RECORD_COLUMNS = ["image_id", "patient_id", "image", "labels", "prompt", "sex", "view", "age"]
-
-
-AGE_BAND = 20
-"""Years of age of one subgroup."""
 
 
 class Evaluate(Stage):
@@ -55,12 +45,13 @@ class Evaluate(Stage):
     `verdicts` (judge the kept samples only), `matches` of the auditor, both perhaps with more samples (`more_images`,
     `more_matches`), `attack_matches` and `attack_samples` (asked for harder), `gallery` and
     `strangers` (the auditor's embeddings), `model` (attack it), `shadow` (a model that
-    saw none of it), `reference` (predictions of the classifier trained on real images), `extractor` (that classifier;
-    an evaluation without a reference makes it), `teacher_predictions` (of that trained on the teacher's samples).
+    saw none of it), `reference` (predictions of the classifiers taught by real images), `extractor` (the first of
+    those; an evaluation without a reference makes it), `teacher_predictions` (of those that the teacher's samples
+    taught).
     Output: `metrics.json`, `predictions/`, `tables/`, `operating_point.json`, `extractor/`.
     """
 
-    version: ClassVar[int] = 22
+    version: ClassVar[int] = 23
     config: EvaluateConfig
 
     def check(self, config: Config) -> None:
@@ -99,11 +90,12 @@ class Evaluate(Stage):
         if "model" in context.inputs:
             metrics |= attacked(context, self.config)
         progress(2, steps, "parts")
-        metrics |= self._utility(context, judged, images, real, real_images)
-        progress(3, steps, "parts")
         people = None if synthetic else judged["patient_id"].to_numpy()
+        learned = Images(images, judged["labels"].to_pylist(), people)
+        metrics |= utility_metrics(context, learned, real, self.config, self.root_seed)
+        progress(3, steps, "parts")
         sets = (
-            Images(images, judged["labels"].to_pylist(), people),
+            learned,
             Images(real_images, real["labels"].to_pylist(), real["patient_id"].to_numpy()),
         )
         train = self._images(context, "train")
@@ -135,50 +127,3 @@ class Evaluate(Stage):
             {"images": context.inputs[role]}, ["image", "labels"], self.config.max_images, context.seed
         )
         return Images(pixels(table), table["labels"].to_pylist(), None)
-
-    def _utility(self, context: Context, judged: pa.Table, images: Grey, real: pa.Table, real_images: Grey) -> Metrics:
-        """Train the findings classifier on these images with the same budget as on any others; test it on real ones.
-
-        Images of which nobody said what they show take no part on either side.
-        """
-        how, findings = self.config, context.inputs["findings"].read_json("findings.json")["findings"]
-        taught, tested = (np.asarray(table["labels"].is_valid()) for table in (judged, real))
-        if not (findings and taught.any() and tested.any()):
-            return utility.without_labels(real.num_rows, how.confidence)
-        real, real_images = real.filter(pa.array(tested)), real_images[tested]
-        truth = classifier.label_matrix(real["labels"].to_pylist(), findings)
-        patients = real["patient_id"].to_numpy()
-        labels = classifier.label_matrix(judged["labels"].filter(pa.array(taught)).to_pylist(), findings)
-        model = train_classifier(images[taught], labels, how.probe_steps, self.root_seed, how.compute)
-        if "reference" not in context.inputs:
-            # What learned from real images shows the other evaluations what is like them.
-            write_extractor(model, context.out)
-        scores = classifier.predict(model, real_images)
-        predictions = {"image_id": real["image_id"]} | dict(zip(findings, scores.T, strict=True))
-        context.out.write_table("predictions/part-00000.parquet", pa.table(predictions))
-        options = (how.confidence, how.bootstrap, context.seed)
-        metrics = {
-            "utility_auroc": utility.macro_auroc(truth, scores, patients, *options),
-            "calibration_error": calibration_error(truth, scores, patients, *options),
-        }
-        by_finding = utility.by_finding(truth, scores, patients, findings, *options)
-        context.out.write_table("tables/by_finding.parquet", by_finding)
-        groups = {name: real[name].to_pylist() for name in ("sex", "view")}
-        groups["age_band"] = [None if age is None else age_band(age, AGE_BAND) for age in real["age"].to_pylist()]
-        by_group = utility.by_group(truth, scores, patients, groups, *options)
-        context.out.write_table("tables/utility_by_group.parquet", by_group)
-        if "reference" in context.inputs:
-            best = _predicted(context.inputs["reference"], findings, real["image_id"])
-            metrics["utility_loss"] = utility.paired_difference(truth, best, scores, patients, *options)
-        if "teacher_predictions" in context.inputs and context.inputs["teacher_predictions"].shards():
-            teacher = _predicted(context.inputs["teacher_predictions"], findings, real["image_id"])
-            metrics["utility_over_teacher"] = utility.paired_difference(truth, scores, teacher, patients, *options)
-        return metrics
-
-
-def _predicted(store: Store, findings: list[str], images: pa.ChunkedArray) -> NDArray[np.float64]:
-    """Read (N, F) probabilities of another evaluation, which must be of the same images in the same order."""
-    table = store.read_table()
-    if table["image_id"].to_pylist() != images.to_pylist():
-        raise LineageError(f"{store.uri} isn't of the images that this evaluation tests: nothing can be paired")
-    return np.stack([table[finding].to_numpy() for finding in findings], axis=1)

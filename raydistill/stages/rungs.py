@@ -76,20 +76,21 @@ def climb(
     return result.astype({"networks": int})
 
 
-def luck_of(table: pd.DataFrame) -> float:
-    """Return the standard error of a difference between the settings that most networks looked at.
+def luck_of(table: pd.DataFrame, networks: int) -> float:
+    """Return the standard error of a difference between two settings that so many networks looked at, each.
 
     It is that of the networks' seeds alone, pooled over all settings with more than one; 0 where there is none.
 
     Args:
         table: with what `climb` found.
+        networks: how many.
     """
     several = table[table["networks"] > 1]
     freedom = several["networks"] - 1
     if several.empty:
         return 0.0
     variance = float((freedom * several["network_spread"] ** 2).sum() / freedom.sum())
-    return float(np.sqrt(2 * variance / table["networks"].max()))
+    return float(np.sqrt(2 * variance / networks))
 
 
 def candidates_of(

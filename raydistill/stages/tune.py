@@ -18,7 +18,8 @@ from raydistill.core.progress import Standings
 from raydistill.core.searching import TuneConfig
 from raydistill.diffusion.features import public_digest
 from raydistill.distributed.hparams import write_hparams
-from raydistill.distributed.tune import Search, importances, search
+from raydistill.distributed.tune import Bounds, Search, search
+from raydistill.metrics.importances import importances
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.classifier import Lesson
 from raydistill.stages.outcomes import broken, broken_in_words, different, outcomes_in_words
@@ -44,7 +45,7 @@ class Tune(Stage):
     `importances/` where there is something to tell apart.
     """
 
-    version: ClassVar[int] = 10
+    version: ClassVar[int] = 11
     config: TuneNodeConfig
 
     def key_config(self) -> dict[str, Any]:
@@ -89,7 +90,8 @@ class Tune(Stage):
         context.out.write_json("policy/policy.json", policy.model_dump(mode="json"))
         context.out.write_table("trials/part-00000.parquet", pa.Table.from_pandas(table, preserve_index=False))
         context.out.write_table("panel/part-00000.parquet", pa.table({"sample_id": evidence.panel_ids()}))
-        shares = importances(table[list(plan.bounds)], table["objective"], plan, context.seed)
+        on_log = {name for name, ends in plan.bounds.items() if isinstance(ends, Bounds) and ends.is_log}
+        shares = importances(table[list(plan.bounds)], table["objective"], on_log, context.seed)
         if shares:
             columns = {"setting": list(shares), "importance": list(shares.values())}
             context.out.write_table("importances/part-00000.parquet", pa.table(columns))
@@ -188,9 +190,9 @@ def eligible(table: pd.DataFrame, goal: str) -> pd.DataFrame:
 def choose(table: pd.DataFrame) -> int:
     """Return the row of the best trial: most useful among the feasible, else the one nearest to feasible.
 
-    Who got a student is better than the others, then whom more networks looked at. Where no student decides, those of
-    the latter within one standard error of the best, of networks' luck (`rungs.luck_of`), are equal: the least risk
-    decides. Equal ones go to the setting with less risk, then to the one that comes first in the table.
+    Who got a student is better than the others, then whom more networks looked at. Those within one standard error of
+    the best, of networks' luck (`rungs.luck_of`), are equal: the least risk decides. A student is looked at by one
+    network. Equal ones go to the setting with less risk, then to the one that comes first in the table.
 
     Source: the rule of one standard error, Breiman et al. 1984, Classification and Regression Trees, section 3.4.3.
     """
@@ -199,10 +201,13 @@ def choose(table: pd.DataFrame) -> int:
     ways = {name: way for name, way in ways.items() if name in table}
     order = table.sort_values(list(ways), ascending=list(ways.values()), kind="stable")
     best = order.iloc[0]
-    if best["networks"] < 2 or pd.isna(best["network_utility"]) or pd.notna(best.get("student_utility")):
+    if pd.notna(best.get("student_utility")):
+        by, peers, networks = "student_utility", order, 1
+    elif best["networks"] > 1 and pd.notna(best["network_utility"]):
+        by, peers, networks = "network_utility", order[order["networks"] == best["networks"]], int(best["networks"])
+    else:
         return int(order.index[0])
-    finalists = order[order["feasible"] & (order["networks"] == best["networks"])]
-    equal = finalists[finalists["network_utility"] >= best["network_utility"] - luck_of(table)]
+    equal = peers[peers["feasible"] & (peers[by] >= best[by] - luck_of(table, networks))]
     return int(equal.sort_values("risk_high", kind="stable").index[0])
 
 

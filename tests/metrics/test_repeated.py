@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from raydistill.metrics.repeated import Luck, luck_of_training, repeated_auroc, repeated_difference
+from raydistill.metrics.repeated import (
+    Luck,
+    by_finding,
+    by_group,
+    luck_of_training,
+    repeated_auroc,
+    repeated_difference,
+)
 
 PATIENTS = np.repeat(np.arange(40), 2)
 
@@ -63,3 +70,31 @@ def test_equally_good_ways_are_told_apart_in_one_of_twenty_cohorts():
                 blind += not low <= 0 <= high
     assert accused / tried <= 0.07
     assert blind / tried > 0.2
+
+
+def predictions(trainings=3, n=300, findings=3):
+    rng = np.random.default_rng(4)
+    labels, patients = rng.random((n, findings)) < 0.3, np.arange(n) // 3
+    return labels, taught(rng, trainings, 1.0, 0.1, labels), patients
+
+
+def test_findings_and_groups_are_tables_of_means_over_trainings():
+    labels, scores, patients = predictions()
+    rows = by_finding(labels, [scores], patients, ["a", "b", "c"]).to_pylist()
+    assert [row["name"] for row in rows] == ["a", "b", "c"]
+    assert rows[1]["value"] == pytest.approx(np.mean([roc_auc_score(labels[:, 1], own[:, 1]) for own in scores]))
+    assert "their luck by MOVER" in rows[1]["estimator"]
+    sexes = ["F" if patient % 2 else None for patient in patients]
+    table = {row["name"]: row for row in by_group(labels, [scores, scores], patients, {"sex": sexes}).to_pylist()}
+    assert set(table) == {"sex=F", "sex=unknown"}
+    assert table["sex=F"]["n"] + table["sex=unknown"]["n"] == 300
+    assert table["sex=F"]["group_size"] <= len(set(patients))
+
+
+def test_the_size_of_a_finding_is_the_patients_of_its_smaller_side():
+    labels, scores, patients = predictions()
+    labels[:] = np.stack([np.arange(300) < 12, np.arange(300) >= 7, np.zeros(300)], axis=1)
+    rows = by_finding(labels, [scores], patients, ["a", "b", "c"]).to_pylist()
+    assert [row["group_size"] for row in rows] == [4, 3, 0]
+    assert {row["n"] for row in rows} == {300}
+    assert rows[2]["note"] == "insufficient: fewer than 5 patients with it or without it in 1 of 1 findings"

@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from raydistill.metrics.utility import by_finding, by_group, macro_auroc, paired_difference, worth
+from raydistill.metrics.utility import macro_auroc, paired_difference, worth
 
 
 def predictions(seed, n=300, signal=1.0, findings=3, per_patient=3):
@@ -67,27 +67,6 @@ def test_perfect_classifiers_may_differ_in_others():
     low, high = paired_difference(labels, one, other, patients).interval
     assert low == -high < -0.3
     assert paired_difference(labels, one, one, patients).interval == (0.0, 0.0)
-
-
-def test_findings_and_groups_are_tables():
-    labels, scores, patients = predictions(4)
-    rows = by_finding(labels, scores, patients, ["a", "b", "c"]).to_pylist()
-    assert [row["name"] for row in rows] == ["a", "b", "c"]
-    assert rows[1]["value"] == pytest.approx(roc_auc_score(labels[:, 1], scores[:, 1]))
-    groups = ["F" if patient % 2 else None for patient in patients]
-    table = {row["name"]: row for row in by_group(labels, scores, patients, {"sex": groups}).to_pylist()}
-    assert set(table) == {"sex=F", "sex=unknown"}
-    assert table["sex=F"]["n"] + table["sex=unknown"]["n"] == 300
-    assert table["sex=F"]["group_size"] <= len(set(patients))
-
-
-def test_the_size_of_a_finding_is_the_patients_of_its_smaller_side():
-    labels, scores, patients = predictions(4)
-    labels[:] = np.stack([np.arange(300) < 12, np.arange(300) >= 7, np.zeros(300)], axis=1)
-    rows = by_finding(labels, scores, patients, ["a", "b", "c"]).to_pylist()
-    assert [row["group_size"] for row in rows] == [4, 3, 0]
-    assert {row["n"] for row in rows} == {300}
-    assert rows[2]["note"] == "insufficient: fewer than 5 patients with it or without it in 1 of 1 findings"
 
 
 def test_paired_difference_is_tighter_than_its_parts():

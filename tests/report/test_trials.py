@@ -14,7 +14,14 @@ NAN = float("nan")
 
 
 def trial(utility, **extra):
-    row = {"target_fpir": 0.1, "near_copy_fpir": 0.01, "kept_share": 0.6, "utility": utility, "dropped": ["s1"]}
+    row = {
+        "target_fpir": 0.1,
+        "near_copy_fpir": 0.01,
+        "kept_share": 0.6,
+        "utility": utility,
+        "objective": utility,
+        "dropped": ["s1"],
+    }
     return row | {"risk": 0.01, "risk_high": 0.05, "feasible": True, "pareto": False, "chosen": True} | extra
 
 
@@ -143,6 +150,10 @@ def test_importances_of_a_single_setting_are_not_drawn(evidence):
     [
         ({"target_fpir": 0.2}, "only one was searched: FPIR, identity."),
         ({"target_fpir": 0.2, "balance": 0.5}, "the same for all 2 that were tried."),
+        (
+            {"target_fpir": 0.2, "balance": 0.5, "objective": 0.8},
+            "the settings of the 2 that were tried don't foretell what the search maximises.",
+        ),
     ],
 )
 def test_why_it_is_not_drawn_which_setting_matters_is_said(evidence, other, said):

@@ -94,8 +94,8 @@ def test_two_get_two_networks_each_and_one_alone_needs_no_second(local_ray, tmp_
 def test_luck_is_pooled_over_all_that_several_networks_looked_at():
     spreads = {"networks": [1, 2, 3, 0], "network_spread": [np.nan, 0.04, 0.01, np.nan]}
     variance = (0.04**2 + 2 * 0.01**2) / 3
-    assert luck_of(table(**spreads)) == pytest.approx(np.sqrt(2 * variance / 3))
-    assert luck_of(table(networks=[1, 1, 0, 0], network_spread=[np.nan] * 4)) == 0
+    assert luck_of(table(**spreads), 3) == pytest.approx(np.sqrt(2 * variance / 3))
+    assert luck_of(table(networks=[1, 1, 0, 0], network_spread=[np.nan] * 4), 1) == 0
 
 
 @pytest.mark.ray

@@ -87,6 +87,16 @@ def planted(selftest):
 COMPLETED = {"ingest": cohort, "teacher_matches": judged, "selftest": planted}
 
 
+def test_a_search_without_what_it_reads_is_refused_and_changes_nothing(run):
+    store, _ = run
+    before = {entry.path: entry.sha256 for entry in store.fingerprint()}
+    line = [sys.executable, "jobs/tune.py", "--run-dir", store.uri, "--set", "teacher_samples.num_samples=64"]
+    said = finished(line, **ENVIRONMENT)
+    assert said.returncode == 2
+    assert "tune reads what teacher_samples makes" in said.stderr
+    assert {entry.path: entry.sha256 for entry in store.fingerprint()} == before
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 def test_the_search_alone_searches_anew_and_the_pipeline_goes_on_from_its_winner(run):
