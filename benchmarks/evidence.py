@@ -6,9 +6,10 @@ Generators that copy, that copy a little, that show the same people anew, that a
 cohort too small to tell: each over SEEDS cohorts of phantoms, judged by the product's own audit and the audit's part of
 its gate (`worlds.py` says what that leaves out). Three ways to cheat are tried. The self-test of each RUN, a finished
 run folder, is shown with baselines beside the filter; without one a small run is made for it, in runs/selftest. Four
-cohorts by default, which take a quarter of an hour; twenty with SIZE=full. With KEPT=FOLDER, cohorts that were judged
-already by this version of the code are read from there, and others are kept there. Prints tables, and as the last line
-one JSON object; its figures of the self-test are those of the last RUN.
+cohorts by default, which take a quarter of an hour; twenty with SIZE=full, and honest generators of so many people that
+they must pass. With KEPT=FOLDER, what was judged already by this version of the code is read from there, and the rest
+is kept there. Prints tables, and as the last line one JSON object; its figures of the self-test are those of the last
+RUN.
 """
 
 import json
@@ -17,7 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from hashlib import sha256
@@ -31,7 +32,7 @@ import torch
 from detectors import table_of
 from pydantic import ValidationError
 from transformers import AutoModel
-from worlds import TRUTHS, Truth, World, drawn, same_people
+from worlds import LARGE, TRUTHS, Truth, World, drawn, same_people
 
 from raydistill.core.config import Budgets, Config
 from raydistill.core.errors import ConfigError, InputError
@@ -49,16 +50,20 @@ SEEDS = int(os.environ.get("SEEDS", 20 if FULL else 4))
 PATIENTS, SAMPLES = 1000, 1200
 PROCESSES = 2
 VERDICTS: tuple[Verdict, ...] = ("fail", "insufficient_evidence", "pass")
+TRIED = TRUTHS | (LARGE if FULL else {})
 
 
 def judged(seed: int) -> list[dict[str, Any]]:
     """Judge every generator in the cohorts of a seed, or read what was said of them."""
     if not KEPT:
-        return _judged_all(seed)
+        return _judged_all(seed, TRIED)
     place, file = Store.open(f"{KEPT}/{_version()}"), f"cohort-{seed}.json"
-    if not place.is_file(file):
-        place.write_json(file, _judged_all(seed))
-    return list(place.read_json(file))
+    rows = {row["name"]: row for row in (place.read_json(file) if place.is_file(file) else [])}
+    for names in (TRUTHS.keys() - rows.keys(), TRIED.keys() - rows.keys()):
+        if missing := {name: truth for name, truth in TRIED.items() if name in names and name not in rows}:
+            rows |= {row["name"]: row for row in _judged_all(seed, missing)}
+            place.write_json(file, list(rows.values()))
+    return [rows[name] for name in TRIED]
 
 
 @cache
@@ -71,12 +76,12 @@ def _version() -> str:
     return digest.hexdigest()[:12]
 
 
-def _judged_all(seed: int) -> list[dict[str, Any]]:
+def _judged_all(seed: int, truths: Mapping[str, Truth]) -> list[dict[str, Any]]:
     torch.set_num_threads(1)
     folder, found = tempfile.mkdtemp(), []
     try:
         worlds: dict[int, World] = {}
-        for name, truth in TRUTHS.items():
+        for name, truth in truths.items():
             size = truth.patients or PATIENTS
             if size not in worlds:
                 worlds[size] = World(f"{folder}/{size}", seed, size)
@@ -87,13 +92,12 @@ def _judged_all(seed: int) -> list[dict[str, Any]]:
 
 
 def _judged(world: World, name: str, truth: Truth) -> dict[str, Any]:
-    metrics = world.audited(drawn(truth, world, truth.samples or SAMPLES, name), f"of_{list(TRUTHS).index(name)}")
+    metrics = world.audited(drawn(truth, world, truth.samples or SAMPLES, name), f"of_{list(TRIED).index(name)}")
     verdict, reasons = world.verdict(metrics, Budgets())
     leak = metrics["leak_rate"]
     low, high = leak.interval or (0.0, 1.0)
     return {
         "verdict": verdict,
-        "right": verdict in (truth.right or VERDICTS),
         "reason": reasons[0],
         "leak": leak.value,
         "covers": leak.value is not None and low <= truth.leak <= high,
@@ -155,11 +159,16 @@ def _graded_by_itself(folder: str, its_filter: str, auditor: str) -> tuple[str, 
     return f"graded by its own filter's network ({its_filter}; auditor {auditor})", found, said
 
 
+def is_right(row: Mapping[str, Any]) -> bool:
+    """Say whether a verdict is right; any is of a leak within the budget."""
+    return row["verdict"] in (TRIED[row["name"]].right or VERDICTS)
+
+
 def every() -> Iterator[dict[str, Any]]:
     """Judge seed by seed, two at a time."""
     with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
         for done, rows in enumerate(pool.map(judged, range(SEEDS)), start=1):
-            right, held = (sum(row[key] for row in rows) for key in ("right", "covers"))
+            right, held = sum(map(is_right, rows)), sum(row["covers"] for row in rows)
             said = f"cohort {done} of {SEEDS}: {right} of {len(rows)} verdicts right, {held} intervals hold the truth"
             print(said, file=sys.stderr, flush=True)
             yield from rows
@@ -177,12 +186,12 @@ def main() -> None:
     """Judge, try to cheat, compare detectors, print."""
     rows = list(every())
     others = "; ".join(
-        f"{name}: {t.patients} patients, {t.samples or SAMPLES} samples" for name, t in TRUTHS.items() if t.patients
+        f"{name}: {t.patients} patients, {t.samples or SAMPLES} samples" for name, t in TRIED.items() if t.patients
     )
     print(f"{SEEDS} cohorts, {PATIENTS} patients, {SAMPLES} samples each ({others})\n")
     print(f"| generator | leak | right | {' | '.join(VERDICTS)} | leak found, mean | its interval holds it | reason |")
     print("|---|---|---|---|---|---|---|---|---|")
-    for name, truth in TRUTHS.items():
+    for name, truth in TRIED.items():
         mine = [row for row in rows if row["name"] == name]
         known = [row["leak"] for row in mine if row["leak"] is not None]
         mean = f"{sum(known) / len(known):.3f}" if known else "-"
@@ -190,24 +199,26 @@ def main() -> None:
         held = f"{sum(row['covers'] for row in mine)} of {len(mine)}"
         right, reason = " or ".join(truth.right) or "any", mine[0]["reason"]
         print(f"| {name} | {truth.leak:g} | {right} | {counts} | {mean} | {held} | {reason} |")
-    judgeable = [row for row in rows if TRUTHS[row["name"]].right]
-    wrong = [row for row in judgeable if not row["right"]]
+    judgeable = [row for row in rows if TRIED[row["name"]].right]
+    wrong = [row for row in judgeable if not is_right(row)]
+    honest = [row for row in rows if "pass" in TRIED[row["name"]].right]
     for row in wrong:
         print(f"wrong: {row}")
     print()
     for name, failed, how in cheats():
         print(f"cheat: {name}: {'found out' if failed else 'NOT FOUND OUT'}: {how}")
     # An interval that ends at 1 can't miss a leak of 1.
-    can_miss = [row["covers"] for row in rows if TRUTHS[row["name"]].leak < 1]
+    can_miss = [row["covers"] for row in rows if TRIED[row["name"]].leak < 1]
     figures: dict[str, Any] = {
         "verdicts_right": len(judgeable) - len(wrong),
         "verdicts_tried": len(judgeable),
-        "leaks_passed": sum(row["verdict"] == "pass" and TRUTHS[row["name"]].leak > 0 for row in judgeable),
-        "false_accusations": sum(row["verdict"] == "fail" and not TRUTHS[row["name"]].leak for row in rows),
+        "leaks_passed": sum(row["verdict"] == "pass" and TRIED[row["name"]].leak > 0 for row in judgeable),
+        "honest_passed": round(sum(row["verdict"] == "pass" for row in honest) / len(honest), 4),
+        "false_accusations": sum(row["verdict"] == "fail" and not TRIED[row["name"]].leak for row in rows),
         "interval_coverage": round(sum(can_miss) / len(can_miss), 4),
         "intervals": len(can_miss),
         "interval_coverage_by_generator": {
-            name: sum(row["covers"] for row in rows if row["name"] == name) / SEEDS for name in TRUTHS
+            name: sum(row["covers"] for row in rows if row["name"] == name) / SEEDS for name in TRIED
         },
     }
     for run in sys.argv[1:] or [made()]:

@@ -286,13 +286,19 @@ TRUTHS = {
         samples=2000,
     ),
     "half average and honest": Truth(half_average, 0.0, ("pass", "insufficient_evidence"), patients=2000, samples=2000),
-    "average and honest": Truth(average, 0.0, ("pass",), patients=2000, samples=2000),
-    # A claim that nobody is shown takes more people than the proof that somebody is.
-    "honest": Truth(strangers, 0.0, ("pass",), patients=2000, samples=2000),
+    # A claim that nobody is shown takes more people than the proof that somebody is: most of these pass.
+    "average and honest": Truth(average, 0.0, ("pass", "insufficient_evidence"), patients=2000, samples=2000),
+    "honest": Truth(strangers, 0.0, ("pass", "insufficient_evidence"), patients=2000, samples=2000),
     "honest, fewer people": Truth(strangers, 0.0, ("pass", "insufficient_evidence")),
     "mode-collapsed": Truth(partial(strangers, people=3), 0.0, ("insufficient_evidence",)),
     "too small to tell": Truth(strangers, 0.0, ("insufficient_evidence",), patients=60),
 }
+
+LARGE = {
+    "honest, many people": Truth(strangers, 0.0, ("pass",), patients=8000, samples=8000),
+    "average and honest, many people": Truth(average, 0.0, ("pass",), patients=8000, samples=8000),
+}
+"""So many that an honest generator must pass."""
 
 
 def drawn(truth: Truth, world: World, number: int, name: str) -> Grey:
