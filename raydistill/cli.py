@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from raydistill import __version__
+from raydistill.core.config import Config
 from raydistill.core.errors import InputError, RaydistillError
 from raydistill.core.interrupt import end_as_by_interrupt
 from raydistill.core.loading import load_config, overridden, parse
@@ -77,8 +78,11 @@ def run(
     quiet: QuietOption = False,
 ) -> None:
     """Run the pipeline, or what of it isn't done yet."""
+    _run(load_config(config, overrides or []), run_dir, require_pass, quiet)
+
+
+def _run(resolved: Config, run_dir: str | None, require_pass: bool, quiet: bool) -> None:
     end_as_by_interrupt()
-    resolved = load_config(config, overrides or [])
     from raydistill.display import Display
     from raydistill.run import run as run_pipeline
 
@@ -89,6 +93,26 @@ def run(
     typer.echo(f"report: {result.run_uri}/report.html")
     if require_pass:
         raise typer.Exit(EXIT_BY_VERDICT[result.verdict])
+
+
+@app.command()
+@in_one_line
+def audit(
+    config: ConfigOption = None,
+    images: Annotated[str | None, typer.Option("--images", help="Folder of images: path or URI.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Stable Diffusion folder, or hub id.")] = None,
+    run_dir: RunDirOption = None,
+    overrides: SetOption = None,
+    require_pass: Annotated[bool, typer.Option(help="Exit 3 on fail, 4 on insufficient evidence.")] = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Audit images or a model that somebody else made against the configuration's cohort; nothing is trained."""
+    named = {"images": images, "model": model}
+    given = [f"audited.{name}={json.dumps(place)}" for name, place in named.items() if place is not None]
+    resolved = load_config(config, [*given, *(overrides or [])])
+    if resolved.audited is None:
+        raise InputError("what is to be audited? Name --images or --model, or set audited in the configuration")
+    _run(resolved, run_dir, require_pass, quiet)
 
 
 @app.command()

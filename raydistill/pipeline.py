@@ -1,5 +1,6 @@
 """The file to read first: the stages in order, wired. `runner.py` says what is cached, `run.py` runs what isn't."""
 
+from raydistill.auditing import wire_audit
 from raydistill.core.config import Config
 from raydistill.core.seeds import derive_seed
 from raydistill.stages.attack import Attack, AttackNodeConfig
@@ -28,8 +29,10 @@ def wire(c: Config) -> list[Stage]:
         c: the resolved configuration.
 
     Returns:
-        The nodes in an order in which each comes after its inputs.
+        The nodes in an order in which each comes after its inputs; of an audit, those of `wire_audit`.
     """
+    if c.audited:
+        return wire_audit(c)
     s = c.seed
     data = Ingest("ingest", IngestNodeConfig(source=c.source, ingest=c.ingest), {}, s)
     train, probe, calibration, evaluation = (data[role] for role in ("train", "probe", "calibration", "evaluation"))

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from raydistill.core.manifest import SCHEMA_VERSION, Manifest
+from raydistill.report.evidence import DECISIONS
 from raydistill.runner import Runner
 
 EVALUATIONS = {
@@ -28,10 +29,8 @@ def summarise(runner: Runner, states: Mapping[str, str]) -> dict[str, Any]:
     Returns:
         The content of summary.json; `verdict` is null until the decision is made.
     """
-    decision = _read(runner, "decision", "verdict.json") or {
-        "verdict": None,
-        "reasons": ["The run isn't finished."],
-    }
+    found = (_read(runner, node, "verdict.json") for node in DECISIONS)
+    decision = next(filter(None, found), {"verdict": None, "reasons": ["The run isn't finished."]})
     groups = _read(runner, "verdicts", "metrics.json") or {}
     nodes = {**EVALUATIONS, "tune": "tune", SEARCH: "simple_rules"}
     metrics = {group: _read(runner, node, "metrics.json") or {} for group, node in nodes.items()}

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from raydistill.core.auditing import AuditedConfig
 from raydistill.core.generation import AttackConfig, MatchConfig, RequestConfig, SampleConfig
 from raydistill.core.searching import ShortStudent, TuneConfig
 from raydistill.core.section import Compute, Import, OpenShare, Section, Share
@@ -265,6 +266,9 @@ class Config(Section):
     filter: FilterConfig = FilterConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     release: ReleaseConfig = ReleaseConfig()
+    audited: AuditedConfig | None = Field(
+        None, description="Audit what somebody else made, and train nothing; every other section is as usual."
+    )
     tracking: TrackingConfig = TrackingConfig()
     cluster: ClusterConfig = ClusterConfig()
 

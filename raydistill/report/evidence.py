@@ -88,6 +88,10 @@ class Artifacts(Protocol):
 MADE_BEFORE_RELEASE = ("student", "student_samples", "student_verdicts", "decision")
 
 
+DECISIONS = ("decision", "audit_decision")
+"""Nodes whose artifact holds the verdict: a run's, or that of an audit of what somebody else made."""
+
+
 def may_leave(artifacts: Artifacts, summary: Mapping[str, Any]) -> bool:
     """Whether RUN/release is to be filled: the verdict is `pass`, or it is one and the configuration says so anyway.
 
@@ -157,6 +161,10 @@ class Evidence:
         there = pq.read_schema((folder / first).path, filesystem=folder.filesystem).names
         found = [column for column in columns if column in there]
         return folder.read_table(name, columns=found) if found else None
+
+    def decided(self) -> Mapping[str, Any]:
+        """Read the verdict with its checks; empty before there is one."""
+        return next(filter(None, (self.json(node, "verdict.json") for node in DECISIONS)), {})
 
     def pick(self, node: str, name: str, id_column: str, ids: Collection[str]) -> dict[str, dict[str, Any]]:
         """Look rows up by id, reading only the shards that hold some of them.

@@ -17,7 +17,7 @@ from raydistill.report.numbers import absence, inline, show, span
 from raydistill.report.outside import WITHHELD, policy_outside, summary_outside
 from raydistill.report.rules import DIFFERENCE, conclusion, rules
 from raydistill.report.tiles import tiles
-from raydistill.report.verdict import ANYWAY, OUTCOMES, banner
+from raydistill.report.verdict import ANYWAY, OUTCOMES, about_audited, banner
 from raydistill.report.words import LIMITS, plain
 
 PAGE = "report.html"
@@ -48,7 +48,7 @@ def render(runner: Artifacts, summary: Mapping[str, Any], *, public: bool) -> st
         summary = summary_outside(runner, summary)
     evidence, metrics = Evidence(runner), summary["metrics"]
     setting = tables.setting(evidence)
-    looks = evidence.json("decision", "verdict.json") or {}
+    looks = evidence.decided()
     checks = {} if summary["reasons"] == [WITHHELD] else tables.checks(evidence, metrics)
     template = environment().get_template("report.html.j2")
     return template.render(
@@ -56,6 +56,7 @@ def render(runner: Artifacts, summary: Mapping[str, Any], *, public: bool) -> st
         name=summary["name"],
         version=__version__,
         verdict=summary["verdict"],
+        audited=about_audited(runner.config.audited),
         banner=banner(summary, has_student=not evidence.is_skipped("student")),
         reasons=summary["reasons"],
         checks=checks,

@@ -113,7 +113,7 @@ def _outside(metric: str, result: Mapping[str, Any], small: set[str], k: int) ->
 
 def _reasons_outside(artifacts: Artifacts, reasons: Sequence[str], hidden: Sequence[str]) -> list[str]:
     """Say of hidden metrics' checks how they ended, in the place of the sentences that name these metrics."""
-    checks = (Evidence(artifacts).json("decision", "verdict.json") or {}).get("checks", ()) if hidden else ()
+    checks = Evidence(artifacts).decided().get("checks", ()) if hidden else ()
     in_order = ranked([Check(**check) for check in checks])
     instead = {metric: [withheld(check) for check in in_order if check.metric == metric] for metric in hidden}
     return [_without_number(reason, instead) for reason in reasons]

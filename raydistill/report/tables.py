@@ -81,7 +81,7 @@ class Judged:
 def checks(evidence: Evidence, metrics: Metrics) -> dict[str, list[Judged]]:
     """Sort what was held against a budget by how it ended, what decided the verdict first."""
     found: dict[str, list[Judged]] = {name: [] for name in OUTCOMES}
-    for one in (evidence.json("decision", "verdict.json") or {}).get("checks", ()):
+    for one in evidence.decided().get("checks", ()):
         check, (group, _, name) = Check(**one), one["metric"].partition(".")
         result = metrics.get(group, {}).get(name)
         if result is not None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from raydistill.core.auditing import AuditedConfig
 from raydistill.report.numbers import show
 
 
@@ -64,6 +65,18 @@ def banner(summary: Mapping[str, Any], *, has_student: bool = True) -> Banner:
     if summary["verdict"] != "pass":
         return found
     return replace(found, sentence=f"{found.sentence} {remaining(summary['metrics']['student'].get('leak_rate'))}")
+
+
+def about_audited(audited: AuditedConfig | None) -> str:
+    """Say what the page's student is, where it is what somebody else made; else nothing."""
+    if audited is None:
+        return ""
+    what = "images" if audited.images else "a model"
+    return (
+        f"This is an audit of {what} that somebody else made: where the page speaks of a student, it means that. "
+        "Nothing was trained, and nothing is released; membership beside a shadow, utility and the filter's self-test, "
+        "which take training, weren't measured."
+    )
 
 
 def remaining(leak: Mapping[str, Any] | None) -> str:

@@ -80,12 +80,7 @@ class TrainReid(Stage):
     @cached_property
     def own(self) -> dict[str, Any] | None:
         """Somebody's own embedder: what to import and what it is now, built once; None where a network is trained."""
-        if self.config.embedder is None:
-            return None
-        return {
-            "embedder": self.config.embedder.model_dump(mode="json"),
-            "fingerprint": _start(self._eye, self.config),
-        }
+        return own_eye(self.config, self._eye)
 
     @property
     def _eye(self) -> str:
@@ -132,6 +127,13 @@ class TrainReid(Stage):
     def write_checkpoint(self, context: Context, folder: Path) -> int:
         """Write a network."""
         return export_checkpoint(self._make_objective(context)(), context.work, folder)
+
+
+def own_eye(config: ReidConfig, eye: str) -> dict[str, Any] | None:
+    """Return what is to be imported as an eye, and its fingerprint; None where a network is trained."""
+    if config.embedder is None:
+        return None
+    return {"embedder": config.embedder.model_dump(mode="json"), "fingerprint": _start(eye, config)}
 
 
 def _start(eye: str, config: ReidConfig) -> Any:

@@ -1,0 +1,93 @@
+"""The audit of what somebody else made: the student's audit without a student, and a verdict that releases nothing."""
+
+from functools import partial
+from typing import Any, ClassVar
+
+from raydistill.core.config import Budgets, EvaluateConfig
+from raydistill.core.errors import NothingToDo
+from raydistill.core.progress import Progress
+from raydistill.core.section import Section
+from raydistill.distributed.task import run_on_worker
+from raydistill.metrics.gate import against, risk_checks
+from raydistill.metrics.result import MetricResult, judge
+from raydistill.metrics.shortfalls import short_of_budgets, short_of_evidence, short_of_people
+from raydistill.stages.audit import audit
+from raydistill.stages.base import Context, Outcome, Stage
+from raydistill.stages.images import read_made
+from raydistill.stages.membership import attacked
+
+NO_ROLES = (
+    "The cohort doesn't say whom the model may have learned from: without a column `role` patients are dealt at "
+    "random, and people it learned from may stand among those it is compared with."
+)
+
+
+class Audited(Stage):
+    """Inputs as of `Evaluate`, but for those of utility and fidelity. Output: `metrics.json`, `tables/`."""
+
+    version: ClassVar[int] = 1
+    config: EvaluateConfig
+
+    def run(self, context: Context) -> Outcome:
+        """Audit the images, and attack the model where there is one, on a worker."""
+        alone = Audited(self.node, self.config, {}, self.root_seed)
+        return run_on_worker(partial(alone._measure, context.silent()), self.config.compute, context.progress)
+
+    def _measure(self, context: Context, progress: Progress) -> Outcome:
+        images = read_made(context.inputs, ["sample_id", "failure"])
+        if not (images.num_rows - images["failure"].null_count) < images.num_rows:
+            raise NothingToDo(f"{self.node} has no image to judge: none could be read")
+        metrics = audit(context, self.config)
+        progress(1, 2, "parts")
+        if "model" in context.inputs:
+            metrics |= attacked(context, self.config)
+        progress(2, 2, "parts")
+        dumped = {name: result.model_dump(mode="json") for name, result in metrics.items()}
+        context.out.write_json("metrics.json", dumped)
+        patients = context.inputs["evaluation"].read_table(columns=["patient_id"])["patient_id"]
+        counts = {"images": images["failure"].null_count, "evaluation_patients": len(set(patients.to_pylist()))}
+        return Outcome(counts=counts)
+
+
+class AuditDecisionConfig(Section):
+    """What is held against what."""
+
+    budgets: Budgets
+
+
+class AuditDecision(Stage):
+    """Inputs: `evaluation` (`Audited`), `cohort`. Output: `verdict.json`; nothing is certified or released."""
+
+    version: ClassVar[int] = 1
+    needs_ray: ClassVar[bool] = False
+    config: AuditDecisionConfig
+
+    def run(self, context: Context) -> Outcome:
+        """Judge as a release is, by the checks that need no training."""
+        found = {
+            name: MetricResult(**one) for name, one in context.inputs["evaluation"].read_json("metrics.json").items()
+        }
+        budgets, evaluated = self.config.budgets, context.manifests["evaluation"]
+        limits = {"membership_auc": budgets.max_membership_auc} if "membership_auc" in found else {}
+        checks = [*risk_checks(found, budgets), *against("student", found, "max", limits)]
+        verdict, reasons = judge(checks)
+        broken = sum(check.outcome == "fail" for check in checks)
+        short = self._short(context, found, evaluated.counts["evaluation_patients"])
+        said: dict[str, Any] = {
+            "verdict": "insufficient_evidence" if short and verdict == "pass" else verdict,
+            "reasons": [*reasons[:broken], *short, *reasons[broken:]],
+            "checks": [check.model_dump(mode="json") for check in checks],
+            "decisions": len(context.out.siblings()),
+        }
+        context.out.write_json("verdict.json", said)
+        return Outcome(counts={"checks": len(checks)}, facts={"verdict": said["verdict"]})
+
+    def _short(self, context: Context, found: dict[str, MetricResult], patients: int) -> list[str]:
+        counts, roles_given = (context.inputs["cohort"].read_json("cohort.json"), context.manifests["cohort"])
+        cohort = {role: {unit: counts[unit][role] for unit in ("images", "patients")} for role in counts["images"]}
+        return [
+            *([] if roles_given.facts.get("roles_given") else [NO_ROLES]),
+            *short_of_evidence(found, patients, self.config.budgets),
+            *short_of_people(cohort),
+            *short_of_budgets(self.config.budgets),
+        ]
