@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -32,6 +32,10 @@ RunDirOption = Annotated[str | None, typer.Option("--run-dir", help="Path or URI
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override one value: section.key=value.")]
 RunArgument = Annotated[str, typer.Argument(help="A run folder: path or URI.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+LogOption = Annotated[
+    Literal["text", "json"],
+    typer.Option("--log-format", envvar="RAYDISTILL_LOG_FORMAT", help="json: one event a line, for log collectors."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
 
@@ -76,17 +80,25 @@ def run(
     overrides: SetOption = None,
     require_pass: Annotated[bool, typer.Option(help="Exit 3 on fail, 4 on insufficient evidence.")] = False,
     quiet: QuietOption = False,
+    log_format: LogOption = "text",
 ) -> None:
     """Run the pipeline, or what of it isn't done yet."""
-    _run(load_config(config, overrides or []), run_dir, require_pass, quiet)
+    _run(load_config(config, overrides or []), run_dir, require_pass, quiet, log_format)
 
 
-def _run(resolved: Config, run_dir: str | None, require_pass: bool, quiet: bool) -> None:
-    end_as_by_interrupt()
+def _display(run: str, quiet: bool, log_format: str) -> Any:
     from raydistill.display import Display
+    from raydistill.events import Events
+
+    return Events(run, quiet) if log_format == "json" else Display(quiet)
+
+
+def _run(resolved: Config, run_dir: str | None, require_pass: bool, quiet: bool, log_format: str) -> None:
+    end_as_by_interrupt()
+    from raydistill.run import default_run_dir
     from raydistill.run import run as run_pipeline
 
-    result = run_pipeline(resolved, run_dir, Display(quiet))
+    result = run_pipeline(resolved, run_dir, _display(run_dir or default_run_dir(resolved), quiet, log_format))
     typer.echo(f"verdict: {result.verdict}")
     for reason in result.reasons:
         typer.echo(f"  - {reason}")
@@ -105,6 +117,7 @@ def audit(
     overrides: SetOption = None,
     require_pass: Annotated[bool, typer.Option(help="Exit 3 on fail, 4 on insufficient evidence.")] = False,
     quiet: QuietOption = False,
+    log_format: LogOption = "text",
 ) -> None:
     """Audit images or a model that somebody else made against the configuration's cohort; nothing is trained."""
     named = {"images": images, "model": model}
@@ -112,7 +125,7 @@ def audit(
     resolved = load_config(config, [*given, *(overrides or [])])
     if resolved.audited is None:
         raise InputError("what is to be audited? Name --images or --model, or set audited in the configuration")
-    _run(resolved, run_dir, require_pass, quiet)
+    _run(resolved, run_dir, require_pass, quiet, log_format)
 
 
 @app.command()
@@ -121,6 +134,7 @@ def tune(
     run_dir: Annotated[str, typer.Option("--run-dir", help="The run folder whose filter is searched: path or URI.")],
     overrides: SetOption = None,
     quiet: QuietOption = False,
+    log_format: LogOption = "text",
 ) -> None:
     """Search the settings of an existing run's filter, by the run's own configuration and what is set here.
 
@@ -131,11 +145,10 @@ def tune(
     store = Store.open(run_dir)
     where = f"{store.uri}/config.yaml"
     resolved = overridden(parse(read(store, "config.yaml"), where), overrides or [], f"{where}: ")
-    from raydistill.display import Display
     from raydistill.run import run_alone
     from raydistill.stages.outcomes import broken_in_words
 
-    run_alone(resolved, "tune", run_dir, Display(quiet))
+    run_alone(resolved, "tune", run_dir, _display(run_dir, quiet, log_format))
     runner = new_runner(resolved, run_dir)
     runner.plan()
     manifest = runner.manifests["tune"]
@@ -147,6 +160,25 @@ def tune(
         said = broken_in_words(facts["broken"], manifest.counts["trials"])
         typer.echo(f"no setting kept every bound: {said}; this one is the nearest")
     typer.echo(f"go on: raydistill run --config {where} --run-dir {run_dir}")
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@in_one_line
+def submit(
+    context: typer.Context,
+    job: Annotated[Literal["distill", "tune", "audit"], typer.Argument(help="Of jobs/; its options follow.")],
+    address: Annotated[
+        str, typer.Option("--address", envvar="RAY_API_SERVER_ADDRESS", help="The cluster's dashboard.")
+    ] = "http://127.0.0.1:8265",
+    working_dir: Annotated[Path, typer.Option("--working-dir", help="Is uploaded; holds jobs/.")] = Path(),
+    runtime_env: Annotated[
+        Path | None, typer.Option("--runtime-env", help="YAML of Ray's runtime environment.")
+    ] = None,
+) -> None:
+    """Submit a job to a cluster, follow its log, and end with its exit code. Ctrl-C leaves it running."""
+    from raydistill.submitting import submit as submit_job
+
+    raise typer.Exit(submit_job(address, job, context.args, working_dir.resolve(), runtime_env, typer.echo))
 
 
 @app.command()
