@@ -41,7 +41,12 @@ def room(name, folder):
     """What a cluster of this file can grow to, as a run on it would hear."""
     file = folder / "cluster.yaml"
     if name in LAUNCHERS:
-        file.write_text(yaml.safe_dump(launcher(name)))
+        config = launcher(name)
+        if "ssh_private_key" in config["auth"]:
+            # On the head it lies elsewhere, and Ray looks into it.
+            (folder / "key.pem").write_text("")
+            config["auth"]["ssh_private_key"] = str(folder / "key.pem")
+        file.write_text(yaml.safe_dump(config))
     else:
         named = {"metadata": {"name": name, "namespace": "n"}, "spec": cluster_spec(name)}
         file.write_text(yaml.safe_dump(_derive_autoscaling_config_from_ray_cr(named)))

@@ -32,6 +32,7 @@ PRESETS = ["laptop", "one_gpu", "8xh100", "spot_sampling"]
 GROWING = [*CLOUDS, "rayjob", "raycluster"]
 SECRET = re.compile(r"token|secret|password|passwd|credential|access_?key|api_?key|private_?key", re.IGNORECASE)
 REFERENCE = re.compile(r"(auth_?token)?_?path$|secretname$|^ssh_private_key$|^automountserviceaccounttoken$|^httptokens$|^tokenizers_", re.IGNORECASE)
+PUBLIC = {"hostPort", "hostNetwork", "enableIngress", "externalIPs", "accessConfigs", "AssociatePublicIpAddress"}
 PRIVATE = re.compile(r"-----BEGIN|AKIA[0-9A-Z]{16}|\b(ghp|hf|sk)_?[A-Za-z0-9]{20,}")
 
 
@@ -63,14 +64,13 @@ def held(document):
 def opened(document):
     """Name what would listen where the world can reach it."""
     for path, value in values(document):
-        if path[-1] in ("hostPort", "hostNetwork", "enableIngress", "externalIPs", "accessConfigs") and value:
-            yield path[-1]
-        if path[-1] in ("AssociatePublicIpAddress",) and value:
-            yield path[-1]
+        yield from (key for key in path if key in PUBLIC and value)
         if path[-1] in ("type", "serviceType") and value in ("LoadBalancer", "NodePort"):
             yield value
-        yield from re.findall(r"--dashboard-host=(?!127\.0\.0\.1)\S*|(?:^| )(?:-p|--publish)[ =]\S+", str(value))
-        if str(value).startswith("ray start --head") and "--dashboard-host=127.0.0.1" not in str(value):
+        if any(str(key).endswith("run_options") for key in path):
+            yield from re.findall(r"-p|--publish", str(value))
+        yield from re.findall(r"--dashboard-host=(?!127\.0\.0\.1(?: |$))\S*", str(value))
+        if str(value).startswith("ray start --head") and "--dashboard-host=" not in str(value):
             yield "dashboard"
     if isinstance(document, dict) and document.get("kind") in ("Ingress", "Service"):
         yield document["kind"]
