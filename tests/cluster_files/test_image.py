@@ -171,6 +171,8 @@ def test_the_steps_of_the_cpu_target_make_a_raydistill_that_works(tmp_path):
     assert where.startswith(str(tmp_path / "python"))
     pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
     have = dict(line.split("==") for line in built.run(place, "python -m pip freeze").splitlines() if "==" in line)
-    assert {name: version for name, version in have.items() if version.partition("+")[0] != pins.get(name, version)} == {}
+    assert {
+        name: version for name, version in have.items() if version.partition("+")[0] != pins.get(name, version)
+    } == {}
     assert {"boto3", "google-api-python-client", "ray", "torch", "deepspeed"} <= set(have)
     assert not {"pytest", "ruff", "moto"} & set(have)

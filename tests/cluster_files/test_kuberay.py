@@ -19,7 +19,7 @@ OURS = {"app.kubernetes.io/name": "raydistill"}
 def definition(kind):
     """KubeRay's schema of a kind, made strict."""
     content = gzip.decompress((DEFINITIONS / f"ray.io_{kind.lower()}s.yaml.gz").read_bytes())
-    (version,) = (v for v in yaml.load(content, yaml.CSafeLoader)["spec"]["versions"] if v["name"] == "v1")  # noqa: S506
+    (version,) = (v for v in yaml.load(content, yaml.CSafeLoader)["spec"]["versions"] if v["name"] == "v1")
     return strict(version["schema"]["openAPIV3Schema"])
 
 
@@ -27,7 +27,11 @@ def strict(schema):
     """Refuse keys that a schema doesn't name, where Kubernetes would drop them without a word."""
     if schema.get("x-kubernetes-int-or-string"):
         return {"type": ["integer", "string"]} | ({"pattern": schema["pattern"]} if "pattern" in schema else {})
-    made = {key: value for key, value in schema.items() if key in ("type", "enum", "required", "pattern", "format", "minimum")}
+    made = {
+        key: value
+        for key, value in schema.items()
+        if key in ("type", "enum", "required", "pattern", "format", "minimum")
+    }
     if "properties" in schema:
         made["properties"] = {name: strict(below) for name, below in schema["properties"].items()}
     if "items" in schema:
@@ -61,11 +65,19 @@ def schema_of(document):
 
 
 def policies():
-    return {document["metadata"]["name"]: document["spec"] for document in manifests("access") if document["kind"] == "NetworkPolicy"}
+    return {
+        document["metadata"]["name"]: document["spec"]
+        for document in manifests("access")
+        if document["kind"] == "NetworkPolicy"
+    }
 
 
 def accounts():
-    return {document["metadata"]["name"]: document for document in manifests("access") if document["kind"] == "ServiceAccount"}
+    return {
+        document["metadata"]["name"]: document
+        for document in manifests("access")
+        if document["kind"] == "ServiceAccount"
+    }
 
 
 @pytest.mark.parametrize("name", MANIFESTS)
@@ -87,7 +99,10 @@ def test_every_object_is_what_its_definition_allows(name):
         (("rayClusterSpec", "workerGroupSpecs", 0, "labels", "role"), 3),
         (("rayClusterSpec", "workerGroupSpecs", 0, "template", "spec", "serviceAccountNam"), "x"),
         (("rayClusterSpec", "headGroupSpec", "template", "spec", "containers", 0, "resources", "limit"), {}),
-        (("rayClusterSpec", "headGroupSpec", "template", "spec", "containers", 0, "resources", "limits", "cpu"), "many"),
+        (
+            ("rayClusterSpec", "headGroupSpec", "template", "spec", "containers", 0, "resources", "limits", "cpu"),
+            "many",
+        ),
         (("rayClusterSpec", "headGroupSpec", "template", "spec", "volumes", 0, "emptyDir", "size"), "1Gi"),
     ],
 )
@@ -125,7 +140,9 @@ def test_a_job_ends_and_takes_its_machines_along():
     spec = job["spec"]["rayClusterSpec"]
     assert spec["enableInTreeAutoscaling"]
     assert spec["autoscalerOptions"]["version"] == "v2"
-    assert {group["groupName"]: group["labels"]["role"] for group in spec["workerGroupSpecs"]} == {role: role for role in ROLES}
+    assert {group["groupName"]: group["labels"]["role"] for group in spec["workerGroupSpecs"]} == {
+        role: role for role in ROLES
+    }
     assert all(group["replicas"] == group["minReplicas"] == 0 for group in spec["workerGroupSpecs"])
 
 

@@ -47,7 +47,9 @@ def strict(said):
         return schema | {"items": strict(said["items"])}
     if said["type"] == "object":
         schema["properties"] = {name: strict(below) for name, below in said.get("properties", {}).items()}
-        schema["additionalProperties"] = strict(said["additionalProperties"]) if "additionalProperties" in said else False
+        schema["additionalProperties"] = (
+            strict(said["additionalProperties"]) if "additionalProperties" in said else False
+        )
     return schema
 
 
@@ -84,7 +86,8 @@ def test_a_planted_mistake_is_refused(name, path, value, said):
 
 @pytest.mark.parametrize("name", CLOUDS)
 @pytest.mark.parametrize(
-    ("key", "value"), [("label", {"role": "x"}), ("max_worker", 2), ("resources", {"GPU": "8"}), ("labels", {"role": 1})]
+    ("key", "value"),
+    [("label", {"role": "x"}), ("max_worker", 2), ("resources", {"GPU": "8"}), ("labels", {"role": 1})],
 )
 def test_a_mistake_in_a_node_type_is_refused(name, key, value):
     config = launcher(name)
@@ -135,7 +138,10 @@ def test_samples_alone_are_made_on_machines_that_may_be_taken_away(name):
 @pytest.mark.parametrize("name", CLOUDS)
 def test_each_role_has_an_identity_of_its_own(name):
     kinds = launcher(name)["available_node_types"]
-    who = [json.dumps([said["node_config"].get(key) for key in ("IamInstanceProfile", "serviceAccounts")]) for said in kinds.values()]
+    who = [
+        json.dumps([said["node_config"].get(key) for key in ("IamInstanceProfile", "serviceAccounts")])
+        for said in kinds.values()
+    ]
     assert len(set(who)) == len(kinds)
 
 
