@@ -24,7 +24,8 @@ from raydistill.reid.embedder import OwnEmbedder
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs/extending.md").read_text()
-DOCUMENTS = [path.relative_to(ROOT) for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"))]
+FOLDERS = (ROOT / "docs", ROOT / "cluster")
+DOCUMENTS = [path.relative_to(ROOT) for path in (*ROOT.glob("*.md"), *(p for f in FOLDERS for p in f.rglob("*.md")))]
 GREY = np.random.default_rng(0).integers(0, 256, (3, 4, 4), np.uint8)
 THRESHOLDS = Policy(identity_threshold=0.5, near_copy_threshold=0.5, target_fpir=0.1, near_copy_fpir=0.1)
 
