@@ -1,0 +1,96 @@
+"""Storage rights by role, held against what the stages of each role really read and write."""
+
+import json
+from fnmatch import fnmatchcase
+
+import pytest
+
+from raydistill.core.loading import load_config
+from raydistill.pipeline import wire
+from tests.cluster_files.shipped import CLUSTER, ROLES
+
+BUCKET = "arn:aws:s3:::CHANGE-ME-bucket"
+RUN = "runs/first"
+KEPT_MORE = ["preset=spot_sampling", "teacher_samples.target_kept=100"]
+PATIENTS = [
+    "cohort/cohort.parquet",
+    *(f"{RUN}/ingest/KEY/{role}/part-0.parquet" for role in ("train", "probe", "calibration", "evaluation")),
+    f"{RUN}/ingest/KEY/quarantine/part-0.parquet",
+    f"{RUN}/more_samples/KEY/auditor/samples/more-0.parquet",
+    f"{RUN}/.secret/hash.key",
+]
+"""What holds patients, their ids, or what undoes a hash of these, beside what the training nodes write."""
+
+
+def may(role, action, key):
+    """What AWS would answer: a denial wins, and what nobody allows is denied."""
+    policy = json.loads((CLUSTER / "storage" / f"aws-{role}.json").read_text())
+    said = [one["Effect"] for one in policy["Statement"] if matches(one, action, key)]
+    return "Deny" not in said and "Allow" in said
+
+
+def matches(statement, action, key):
+    actions, resources = (
+        [one] if isinstance(one, str) else one for one in (statement["Action"], statement["Resource"])
+    )
+    if action == "s3:ListBucket":
+        prefixes = statement.get("Condition", {}).get("StringLike", {}).get("s3:prefix", [])
+        wanted = any(fnmatchcase(key, prefix) for prefix in prefixes)
+        return any(fnmatchcase(action, one) for one in actions) and BUCKET in resources and wanted
+    return any(fnmatchcase(action, one) for one in actions) and any(
+        fnmatchcase(f"{BUCKET}/{key}", r) for r in resources
+    )
+
+
+def stages():
+    """Every stage that has workers, by their role."""
+    found = {role: [] for role in ROLES}
+    for stage in wire(load_config(None, KEPT_MORE)):
+        if stage.compute:
+            found[stage.compute.label_selector["role"]].append(stage)
+    return found
+
+
+def read_by(stage):
+    views = {name: view for name, view in stage.inputs.items() if stage.node != "more_samples" or name in SAMPLING}
+    return {f"{RUN}/{v.node.node}/KEY/{v.folder}/part-0.parquet".replace("//", "/") for v in views.values()}
+
+
+SAMPLING = ("model", "prompts")
+"""What the sampling half of `more_samples` reads; the rest is matching's, on training nodes, and the driver's."""
+
+
+@pytest.mark.parametrize("role", sorted(ROLES))
+def test_each_role_may_read_and_write_what_its_stages_do(role):
+    assert stages()[role]
+    for stage in stages()[role]:
+        own = "more_samples/KEY/samples" if stage.node == "more_samples" else f"{stage.node}/KEY"
+        for key in read_by(stage):
+            assert may(role, "s3:GetObject", key), (stage.node, key)
+            assert may(role, "s3:ListBucket", key), (stage.node, key)
+        for key in (f"{RUN}/{own}/x", f"{RUN}/.work/{stage.node}/KEY/x", f"{RUN}/logs/{stage.node}/KEY/x"):
+            for action in ("s3:GetObject", "s3:PutObject", "s3:DeleteObject"):
+                assert may(role, action, key), (stage.node, action, key)
+
+
+@pytest.mark.parametrize("role", sorted(ROLES - {"training"}))
+def test_who_makes_samples_or_the_student_never_reads_what_holds_patients(role):
+    others = stages()
+    theirs = {key for stage in others[role] for key in read_by(stage)}
+    written = {f"{RUN}/{stage.node}/KEY/x" for stage in others["training"]} - {f"{RUN}/teacher/KEY/x"}
+    read = {key for stage in others["training"] for key in read_by(stage)} - theirs
+    # Samples and students hold nobody else than what these roles see anyway.
+    made = tuple(f"{RUN}/{stage.node}/" for own in ROLES - {"training"} for stage in others[own])
+    harmless = {key for key in read if key.startswith((*made, f"{RUN}/verdicts/", f"{RUN}/teacher/"))}
+    harmless |= {
+        key for key in read if key.startswith(tuple(f"{RUN}/ingest/KEY/{n}/" for n in ("sharing", "findings")))
+    }
+    for key in {*PATIENTS, *written, *read} - harmless:
+        assert not may(role, "s3:GetObject", key), key
+        assert not may(role, "s3:PutObject", key), key
+    assert not may(role, "s3:ListBucket", "cohort/")
+
+
+def test_only_training_reads_the_cohort():
+    assert [role for role in sorted(ROLES) if may(role, "s3:GetObject", "cohort/cohort.parquet")] == ["training"]
+    assert not may("training", "s3:PutObject", "cohort/cohort.parquet")
