@@ -43,6 +43,10 @@ def hub_cache(tmp_path, monkeypatch):
     return partial(hub.lay, tmp_path / "hub")
 
 
+PLANTED = "planted-5ecret"
+"""In every variable that holds a secret: it must not turn up in anything that a run writes."""
+
+
 @pytest.fixture(scope="session")
 def s3_server():
     """Start a local S3 server and point this process and its workers at it."""
@@ -53,7 +57,7 @@ def s3_server():
     host, port = server.get_host_and_port()
     settings = {
         "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_SECRET_ACCESS_KEY": PLANTED,
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ENDPOINT_URL": f"http://{host}:{port}",
     }

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from raydistill.core.store import Store
+from tests.conftest import PLANTED
 
 ROOT = Path(__file__).parents[2]
 RAY = Path(sys.executable).with_name("ray")
@@ -25,6 +27,7 @@ ENVIRONMENT = {
     # No address of a Ray that other tests have started in this process.
     "RAY_ADDRESS": "",
     "RAY_AUTH_MODE": "disabled",
+    **dict.fromkeys(("HF_TOKEN", "WANDB_API_KEY", "MLFLOW_TRACKING_PASSWORD"), PLANTED),
 }
 MICRO = Path(__file__).parent / "micro.yaml"
 KILL_DURING = ("teacher", "teacher_samples")
@@ -46,10 +49,14 @@ def finished(line, **environment):
 
 
 @contextmanager
-def cluster():
-    """A Ray cluster of one node, as `ray start --head` makes it; gives the address that jobs are submitted to."""
+def cluster(folder=None):
+    """A Ray cluster of one node, as `ray start --head` makes it; gives the address that jobs are submitted to.
+
+    Its session, with all of Ray's logs, is in that folder; a socket's path is short, so the folder's must be.
+    """
     ports = [free_port() for _ in range(4)]
     line = [RAY, "start", "--head", "--block", "--num-cpus=4", f"--object-store-memory={200 * 2**20}"]
+    line += [f"--temp-dir={folder}"] if folder else []
     line += ["--node-ip-address=127.0.0.1", f"--port={ports[0]}", "--dashboard-host=127.0.0.1"]
     # The agent's port too: where another Ray of this machine has the usual one, no agent takes a job.
     line += [f"--dashboard-port={ports[1]}", f"--ray-client-server-port={ports[2]}"]
@@ -129,8 +136,10 @@ def golden(s3_server):
     uri = "s3://golden/run"
     for node in KILL_DURING:
         run_and_kill(uri, node)
-    with cluster() as address:
-        done = submit(address, uri)
+    with tempfile.TemporaryDirectory(prefix="rd", ignore_cleanup_errors=True) as folder:
+        with cluster(folder) as address:
+            done = submit(address, uri)
+        logs = {str(path): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     store = Store.open(uri)
-    return {"uri": uri, "store": store, "summary": store.read_json("summary.json"), "said": done}
+    return {"uri": uri, "store": store, "summary": store.read_json("summary.json"), "said": done, "logs": logs}

@@ -16,6 +16,7 @@ from raydistill.core.store import Store
 from raydistill.metrics.result import MetricResult
 from raydistill.pipeline import wire
 from raydistill.runner import Runner
+from tests.conftest import PLANTED
 from tests.golden.conftest import ENVIRONMENT, MICRO, artifact, finished, run_to_end
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -47,6 +48,15 @@ def test_summary_keeps_its_contract(golden):
     for group in metrics.values():
         for value in group.values():
             MetricResult.model_validate(value)
+
+
+def test_no_secret_of_the_environment_is_in_the_run_folder_or_a_log(golden):
+    """The run could not have been without the storage's key."""
+    written = {name: golden["store"].read_bytes(name) for name in golden["store"].files()}
+    said = {stream: getattr(golden["said"], stream).encode() for stream in ("stdout", "stderr")}
+    assert any("job-driver" in name for name in golden["logs"])
+    assert any(name.endswith("manifest.json") for name in written)
+    assert not [name for name, content in (written | said | golden["logs"]).items() if PLANTED.encode() in content]
 
 
 def test_the_submitted_job_joined_its_cluster_and_said_the_verdict(golden):
