@@ -31,17 +31,15 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import torch
 from detectors import table_of
 from pydantic import ValidationError
-from transformers import AutoModel
 from worlds import LARGE, TRUTHS, Truth, World, drawn, same_people
 
 from raydistill.core.config import Budgets, Config
 from raydistill.core.errors import ConfigError, InputError
 from raydistill.core.seeds import generator
 from raydistill.core.store import Store
-from raydistill.core.training import BackboneConfig
 from raydistill.data.distortions import distort
 from raydistill.metrics.result import Verdict
-from raydistill.reid.model import PUBLIC_SIDE, scratch_config
+from raydistill.reid.model import PUBLIC, ReidNetwork
 from raydistill.stages.train_reid import TrainReid
 
 KEPT = os.environ.get("KEPT")
@@ -131,13 +129,12 @@ def cheats() -> list[tuple[str, bool, str]]:
 
 
 def _under_two_names() -> tuple[str, bool, str]:
-    """Name the same weights as filter and as auditor, from two folders."""
-    name, eyes = "filter and auditor are one network under two names", {}
-    network = AutoModel.from_config(scratch_config(BackboneConfig(kind="resnet", width=16), PUBLIC_SIDE))
+    """Let the filter have packaged weights, and the auditor the same in a folder."""
+    name = "filter and auditor are one network under two names"
     with tempfile.TemporaryDirectory() as folder:
-        for seed, eye in enumerate(("filter", "auditor"), start=10):
-            network.save_pretrained(f"{folder}/{eye}")
-            eyes[eye] = {"backbone": {"pretrained": f"{folder}/{eye}"}, "seed": seed}
+        ReidNetwork.load(PUBLIC / "resnet").backbone.save_pretrained(folder)
+        eyes = {"filter": {"backbone": {"kind": "resnet"}, "seed": 10}}
+        eyes |= {"auditor": {"backbone": {"pretrained": folder}, "seed": 11}}
         config = Config.model_validate({"eyes": eyes})
         try:
             TrainReid("reid_auditor", config.eyes.auditor, {}, 0).check(config)

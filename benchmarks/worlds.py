@@ -25,7 +25,7 @@ from raydistill.data.distortions import TREATMENTS, distort
 from raydistill.data.images import encode_png
 from raydistill.data.phantom import render
 from raydistill.metrics.gate import risk_checks
-from raydistill.metrics.result import MetricResult, Verdict, judge
+from raydistill.metrics.result import MetricResult, Verdict, decide
 from raydistill.metrics.shortfalls import short_of_evidence
 from raydistill.reid.model import PUBLIC, PUBLIC_SIDE
 from raydistill.stages.audit import audit
@@ -110,17 +110,9 @@ class World:
         return audit(context, EvaluateConfig())
 
     def verdict(self, metrics: dict[str, MetricResult], budgets: Budgets) -> tuple[Verdict, list[str]]:
-        """Return what the audit's part of the gate says: verdict and reasons, in the order of `stages.release`."""
-        checks = risk_checks(metrics, budgets)
-        verdict, reasons = judge(checks)
-        broken = sum(check.outcome == "fail" for check in checks)
+        """Return what the audit's part of the gate says: verdict and reasons."""
         patients = len(set(self.records("evaluation")["patient_id"].to_pylist()))
-        short = short_of_evidence(metrics, patients, budgets)
-        return ("insufficient_evidence" if short and verdict == "pass" else verdict), [
-            *reasons[:broken],
-            *short,
-            *reasons[broken:],
-        ]
+        return decide(risk_checks(metrics, budgets), short_of_evidence(metrics, patients, budgets))
 
     def _embed(self, images: Store, out: Store) -> None:
         config = EmbedConfig(batch_size=MATCH.batch_size, near_copy_max_shift=2, compute=MATCH.compute)

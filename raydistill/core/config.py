@@ -183,14 +183,18 @@ class Budgets(Section):
         0.2, description="Share of known patients' new images that the auditor must find; a blind one can't certify."
     )
     min_auditor_sensitivity: Share = Field(
-        0.8, description="Share of the self-test's planted copies that the audit must find, by any of its measures."
+        0.8,
+        description="Share of the self-test's planted copies that the audit must find, by any of its measures; also of "
+        "those alone that the model made.",
     )
     min_certain_sensitivity: Share = Field(
         0.5,
         description="Share of the copies that weren't made by a model which the audit must find certain: an image of a "
         "train patient among calibration images under another id would hide it.",
     )
-    min_evaluation_patients: PositiveInt = Field(30, description="Fewer can't support any claim.")
+    min_evaluation_patients: PositiveInt = Field(
+        100, description="Fewer can't support any claim: a rate of 1 % false positives takes a hundred people."
+    )
 
 
 class EvidenceConfig(Section):
@@ -200,6 +204,9 @@ class EvidenceConfig(Section):
     selftest: SelfTestConfig
     attack: AttackConfig
     student_samples: SampleConfig
+    match: MatchConfig = MatchConfig()
+    eyes: Eyes = Eyes()
+    filter: FilterConfig = FilterConfig()
 
 
 class ReleaseConfig(Section):

@@ -130,7 +130,10 @@ class MatchConfig(Section):
     top_k: PositiveInt = 5
     batch_size: PositiveInt = 128
     near_copy_max_shift: int = Field(
-        2, ge=0, lt=16, description="Pixels of translation the structural measure searches."
+        2,
+        ge=0,
+        le=6,
+        description="Pixels of translation the structural measure searches; with many everything resembles everything.",
     )
     search_device: Literal["cpu", "cuda"] = Field(
         "cpu", description="Where FAISS proposes neighbours; cuda needs compute.num_gpus and the extra `gpu`."

@@ -40,6 +40,14 @@ MAX_AGE = 120
 """Years. Ages beyond this are errors of the source."""
 
 
+SAYING_NOTHING = {
+    *("a", "an", "and", "at", "for", "from", "has", "in", "is", "no", "of", "on", "or", "to", "the", "who", "with"),
+    *("without", "shows", "showing", "finding", "findings", "patient", "chest", "x", "ray", "xray", "radiograph"),
+    *("film", "image", "photo", "picture", "scan", "view", "age", "aged", "old", "year", "years"),
+}
+"""Words of prompts that point at nobody."""
+
+
 @dataclass(frozen=True)
 class Fields:
     """What a prompt can say of one image; None is "not said".
@@ -74,6 +82,17 @@ class Fields:
 def plain_words(value: str) -> str:
     """Write a name in lower case with single spaces: `Pleural_Thickening` becomes `pleural thickening`."""
     return " ".join(re.sub(r"[\W_]+", " ", value.lower()).split())
+
+
+def says_no_more(prompt: str, fields: Fields) -> bool:
+    """Whether a prompt has no word but those of its fields and such as say nothing of anybody.
+
+    Example:
+        >>> mass = Fields(labels=("mass",), sex="female")
+        >>> says_no_more("a female patient with a mass", mass), says_no_more("a jockey with a mass", mass)
+        (True, False)
+    """
+    return set(plain_words(prompt).split()) <= {*plain_words(fields.prompt()).split(), *SAYING_NOTHING}
 
 
 def findings(labels: list[str]) -> list[str]:

@@ -123,7 +123,8 @@ def selftest_metrics(
         itself, and as `.generator_recognised` over those that another network calls copies, without the pixels' word.
         By treatment, and as `.generator_all`, every picture counts as a copy; `still_copies` is the share that are.
         `consistency_jaccard` and `consistency_kappa` among planted pictures, as `.identity` by the networks without the
-        structural measure that all share, and as `.samples` among the teacher's. Where nothing is memorised the latter
+        structural measure that all share, as `.generator` among those of them that the model made, and as `.samples`
+        among the teacher's. Where nothing is memorised the latter
         compare false alarms, and few of those are shared.
     """
     roles, treatments, patients = (planted[name].to_numpy() for name in ("source_role", "treatment", "patient_id"))

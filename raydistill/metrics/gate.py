@@ -8,6 +8,7 @@ from raydistill.metrics.result import Check, Kind, MetricResult, insufficient
 
 Metrics = Mapping[str, MetricResult]
 
+LINKAGE = "prompt_linkage"
 CALIBRATED = "membership_calibrated_auc"
 
 NO_SHADOW = insufficient("there is no shadow model: evaluate.shadow_share is 0", n=0, unit="area under the ROC curve")
@@ -17,9 +18,10 @@ def risk_checks(student: Metrics, budgets: Budgets) -> list[Check]:
     """Hold what an audit of the student's samples found against its budgets.
 
     Copies count twice: their share must be small with its whole interval, and if any are certain, however few, that
-    fails; so do samples that certainly show somebody, and patients who are certainly hit more often than chance hits
-    people. No prompt may hold what the scrubber takes for a name, a date or an id. Samples that were asked for harder
-    have the same budgets, where there are some, and the worst way of asking has that of the excess risk by itself.
+    fails; so do samples that certainly show somebody, patients who are certainly hit more often than chance hits
+    people, and samples that certainly lead to people with the rare attributes of their prompts. No prompt may hold what
+    the scrubber takes for a name, a date or an id. Samples that were asked for harder have the same budgets, where
+    there are some, and the worst way of asking has that of the excess risk by itself.
 
     Args:
         student: the audit's metrics.
@@ -31,7 +33,9 @@ def risk_checks(student: Metrics, budgets: Budgets) -> list[Check]:
     proven |= {f"{prefix}closer_to_train_excess": budgets.max_closer_to_train_share - 0.5 for prefix in prefixes}
     limits |= {"attacked_worst_excess_risk": budgets.max_excess_risk} if len(prefixes) > 1 else {}
     limits["prompt_marks"] = 0.0
-    proven |= {EXCESS: 0.0}
+    proven |= {f"{prefix}{EXCESS}": 0.0 for prefix in prefixes}
+    # Where nothing rare was asked for there is nothing to link.
+    proven |= {LINKAGE: 0.0} if LINKAGE in student and student[LINKAGE].value is not None else {}
     return against("student", student, "max", limits) + against("student", student, "unproven", proven)
 
 
@@ -69,11 +73,12 @@ def selftest_checks(selftest: Metrics, budgets: Budgets) -> list[Check]:
 
     Of the model's own copies most must be caught of all, and of those by themselves that another network recognises:
     the correlation that calls the others copies is one of the filter's own measures. The networks must agree with the
-    structural measure that all of them share, and without it.
+    structural measure that all of them share, without it, and on what the model made, which is harder.
     """
     copies, named = ("sensitivity", "sensitivity.generator", "sensitivity.generator_recognised"), "consistency_jaccard"
     at_least = dict.fromkeys(copies, budgets.min_sensitivity)
-    at_least |= dict.fromkeys((named, f"{named}.identity"), budgets.min_consistency_jaccard)
+    agree = (named, f"{named}.identity", f"{named}.generator")
+    at_least |= dict.fromkeys(agree, budgets.min_consistency_jaccard)
     return [
         *against("selftest", selftest, "min", {name: budget for name, budget in at_least.items() if budget}),
         *against("selftest", selftest, "max", {"false_flag_rate": budgets.max_false_flag_rate}),

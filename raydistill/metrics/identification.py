@@ -34,7 +34,7 @@ TAIL = 0.999
 
 ATTACKED = (
     "reidentification_rate", "excess_risk", "leak_rate", "similarity_p999", "near_copy_excess", "copied_excess",
-    "identified_excess",
+    "identified_excess", "patients_hit_excess",
     "closer_to_train_share", "closer_to_train_excess",
 )  # fmt: skip
 """What is reported of samples that were asked for harder, as `attacked_…`."""

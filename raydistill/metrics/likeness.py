@@ -28,9 +28,11 @@ class Likeness:
         Args:
             strangers: strangers' rate by the gallery of those who may have leaked.
         """
-        if not self.strangers.value:
-            return strangers, ""
-        value, low, high = (min(1.0, bound) for bound in mover_ratio(self.samples, self.strangers))
+        if self.strangers.value:
+            value, low, high = (min(1.0, bound) for bound in mover_ratio(self.samples, self.strangers))
+        else:
+            # No stranger is taken for unseen people, so that nothing is known of the ratio.
+            value, low, high = 1.0, 0.0, 1.0
         scaled = strangers.value * value, strangers.low * low, strangers.high * high
         worth = min(strangers.n_eff, trials_worth(scaled[0], scaled[2], strangers.confidence))
         said = f"control is strangers' {strangers.value:.3g} times {value:.2g} ({low:.2g} to {high:.2g}), as often as "

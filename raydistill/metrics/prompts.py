@@ -111,11 +111,12 @@ def _share(wanted: Attributes, people: Mapping[str, Attributes]) -> float:
 
 def prompt_linkage(
     asked: Sequence[Attributes],
-    nearest: Sequence[str],
-    unseen: Sequence[str],
+    nearest: Sequence[Sequence[str]],
+    unseen: Sequence[Sequence[str]],
     patients: Mapping[str, Attributes],
     others: Mapping[str, Attributes],
     confidence: float,
+    clusters: tuple[Sequence[str], Sequence[str]] | None = None,
 ) -> MetricResult:
     """Ask whether the patient whom a sample resembles has the rare attribute of its prompt, more often than chance.
 
@@ -124,31 +125,34 @@ def prompt_linkage(
 
     Args:
         asked: what each sample was asked for.
-        nearest: the patient of the train gallery whom it resembles most.
-        unseen: the same of an unseen gallery, equally made.
+        nearest: of each part of the train gallery the patient whom it resembles most.
+        unseen: the same of an unseen gallery, its parts made as those.
         patients: what is known of train patients.
         others: what is known of those of the unseen gallery.
         confidence: two-sided confidence, in (0, 1).
+        clusters: whom each sample resembles most of the whole train gallery, and of the unseen one; of the first parts
+            without it.
 
     Returns:
-        The difference of the two shares among samples that were asked for something rare; 0 is chance.
+        The difference of the two shares, the mean over the parts, among samples that were asked for something rare; 0
+        is chance.
 
     Source: linkage beyond a control, Giomi et al. 2023, PoPETs 2023(2):312; interval as in `paired_difference`.
     """
     rare, unit = rare_attributes({**patients, **others}), "difference of shares"
     wanted = [one & rare for one in asked]
     rows = [row for row, one in enumerate(wanted) if one]
-    people = {nearest[row] for row in rows}
+    sides = clusters or tuple([own[0] for own in side] for side in (nearest, unseen))
+    people = {sides[0][row] for row in rows}
     if len(rows) < FEWEST_SAMPLES or len(people) < 2:
         why = f"{len(rows)} samples were asked for something that under {RARE_SHARE:.0%} of patients have"
         return insufficient(f"{why}; {FEWEST_SAMPLES} are needed", n=len(rows), unit=unit, confidence=confidence)
-    first = np.array([bool(wanted[row] & patients[nearest[row]]) for row in rows])
-    second = np.array([bool(wanted[row] & others[unseen[row]]) for row in rows])
+    first = np.array([np.mean([bool(wanted[row] & patients[who]) for who in nearest[row]]) for row in rows])
+    second = np.array([np.mean([bool(wanted[row] & others[who]) for who in unseen[row]]) for row in rows])
     # What is asked for is what several train patients have, so train patients have it a little more often by choice.
     chance = np.mean([_share(wanted[row], patients) - _share(wanted[row], others) for row in rows])
-    sides = [nearest[row] for row in rows], [unseen[row] for row in rows]
-    clusters = min(sides, key=lambda ids: len(set(ids)))
-    value, low, high = (float(bound - chance) for bound in paired_difference(first, second, clusters, confidence))
+    fewer = min(([side[row] for row in rows] for side in sides), key=lambda ids: len(set(ids)))
+    value, low, high = (float(bound - chance) for bound in paired_difference(first, second, fewer, confidence))
     return MetricResult(
         value=value,
         interval=(low, high),

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from raydistill.core.config import Budgets, EvidenceConfig
 from raydistill.core.generation import ATTACK_SHARE
 from raydistill.metrics.gate import Metrics, against
+from raydistill.metrics.result import insufficient
 
 SMALLEST_PUBLIC_GROUP = 11
 """Images or patients; of fewer nothing is told outside the house.
@@ -16,6 +17,9 @@ MEASURED_ON = ("train", "calibration", "evaluation")
 LEAST_K = 5
 """Patients who must share a prompt, at least: cells of fewer than five are the usual ones to suppress in health data.
 Source: El Emam and Dankar 2008, Protecting privacy using k-anonymity, JAMIA 15:627."""
+
+MADE, NOTHING = "auditor_sensitivity.generator", insufficient("nothing was planted", n=0, unit="share")
+"""What of the model's own copies of train images the audit finds."""
 
 BLIND = "The auditor may be too blind to judge: "
 CONTROLS = {
@@ -41,6 +45,9 @@ def short_of_evidence(student: Metrics, evaluation_patients: int, budgets: Budge
         "auditor_sensitivity": budgets.min_auditor_sensitivity,
         "certain_sensitivity": budgets.min_certain_sensitivity,
     }
+    if student.get(MADE, NOTHING).n:
+        # Of a model that learned nothing there are no copies to be seen.
+        sight[MADE] = budgets.min_auditor_sensitivity
     sees = against("student", student, "min", {name: limit for name, limit in sight.items() if limit})
     found += [f"{BLIND}{one.reason}" for one in sees if one.outcome != "pass"]
     for name, what in CONTROLS.items():

@@ -245,13 +245,24 @@ def check_backbone(backbone: BackboneConfig, resolution: int) -> None:
 
 @cache
 def weights_digest(backbone: BackboneConfig) -> str | None:
-    """Hash pretrained weights by tensor, wherever they lie; None for a backbone built from scratch. Once a process."""
+    """Hash a file of packaged weights, pretrained ones by tensor; None for a backbone built from scratch."""
     if backbone.is_packaged:
         return hashlib.sha256((PUBLIC / backbone.kind / "model.safetensors").read_bytes()).hexdigest()
-    if backbone.pretrained is None:
+    return tensors_digest(backbone)
+
+
+@cache
+def tensors_digest(backbone: BackboneConfig) -> str | None:
+    """Hash a backbone's starting weights by tensor, packaged or pretrained: equal wherever and however they lie."""
+    if not backbone.is_packaged and backbone.pretrained is None:
         return None
+    found: nn.Module = (
+        ReidNetwork.load(PUBLIC / backbone.kind).backbone
+        if backbone.is_packaged
+        else _reading(AutoModel, backbone, use_safetensors=True)
+    )
     digest = hashlib.sha256()
-    for name, tensor in sorted(_reading(AutoModel, backbone, use_safetensors=True).state_dict().items()):
+    for name, tensor in sorted(found.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)}".encode())
         digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes() if tensor.dim() else str(tensor).encode())
     return digest.hexdigest()

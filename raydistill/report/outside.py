@@ -17,7 +17,7 @@ from raydistill.report.numbers import NOT_SHOWN
 
 FEW = f"fewer than {SMALLEST_PUBLIC_GROUP}"
 WITHHELD = f"{NOT_SHOWN}: a group of {FEW} images or patients stands behind it"
-COUNTS_PATIENTS = "patients_hit_"
+COUNTS_PATIENTS, ATTACKED = "patients_hit_", "attacked_"
 """How the names of metrics begin that are a number of patients and not a rate of images."""
 
 ON_PROBES = ("tpir", "auditor_tpir")
@@ -107,7 +107,7 @@ def _outside(metric: str, result: Mapping[str, Any], small: set[str], k: int) ->
     if metric == "prompt_k" and result["value"] is not None and (hides or is_small(round(result["value"]))):
         return _bound_of_k(result, k) if result["value"] >= k else _hidden(result)
     # How often one patient was hit counts a group of one.
-    told = {**result, "note": None} if metric.startswith(COUNTS_PATIENTS) else result
+    told = {**result, "note": None} if metric.removeprefix(ATTACKED).startswith(COUNTS_PATIENTS) else result
     return _hidden(result) if hides else told
 
 
@@ -130,7 +130,7 @@ def _without_number(reason: str, instead: Mapping[str, list[str]]) -> str:
 
 def _counts_few(metric: str, result: Mapping[str, Any]) -> bool:
     """Whether a metric says that so many patients, of few, have something in common."""
-    if not metric.startswith(COUNTS_PATIENTS) or result["value"] is None:
+    if not metric.removeprefix(ATTACKED).startswith(COUNTS_PATIENTS) or result["value"] is None:
         return False
     shares = [abs(share) for share in (result["value"], result["control"]) if share is not None]
     return any(is_small(round(share * result["n"])) for share in shares)

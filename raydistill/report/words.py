@@ -250,6 +250,12 @@ METRICS = {
     "consistency_kappa.identity": Title(
         "Agreement of the networks alone (kappa)", "The same without the structural measure, beyond chance.", FILTER
     ),
+    "consistency_jaccard.generator": Title(
+        "Consistency on what the teacher made",
+        "The same, of those planted pictures alone that the teacher noised and denoised: on shifts and blur it is easy "
+        "to agree.",
+        FILTER,
+    ),
     "consistency_jaccard.samples": Title(
         "Agreement on the teacher's samples (Jaccard)",
         "The same of its samples: how far another network would have dropped the same ones. It has no budget.",

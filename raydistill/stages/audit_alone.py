@@ -9,7 +9,7 @@ from raydistill.core.progress import Progress
 from raydistill.core.section import Section
 from raydistill.distributed.task import run_on_worker
 from raydistill.metrics.gate import against, risk_checks
-from raydistill.metrics.result import MetricResult, judge
+from raydistill.metrics.result import MetricResult, decide
 from raydistill.metrics.shortfalls import short_of_budgets, short_of_evidence, short_of_people
 from raydistill.stages.audit import audit
 from raydistill.stages.base import Context, Outcome, Stage
@@ -70,12 +70,10 @@ class AuditDecision(Stage):
         budgets, evaluated = self.config.budgets, context.manifests["evaluation"]
         limits = {"membership_auc": budgets.max_membership_auc} if "membership_auc" in found else {}
         checks = [*risk_checks(found, budgets), *against("student", found, "max", limits)]
-        verdict, reasons = judge(checks)
-        broken = sum(check.outcome == "fail" for check in checks)
-        short = self._short(context, found, evaluated.counts["evaluation_patients"])
+        verdict, reasons = decide(checks, self._short(context, found, evaluated.counts["evaluation_patients"]))
         said: dict[str, Any] = {
-            "verdict": "insufficient_evidence" if short and verdict == "pass" else verdict,
-            "reasons": [*reasons[:broken], *short, *reasons[broken:]],
+            "verdict": verdict,
+            "reasons": reasons,
             "checks": [check.model_dump(mode="json") for check in checks],
             "decisions": len(context.out.siblings()),
         }

@@ -35,6 +35,7 @@ class Auditor:
         identity: the point on `score`.
         structure: the point on `structure_score`.
         people: patient ids of the gallery and of the unseen one, one an image.
+        owners: patient by image id of the gallery.
         confidence: of the intervals.
     """
 
@@ -44,6 +45,7 @@ class Auditor:
     identity: OperatingPoint
     structure: OperatingPoint
     people: tuple[pa.ChunkedArray, pa.ChunkedArray]
+    owners: Mapping[str, str]
     confidence: float
 
     @classmethod
@@ -51,14 +53,15 @@ class Auditor:
         """Read the matches of real images and set the points; inputs `matches`, `train`, `evaluation`."""
         store = inputs["matches"]
         strangers, control, probe = ((store / role).read_table() for role in ("calibration", "evaluation", "probe"))
-        people = [inputs[role].read_table(columns=["patient_id"])["patient_id"] for role in ("train", "evaluation")]
+        train, unseen = (inputs[r].read_table(columns=["image_id", "patient_id"]) for r in ("train", "evaluation"))
         return cls(
             control=control,
             probe=probe,
             strangers=strangers,
             identity=_point(strangers, "score", how.audit_fpir, how.confidence),
             structure=_point(strangers, "structure_score", how.audit_near_copy_fpir, how.confidence),
-            people=(people[0], people[1]),
+            people=(train["patient_id"], unseen["patient_id"]),
+            owners=dict(zip(train["image_id"].to_pylist(), train["patient_id"].to_pylist(), strict=True)),
             confidence=how.confidence,
         )
 
@@ -84,7 +87,7 @@ class Auditor:
 
     def risk(self, samples: pa.Table) -> Metrics:
         """Measure what depends on samples, columns.MATCHES."""
-        scores, patients = numbers(samples, "score"), numbers(samples, "nearest_patient_id")
+        scores = numbers(samples, "score")
         structures, unseen = numbers(samples, "structure_score"), numbers(samples, "unseen_structure_score")
         controls, whose = numbers(self.control, "score"), numbers(self.control, "query_patient_id")
         threshold, how = self.identity.threshold, self.confidence
@@ -94,7 +97,9 @@ class Auditor:
         metrics["leak_rate"] = self._leaked(samples, alike)
         copied = numbers(self.control, "structure_score"), whose
         by_structure = self._likeness(samples, "unseen_structure_score", self.structure)
-        metrics |= near_copy_rates(structures, patients, *copied, self.structure.threshold, how, by_structure)
+        # One picture that is copied again and again is one piece of evidence, whomever the network takes it for.
+        whom = np.array([self.owners[name] for name in samples["structure_image_id"].to_pylist()], dtype=str)
+        metrics |= near_copy_rates(structures, whom, *copied, self.structure.threshold, how, by_structure)
         for name, column, point in (
             ("control_rate", "score", self.identity),
             ("near_copy_control_rate", "structure_score", self.structure),

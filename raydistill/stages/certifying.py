@@ -4,7 +4,7 @@ from typing import Any
 
 from raydistill.core.config import EvidenceConfig, PromptConfig
 from raydistill.core.section import NOT_IN_KEY
-from raydistill.core.training import public_name
+from raydistill.core.training import ReidConfig, public_name
 from raydistill.reid.model import weights_digest
 from raydistill.stages.base import Context
 
@@ -33,7 +33,7 @@ def settings(evidence: EvidenceConfig, prompts: PromptConfig) -> dict[str, Any]:
 
     Of what is imported the factory is named, for its options may hold paths; weights are named as `public_name` does.
     """
-    dumped = evidence.model_dump(mode="json")
+    dumped = evidence.model_dump(mode="json", exclude={"eyes", "filter"})
     requests = dumped["student_samples"]["requests"]
     requests["table"] = requests["table"] and OWN_TABLE
     for part in dumped.values():
@@ -44,4 +44,15 @@ def settings(evidence: EvidenceConfig, prompts: PromptConfig) -> dict[str, Any]:
     if how.encoder is not None and how.encoder.pretrained:
         told = {"pretrained": public_name(how.encoder.pretrained), "sha256": weights_digest(how.encoder)}
         dumped["evaluate"]["encoder"] |= told
+    policy = evidence.filter.policy
+    dumped["filter"] = {"policy": policy.factory if policy else None}
+    dumped["eyes"] = {name: _eye(eye) for name, eye in evidence.eyes}
     return dumped | {"prompts": prompts.model_dump(mode="json")}
+
+
+def _eye(eye: ReidConfig) -> dict[str, Any]:
+    """Say which network it is, and what training began with; nothing of where."""
+    if eye.embedder:
+        return {"embedder": eye.embedder.factory}
+    name = public_name(eye.backbone.pretrained) if eye.backbone.pretrained else eye.backbone.kind
+    return {"backbone": name, "started_from": weights_digest(eye.backbone), "steps": eye.optimizer.steps}

@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raydistill.core.config import EvaluateConfig
+from raydistill.core.rows import turns
 from raydistill.core.seeds import derive_seed
 from raydistill.core.store import Store
 from raydistill.diffusion.sampling import Sampler
@@ -77,8 +78,10 @@ def _sides(context: Context, how: EvaluateConfig) -> dict[str, pa.Table]:
     size = min(*(sides[role].num_rows for role in ("train", "evaluation")), how.membership_images)
     chosen = {}
     for role, table in sides.items():
-        rows = np.random.default_rng(derive_seed(seed, NAMES[role])).permutation(table.num_rows)[:size]
-        chosen[role] = table.take(np.sort(rows))
+        order = np.random.default_rng(derive_seed(seed, NAMES[role])).permutation(table.num_rows)
+        # Of everybody one image before anybody's second: rates of few false positives take people.
+        first = np.argsort(turns(table["patient_id"].to_numpy()[order]), kind="stable")[:size]
+        chosen[role] = table.take(np.sort(order[first]))
     return {role: table for role, table in chosen.items() if role != "probe" or table.num_rows}
 
 

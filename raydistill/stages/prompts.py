@@ -5,11 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from raydistill.core.config import EvaluateConfig
 from raydistill.core.store import Store
-from raydistill.data.vocabulary import SEXES, VIEWS, plain_words
+from raydistill.data.vocabulary import SEXES, VIEWS, Fields, plain_words, says_no_more
 from raydistill.metrics.prompts import Attributes, marked_prompts, prompt_k, prompt_linkage
 from raydistill.metrics.result import MetricResult
 
@@ -40,24 +39,27 @@ def prompt_metrics(
     wanted = [_attributes(row, bands) for row in asked.select(["age_band", *SAID]).to_pylist()]
     records, others = _by_patient(train, bands), _by_patient(unseen, bands)
     shared = {prompt: len(own) for prompt, own in sharing.items()}
+    # Words that no field stands for can point at somebody, and nobody can count whom they fit.
+    told = {row["prompt"]: says_no_more(row["prompt"], _fields(row)) for row in asked.to_pylist()}
+    read = {prompt: own if told[prompt] else Attributes() for prompt, own in zip(prompts, wanted, strict=True)}
     return {
-        "prompt_k": prompt_k(dict(zip(prompts, wanted, strict=True)), shared, records, how.confidence),
+        "prompt_k": prompt_k(read, shared, records, how.confidence),
         "prompt_marks": marked_prompts(prompts, how.confidence),
         "prompt_linkage": prompt_linkage(
             wanted,
-            first_of(samples["matched_patient_ids"]),
-            first_of(samples["unseen_matched_patient_ids"]),
+            samples["matched_patient_ids"].to_pylist(),
+            samples["unseen_matched_patient_ids"].to_pylist(),
             _united(records),
             _united(others),
             how.confidence,
+            (samples["nearest_patient_id"].to_pylist(), samples["unseen_patient_id"].to_pylist()),
         ),
     }
 
 
-def first_of(lists: pa.ChunkedArray) -> list[str]:
-    """Return the first of each list: whom a sample resembles in one random part of a gallery."""
-    firsts: list[str] = pc.list_element(lists, 0).to_pylist()
-    return firsts
+def _fields(row: Mapping[str, Any]) -> Fields:
+    labels = None if row["labels"] is None else tuple(row["labels"])
+    return Fields(labels, row["view"], row["sex"], row["age_band"])
 
 
 def _bands(asked: list[str | None]) -> dict[str, tuple[int, int]]:

@@ -16,7 +16,7 @@ from raydistill.metrics.gate import (
     risk_checks,
     selftest_checks,
 )
-from raydistill.metrics.result import Check, MetricResult, judge
+from raydistill.metrics.result import Check, MetricResult, decide
 from raydistill.metrics.shortfalls import (
     short_of_budgets,
     short_of_evidence,
@@ -46,7 +46,7 @@ class Release(Stage):
     there were. Output: `verdict.json` and `certificate.json`. Whether RUN/release is filled follows from the verdict.
     """
 
-    version: ClassVar[int] = 16
+    version: ClassVar[int] = 17
     needs_ray: ClassVar[bool] = False
     accepts_skipped: ClassVar[bool] = True
     config: ReleaseNodeConfig
@@ -60,7 +60,7 @@ class Release(Stage):
         """Judge, certify, write."""
         skipped = [manifest.skipped for manifest in context.manifests.values() if manifest.skipped]
         checks = [] if skipped else self._checks(context)
-        verdict, reasons = judge(checks)
+        verdict, reasons = decide(checks, [] if skipped else self._short_of_evidence(context))
         touched = self._real_data_touched(context)
         if skipped:
             without = context.manifests["student"].skipped
@@ -69,12 +69,6 @@ class Release(Stage):
         elif touched and not self.config.release.allow_private_weights:
             verdict = "fail"
             reasons.insert(0, f"The student has touched real data: {'; '.join(touched)}.")
-        if not skipped:
-            short = self._short_of_evidence(context)
-            # What broke a budget decided; what is short of evidence comes before what is merely uncertain.
-            broken = len(reasons) - len(checks) + sum(check.outcome == "fail" for check in checks)
-            reasons = [*reasons[:broken], *short, *reasons[broken:]]
-            verdict = "insufficient_evidence" if short and verdict == "pass" else verdict
         held = [check.model_dump(mode="json") for check in checks]
         looks = {
             "evaluations": len(context.inputs["student_evaluation"].siblings()),

@@ -37,8 +37,9 @@ ROLES = ("train", "calibration")
 OTHERS = ("judge", "auditor")
 """Eyes of other backbones and seeds, who tell whether the filter would flag the same with another eye."""
 
-SAMPLES, IDENTITY = "samples", "identity"
-"""What is compared beside planted pictures: the teacher's samples, and planted pictures by the networks alone."""
+SAMPLES, IDENTITY, MADE = "samples", "identity", "generator"
+"""What is compared beside planted pictures: the teacher's samples, planted pictures by the networks alone, and those of
+them that the teacher made."""
 
 PLANTED = pa.schema(
     [
@@ -79,7 +80,7 @@ class SelfTest(Stage):
     Output: `planted/part-*.parquet`, `agreement/agreement.json`.
     """
 
-    version: ClassVar[int] = 14
+    version: ClassVar[int] = 15
     resumable: ClassVar[bool] = True
     config: SelfTestNodeConfig
 
@@ -123,11 +124,13 @@ def agreements_of(
         seed: of the resamples.
 
     Returns:
-        `agreement` of each pair of eyes, among planted pictures, the same by identity alone, and the teacher's samples.
+        `agreement` of each pair of eyes, among planted pictures, the same by identity alone, those of them that the
+        teacher made, and the teacher's samples.
     """
     matches = {n.removeprefix("matches_"): store for n, store in inputs.items() if n.startswith("matches_")}
     samples = {eye: _samples(store) for eye, store in matches.items()}
-    flags: dict[str, dict[str, NDArray[np.bool_]]] = {"planted": {}, SAMPLES: {}, IDENTITY: {}}
+    flags: dict[str, dict[str, NDArray[np.bool_]]] = {"planted": {}, SAMPLES: {}, IDENTITY: {}, MADE: {}}
+    made = np.char.startswith(planted["treatment"].to_numpy().astype(str), GENERATED)
     for eye, store in matches.items():
         identity, structure = thresholds_of(store, config)
         own = planted["score" if eye == "filter" else f"{eye}_score"].to_numpy()
@@ -137,8 +140,14 @@ def agreements_of(
             (SAMPLES, samples[eye]["score"].to_numpy(), samples[eye]),
         ):
             flags[among][eye] = (scores >= identity) | (table["structure_score"].to_numpy() >= structure)
-    whose = planted["patient_id"].to_numpy()
-    clusters = {"planted": whose, IDENTITY: whose, SAMPLES: samples["filter"]["nearest_patient_id"].to_numpy()}
+        flags[MADE][eye] = flags["planted"][eye][made]
+    whose, nearest = planted["patient_id"].to_numpy(), samples["filter"]["nearest_patient_id"].to_numpy()
+    clusters = {
+        "planted": whose,
+        IDENTITY: whose,
+        MADE: whose[made],
+        SAMPLES: nearest,
+    }
     return [
         {"among": among, "eyes": [a, b], **agreement(found[a], found[b], clusters[among], config.confidence, seed)}
         for among, found in flags.items()

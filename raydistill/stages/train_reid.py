@@ -13,7 +13,7 @@ from raydistill.core.training import ReidConfig
 from raydistill.distributed.job import TrainJob, check_tracking, check_training, where
 from raydistill.distributed.train import export_checkpoint, train
 from raydistill.reid.embedder import OWN, own_embedder
-from raydistill.reid.model import check_backbone, weights_digest
+from raydistill.reid.model import check_backbone, tensors_digest, weights_digest
 from raydistill.reid.training import ReidObjective, check_whole_patients
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.images import pixels
@@ -32,7 +32,8 @@ class TrainReid(Stage):
         And an eye that is another one under another name.
         """
         for name, other in config.eyes:
-            if f"reid_{name}" != self.node and (start := _start(name, other)) and start == self._own_start:
+            mine = _identity(self._eye, self.config)
+            if f"reid_{name}" != self.node and mine and _identity(name, other) == mine:
                 raise ConfigError(
                     f"eyes.{self._eye} and eyes.{name} are the same network under two names: what one can't see the "
                     "other can't find"
@@ -86,10 +87,6 @@ class TrainReid(Stage):
     def _eye(self) -> str:
         return self.node.removeprefix("reid_")
 
-    @property
-    def _own_start(self) -> Any:
-        return self.own["fingerprint"] if self.own else _start(self._eye, self.config)
-
     def run(self, context: Context) -> Outcome:
         """Train through the one training loop and export safetensors; of somebody's own, write what to import."""
         if self.own:
@@ -136,8 +133,13 @@ def own_eye(config: ReidConfig, eye: str) -> dict[str, Any] | None:
     return {"embedder": config.embedder.model_dump(mode="json"), "fingerprint": _start(eye, config)}
 
 
+def _identity(eye: str, config: ReidConfig) -> Any:
+    """Return what tells one eye from another whatever they are called, and however their weights lie."""
+    return _start(eye, config) if config.embedder else tensors_digest(config.backbone)
+
+
 def _start(eye: str, config: ReidConfig) -> Any:
-    """Return what tells one eye from another whatever they are called: somebody's fingerprint, or weights' digest."""
+    """Return what an eye starts from: somebody's fingerprint, or weights' digest."""
     if config.embedder:
         return own_embedder(config.embedder, "cpu", f"eyes.{eye}.embedder").fingerprint()
     return weights_digest(config.backbone)

@@ -1,112 +1,34 @@
-"""Hosts with addresses of their own: network namespaces, joined by a bridge. One is cut off, another comes."""
+"""Hosts with addresses of their own: one is cut off, another comes. A job goes on, and so does a whole run."""
 
-import os
-import signal
+import json
 import subprocess
 import sys
 import tempfile
 import time
 from functools import partial
-from pathlib import Path
 
 import pytest
 
 from raydistill.core.store import Store
-from raydistill.distributed.session import LOCAL_ENVIRONMENT
 from tests.cluster.driver import nodes_of
-from tests.cluster.test_nodes import ROOT, SETTINGS, said_by, without_ray
+from tests.cluster.hosts import DASHBOARD, PORT, RAY, Hosts, needs_namespaces
+from tests.cluster.test_nodes import said_by
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1500)]
 
-RAY = Path(sys.executable).with_name("ray")
-PORT, PATIENCE_S = 6379, 240.0
+PATIENCE_S, WHOLE_RUN_S = 240.0, 1200.0
 ROWS = 1000
-HEALTH = {
-    # Ray notices a host that doesn't answer after seconds instead of half a minute.
-    "RAY_health_check_initial_delay_ms": "0",
-    "RAY_health_check_period_ms": "500",
-    "RAY_health_check_failure_threshold": "6",
+STORAGE_HOST = 100
+CHANGED = {
+    "teacher.compute": "{num_workers: [1, 2], num_cpus: 1}",
+    "teacher.optimizer.steps": "400",
+    "teacher_samples": "{num_samples: 320, num_inference_steps: 8, batch_size: 8, rows_per_piece: 8, rows_per_shard: 32, "
+    "compute: {num_workers: [1, 3], num_cpus: 1}}",
 }
+"""Long enough to be cut in, and shared by hosts of one CPU each."""
 
 
-def ip(*words, check=True):
-    return subprocess.run(["ip", *words], check=check, capture_output=True, text=True)
-
-
-class Hosts:
-    """Namespaces around a bridge that is in one of its own."""
-
-    def __init__(self, temporary):
-        self.name, self.temporary, self.running = f"rd{os.getpid()}", temporary, []
-
-    def __enter__(self):
-        ip("netns", "add", self.space("hub"))
-        ip("-n", self.space("hub"), "link", "add", "bridge", "type", "bridge")
-        ip("-n", self.space("hub"), "link", "set", "bridge", "up")
-        return self
-
-    def __exit__(self, *_):
-        for process in self.running:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-        for line in ip("netns", "list").stdout.splitlines():
-            if line.startswith(self.name):
-                ip("netns", "del", line.split()[0])
-
-    def space(self, host):
-        return f"{self.name}-{host}"
-
-    @staticmethod
-    def address(host):
-        return f"10.77.0.{host + 1}"
-
-    def add(self, host):
-        """Plug a host in and start Ray on it; the first is the head."""
-        space, cable = self.space(host), f"v{host}"
-        ip("netns", "add", space)
-        ip("-n", space, "link", "add", "eth0", "type", "veth", "peer", "name", cable, "netns", self.space("hub"))
-        ip("-n", self.space("hub"), "link", "set", cable, "master", "bridge", "up")
-        ip("-n", space, "addr", "add", f"{self.address(host)}/24", "dev", "eth0")
-        for device in ("lo", "eth0"):
-            ip("-n", space, "link", "set", device, "up")
-        head = ["--head", f"--port={PORT}", "--include-dashboard=false"]
-        joining = [f"--address={self.address(0)}:{PORT}"]
-        line = [RAY, "start", "--block", f"--node-ip-address={self.address(host)}", "--num-cpus=1"]
-        line += [f"--object-store-memory={100 * 2**20}", f"--temp-dir={self.temporary}/{host}"]
-        with open(f"{self.temporary}/host-{host}", "w") as log:
-            self.start(host, [*line, *(head if host == 0 else joining)], log)
-
-    def said(self):
-        """Return the end of what each host's Ray said."""
-        return "\n".join(f"{path.name}: {path.read_text()[-1000:]}" for path in Path(self.temporary).glob("host-*"))
-
-    def start(self, host, line, log):
-        """Start a process on a host."""
-        settings = without_ray()
-        settings |= {k: v for k, v in SETTINGS.items() if k not in (*LOCAL_ENVIRONMENT, "RAY_ADDRESS")} | HEALTH
-        settings |= {"PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
-        line = ["ip", "netns", "exec", self.space(host), *map(str, line)]
-        how = {"env": settings, "cwd": ROOT, "stdout": log, "stderr": log, "start_new_session": True}
-        process = subprocess.Popen(line, **how)
-        self.running.append(process)
-        return process
-
-    def cut(self, host):
-        """Pull a host's cable."""
-        ip("-n", self.space("hub"), "link", "set", f"v{host}", "down")
-
-
-def can_make_namespaces():
-    try:
-        made = ip("netns", "add", "rd-probe", check=False).returncode == 0
-    except FileNotFoundError:
-        return False
-    ip("netns", "del", "rd-probe", check=False)
-    return made
-
-
-@pytest.mark.skipif(not can_make_namespaces(), reason="this machine gives no network namespaces")
+@needs_namespaces
 def test_a_host_is_cut_off_and_another_comes(tmp_path):
     with (
         tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as temporary,
@@ -135,3 +57,67 @@ def test_a_host_is_cut_off_and_another_comes(tmp_path):
         out = Store.open(str(tmp_path / "out"))
         assert out.read_table()["number"].to_pylist() == list(range(ROWS))
         assert len(seen()) <= ROWS / 10 + 4
+
+
+class Watched:
+    """A run folder on an S3 server on another host, looked at from there."""
+
+    def __init__(self, hosts, folder):
+        self.hosts, self.folder = hosts, folder
+
+    def summary(self):
+        """Return the summary, or nothing while there is none."""
+        line = [sys.executable, "-m", "tests.cluster.look", "s3://hosts/run", "summary.json"]
+        code, said = self.hosts.run(STORAGE_HOST, line, self.folder / "look")
+        return json.loads(said.splitlines()[-1]) if code == 0 else {"nodes": {}}
+
+    def wait(self, node, job):
+        """Wait until a node runs."""
+        deadline = time.monotonic() + WHOLE_RUN_S
+        while self.summary()["nodes"].get(node, {}).get("state") not in ("running", "done"):
+            assert job.poll() is None, (self.folder / "job").read_text()[-3000:]
+            assert time.monotonic() < deadline, (self.folder / "job").read_text()[-3000:]
+            time.sleep(1)
+
+
+@needs_namespaces
+def test_a_whole_run_ends_in_a_verdict_though_hosts_are_lost(tmp_path):
+    """Nothing is shared but the S3 server; nobody lends a hand."""
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as temporary, Hosts(temporary) as hosts:
+        keys = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "us-east-1"}
+        hosts.environment = keys | {"AWS_ENDPOINT_URL": hosts.store(STORAGE_HOST)}
+        for host in range(3):
+            hosts.add(host, jobs=host == 0)
+        assert (
+            hosts.run(STORAGE_HOST, [sys.executable, "-m", "tests.cluster.look", "s3://hosts"], tmp_path / "look")[0]
+            == 0
+        )
+        address = f"http://{hosts.address(0)}:{DASHBOARD}"
+        line = ["python", "jobs/distill.py", "--config", "tests/golden/micro.yaml", "--run-dir", "s3://hosts/run"]
+        line += [word for pair in CHANGED.items() for word in ("--set", "=".join(pair))]
+        submit = [RAY, "job", "submit", f"--address={address}", "--working-dir=.", "--"]
+        deadline = time.monotonic() + PATIENCE_S
+        while hosts.run(0, [RAY, "job", "list", f"--address={address}"], tmp_path / "list")[0]:
+            assert time.monotonic() < deadline, hosts.said()
+        with open(tmp_path / "job", "w") as log:
+            job = hosts.start(0, [*submit, *line], log)
+        run = Watched(hosts, tmp_path)
+        run.wait("teacher", job)
+        time.sleep(5)
+        hosts.cut(1)
+        run.wait("teacher_samples", job)
+        time.sleep(5)
+        hosts.cut(2)
+        hosts.add(3)
+        try:
+            code = job.wait(WHOLE_RUN_S)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"{(tmp_path / 'job').read_text()[-2000:]}\n{hosts.said()}")
+        said = (tmp_path / "job").read_text()
+        assert code == 0, said[-3000:]
+        summary = run.summary()
+        assert summary["verdict"] in ("pass", "fail", "insufficient_evidence")
+        assert {node["state"] for node in summary["nodes"].values()} <= {"done", "cached"}
+        ids = [sys.executable, "-m", "tests.cluster.look", "s3://hosts/run", "teacher_samples"]
+        found = json.loads(hosts.run(STORAGE_HOST, ids, tmp_path / "look")[1].splitlines()[-1])
+        assert found == [f"teacher_samples-{number:08d}" for number in range(320)]

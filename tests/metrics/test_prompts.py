@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from raydistill.data.vocabulary import Fields, says_no_more
 from raydistill.metrics.gate import prompt_checks
 from raydistill.metrics.prompts import marked_prompts, prompt_k, prompt_linkage, rare_attributes
 
@@ -45,6 +46,13 @@ def test_a_prompt_of_somebodys_own_singles_out_whom_it_fits():
     assert prompt_k({"hernia": frozenset({"finding=hernia"})}, {}, people, 0.95).value is None
 
 
+def test_words_that_no_field_stands_for_are_not_read():
+    """A prompt with a finding, and words that point at one person."""
+    mass = Fields(labels=("mass",))
+    assert says_no_more("Chest X-ray of a patient with a mass", mass)
+    assert not says_no_more("chest x-ray of a retired jockey with a mass", mass)
+
+
 def test_marks_are_found_and_counted_once_a_prompt():
     found = marked_prompts(["effusion since ___", "effusion since ___", "effusion", "seen 2020-01-31"], 0.95)
     assert found.value == pytest.approx(2 / 3)
@@ -63,7 +71,7 @@ def test_an_attribute_is_rare_below_a_tenth():
 
 def linkage(train, unseen, asked=40):
     wanted = [frozenset({"finding=hernia", "sex=female"})] * asked
-    return prompt_linkage(wanted, train, unseen, PEOPLE, OTHERS, 0.95)
+    return prompt_linkage(wanted, [[t] for t in train], [[u] for u in unseen], PEOPLE, OTHERS, 0.95)
 
 
 def test_a_model_that_shows_the_patient_behind_the_prompt_is_found():
@@ -82,6 +90,13 @@ def test_what_shows_the_finding_but_no_patient_is_as_near_to_strangers_who_have_
         low, high = linkage(*sides, asked=80).interval
         held.append(low <= 0 <= high)
     assert 0.93 <= np.mean(held) <= 0.99
+
+
+def test_all_parts_of_the_galleries_count():
+    """Who has the finding is nearest in every other part; among strangers nobody has it."""
+    wanted = [frozenset({"finding=hernia"})] * 40
+    train, unseen = [["t1", "t500"]] * 20 + [["t501", "t2"]] * 20, [["u500", "u501"]] * 40
+    assert prompt_linkage(wanted, train, unseen, PEOPLE, OTHERS, 0.95).value == pytest.approx(0.5)
 
 
 def test_few_samples_say_nothing():

@@ -26,7 +26,7 @@ STUDENT = {
     "attacked_closer_to_train_share": (0.5, 0.45, 0.55),
     **{f"{prefix}closer_to_train_excess": (0.0, -0.05, 0.05) for prefix in ("", "attacked_")},
     "attacked_worst_excess_risk": (0.0, -0.03, 0.04),
-    "patients_hit_excess": (0.0, -0.03, 0.03),
+    **{f"{prefix}patients_hit_excess": (0.0, -0.03, 0.03) for prefix in ("", "attacked_")},
     "membership_auc": (0.5, 0.45, 0.55),
     "membership_calibrated_auc": (0.5, 0.45, 0.55),
     "utility_loss": (0.02, -0.01, 0.05),
@@ -46,6 +46,7 @@ SELFTEST = {
     "false_flag_rate": (0.03, 0.01, 0.06),
     "consistency_jaccard": (0.9, 0.85, 0.95),
     "consistency_jaccard.identity": (0.88, 0.82, 0.93),
+    "consistency_jaccard.generator": (0.88, 0.82, 0.93),
 }
 NODES = (
     "student",
@@ -91,7 +92,7 @@ def decide(
     selftest=None,
     config=None,
     read=READ,
-    patients=50,
+    patients=120,
     teacher=None,
     start=(9, 9),
     files=None,

@@ -24,7 +24,7 @@ def auditor():
     strangers = rows(MATCHES, PEOPLE, query_patient_id=whose, score=scores, structure_score=scores)
     point = calibrate(scores, whose, 0.08, 0.95)
     nothing = pa.chunked_array([pa.array(["p", "q"])])
-    return Auditor(strangers, strangers, strangers, point, point, (nothing, nothing), 0.95)
+    return Auditor(strangers, strangers, strangers, point, point, (nothing, nothing), {}, 0.95)
 
 
 def test_a_copy_is_seen_and_certain_by_the_network_or_by_structure(auditor):

@@ -119,7 +119,7 @@ def test_the_verdict_is_that_of_the_gate_and_needs_given_roles(tmp_path, changed
     people = dict.fromkeys(("train", "probe", "calibration", "evaluation"), 60)
     (root / "cohort").write_json("cohort.json", {"images": people, "patients": people})
     facts = {"evaluation": {}, "cohort": {"roles_given": given}}
-    manifests = {node: SimpleNamespace(counts={"evaluation_patients": 60}, facts=own) for node, own in facts.items()}
+    manifests = {node: SimpleNamespace(counts={"evaluation_patients": 120}, facts=own) for node, own in facts.items()}
     stage = wire(config_of({"kind": "phantom"}, {"images": "x"}))[-1]
     stage.run(Context({node: root / node for node in facts}, root / "out", root / "work", 0, manifests))
     found = (root / "out").read_json("verdict.json")

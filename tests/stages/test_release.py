@@ -36,7 +36,7 @@ def test_without_a_setting_that_keeps_its_bounds_the_one_that_is_broken_is_named
 
 PROVEN = (
     "closer_to_train_excess", "attacked_closer_to_train_excess", "patients_hit_excess", "identified_excess",
-    "attacked_identified_excess",
+    "attacked_identified_excess", "attacked_patients_hit_excess",
 )  # fmt: skip
 """What fails only where it is certain."""
 SHORT = ("auditor_tpir", "auditor_sensitivity", "certain_sensitivity", "control_rate", "near_copy_control_rate")
@@ -64,6 +64,28 @@ def test_a_prompt_that_fits_too_few_people_fails_and_where_none_fits_anybody_not
     assert decide(tmp_path / "none", student={"prompt_k": nobody})[0]["verdict"] == "pass"
     unread = nobody.model_copy(update={"n": 3})
     assert decide(tmp_path / "unread", student={"prompt_k": unread})[0]["verdict"] == "insufficient_evidence"
+
+
+def test_who_is_linked_by_prompts_fails_and_where_nothing_rare_was_asked_nothing_is_held(tmp_path):
+    for case, values, expected in (("linked", (0.3, 0.2, 0.4), "fail"), ("none", (None,), "pass")):
+        assert decide(tmp_path / case, student={"prompt_linkage": values})[0]["verdict"] == expected
+
+
+def test_an_audit_that_is_blind_to_the_models_own_copies_certifies_nothing(tmp_path):
+    nothing, blind = insufficient("none", n=0, unit="share"), result(0.3, 0.2, 0.4)
+    for case, value, expected in (("blind", blind, "insufficient_evidence"), ("none", nothing, "pass")):
+        verdict, _ = decide(tmp_path / case, student={"auditor_sensitivity.generator": value})
+        assert verdict["verdict"] == expected
+
+
+def test_the_certificate_names_the_networks_the_matching_and_somebodys_policy(tmp_path):
+    own = {"filter": {"policy": {"factory": "ours.policy:Mine", "options": {"path": "/data/ward7"}}}}
+    _, certificate = decide(tmp_path, measured=own)
+    told = certificate["settings"]
+    assert told["filter"] == {"policy": "ours.policy:Mine"}
+    assert told["eyes"]["auditor"]["backbone"] == "regnet"
+    assert len(told["eyes"]["filter"]["started_from"]) == 64
+    assert told["match"]["near_copy_max_shift"] == 2
 
 
 @pytest.mark.parametrize("name", PROVEN)
