@@ -124,6 +124,7 @@ class Runner:
         out = context.out
         if not stage.resumable:
             out.delete()
+        is_resumed = any(store.files() for store in (out, context.work, context.logs) if store)
         started, clock = datetime.now(UTC), time.monotonic()
         outcome = _run(stage, context)
         out.delete_partial()
@@ -142,6 +143,8 @@ class Runner:
             software=software(),
             started=started.isoformat(timespec="seconds"),
             seconds=round(time.monotonic() - clock, 2),
+            compute=stage.compute and stage.compute.model_dump(mode="json"),
+            resumed=is_resumed,
         )
         out.write_bytes("manifest.json", manifest.model_dump_json(indent=1).encode())
         self.manifests[stage.node] = manifest
