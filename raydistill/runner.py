@@ -22,6 +22,7 @@ from raydistill.core.loading import parse
 from raydistill.core.manifest import SCHEMA_VERSION, InputEntry, Manifest, artifact_key, digest_files
 from raydistill.core.progress import Progress, Standings, silent, unseen
 from raydistill.core.secret import private_seed, run_secret
+from raydistill.core.section import Compute
 from raydistill.core.store import Store, readable
 from raydistill.stages.base import Context, Outcome, Stage
 
@@ -143,7 +144,7 @@ class Runner:
             software=software(),
             started=started.isoformat(timespec="seconds"),
             seconds=round(time.monotonic() - clock, 2),
-            compute=stage.compute and stage.compute.model_dump(mode="json"),
+            compute=stage.compute.model_dump(mode="json") if isinstance(stage.compute, Compute) else None,
             resumed=is_resumed,
         )
         out.write_bytes("manifest.json", manifest.model_dump_json(indent=1).encode())
