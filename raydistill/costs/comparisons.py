@@ -45,14 +45,13 @@ def evaluation(stage: Evaluate, known: Known) -> Work:
     """Images that are looked at; trainings and resamples don't depend on how many."""
     how, view = stage.config, stage.inputs["images"]
     kept = known.counts.get("verdicts", {}).get("kept") if "verdicts" in stage.inputs else None
-    rows = kept or known.rows(view)
+    rows = known.rows(view) if kept is None else kept
     rows = None if rows is None else min(rows, how.max_images)
-    said = f"{many(rows, 'images')}, a classifier of {how.probe_steps} steps" + ", membership" * (
-        "model" in stage.inputs
-    )
+    attacked = architecture(model_of(stage)) if "model" in stage.inputs else None
+    said = f"{many(rows, 'images')}, a classifier of {how.probe_steps} steps{', membership' if attacked else ''}"
     cohort = [known.rows(stage.inputs[role]) for role in ("train", "calibration", "evaluation")]
     what = how.model_dump(mode="json", exclude={"compute", "max_images", "shadow_share"})
-    key = alike("evaluate", sorted(stage.inputs), what, cohort, known.resolution)
+    key = alike("evaluate", sorted(stage.inputs), what, attacked, cohort, known.resolution)
     return Work(said, "images", rows if None not in cohort else None, key, workers="one", has_fixed_part=True)
 
 

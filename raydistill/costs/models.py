@@ -54,7 +54,8 @@ def encoding(stage: Encode, known: Known) -> Work:
     if "verdicts" in stage.inputs:
         kept = known.counts.get("verdicts", {}).get("kept")
         at_most = known.config.teacher_samples.target_kept or train
-        rows, said = (kept, many(kept, "images")) if kept else (at_most, "at most " + many(at_most, "images"))
+        rows = at_most if kept is None else kept
+        said = "at most " * (kept is None) + many(rows, "images")
     else:
         others = known.rows(stage.inputs["calibration"])
         rows = None if train is None or others is None else train + others

@@ -63,7 +63,7 @@ def sentences(estimate: Estimate, prices: Prices, source: str) -> list[str]:
         prices: that were used.
         source: the file they are from.
     """
-    name = "the packaged table" if source == str(PACKAGED) else source
+    name = "the packaged raydistill/core/prices.yaml" if source == str(PACKAGED) else source
     note = f" ({prices.note})" if prices.note else ""
     own = any(bill.demand.compute and bill.demand.compute.price_per_hour for bill in estimate.bills)
     said = [f"prices: {prices.currency} of {prices.date}, {name}{note}" + "; compute.price_per_hour goes before" * own]

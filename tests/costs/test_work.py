@@ -1,7 +1,7 @@
-"""How many images and passes sampling will take, where that is known."""
+"""How much stages have to do, where that is known."""
 
 from raydistill.core.loading import load_config
-from raydistill.costs.stages import work_of
+from raydistill.costs.stages import WORKS, work_of
 from raydistill.costs.work import Known
 from raydistill.pipeline import wire
 
@@ -52,3 +52,8 @@ def test_a_budget_that_is_spent_at_once_leaves_nothing_more(tmp_path):
     assert found["teacher_samples"].said.startswith("150 images")
     assert "at most 0 images" in found["more_samples"].said
     assert found["more_samples"].amount == 0
+
+
+def test_every_stage_that_asks_for_workers_says_what_it_has_to_do():
+    stages = wire(load_config(None, [*SMALL, "teacher_samples.target_kept=600"]))
+    assert {type(stage) for stage in stages if stage.compute} == WORKS.keys()
