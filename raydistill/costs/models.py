@@ -128,8 +128,6 @@ def more_sampling(stage: TopUp, known: Known) -> Work:
 def attack(stage: Attack, known: Known) -> Work:
     """Images and passes of all ways together."""
     ways = ways_of(stage)
-    least, passes = sum(way.num_samples for way in ways), sum(way.num_samples * passes_of(way) for way in ways)
-    # Each prompt is asked for once at least in each way: with many of them there are more.
-    images = known.rows(stage["samples"]) or least
-    work = _made(stage, known, stage.config.samples, images, passes * images / least)
+    images, passes = sum(map(known.asked, ways)), sum(known.asked(way) * passes_of(way) for way in ways)
+    work = _made(stage, known, stage.config.samples, images, passes)
     return replace(work, said=f"{work.said} in {len(ways)} ways")

@@ -13,7 +13,7 @@ from raydistill.core.spending import Bill, Demand, Restart, Total, bill, total
 from raydistill.core.store import Store
 from raydistill.costs.rates import Rates, measured_in, workers_of
 from raydistill.costs.stages import work_of
-from raydistill.costs.work import Known, Work
+from raydistill.costs.work import Known, Work, counts_of
 from raydistill.folder import new_runner, read, read_summary
 from raydistill.stages.base import Stage
 
@@ -47,7 +47,7 @@ def estimate(
         prices: of machines.
         rates: measured in a run.
     """
-    counts: dict[str, Mapping[str, int]] = {node: manifest.counts for node, manifest in manifests.items()}
+    counts: dict[str, Mapping[str, int]] = {node: counts_of(manifest) for node, manifest in manifests.items()}
     notes = []
     if "ingest" not in counts and rates and "ingest" in rates.counts and _is_same_cohort(config, rates.config):
         counts["ingest"] = rates.counts["ingest"]

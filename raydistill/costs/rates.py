@@ -9,7 +9,7 @@ from raydistill.core.manifest import Manifest
 from raydistill.core.section import Compute
 from raydistill.core.spending import duration
 from raydistill.costs.stages import work_of
-from raydistill.costs.work import Counts, Known, Work
+from raydistill.costs.work import Counts, Known, Work, counts_of
 from raydistill.stages.base import Stage
 
 
@@ -116,7 +116,7 @@ def measured_in(run: str, config: Config, nodes: Mapping[str, tuple[Stage, Manif
         config: it was made with.
         nodes: each finished node, as that configuration wires it, and its manifest.
     """
-    counts = {node: manifest.counts for node, (_, manifest) in nodes.items()}
+    counts = {node: counts_of(manifest) for node, (_, manifest) in nodes.items()}
     known, measured, unused = Known(config, counts), {}, {}
     for node, (stage, manifest) in nodes.items():
         if why := _tells_nothing(stage, manifest):

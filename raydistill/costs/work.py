@@ -8,7 +8,7 @@ from pydantic_core import to_jsonable_python
 
 from raydistill.core.config import Config
 from raydistill.core.generation import SampleConfig
-from raydistill.core.manifest import canonical_json
+from raydistill.core.manifest import Manifest, canonical_json
 from raydistill.core.training import FRESH, DiffusionConfig
 from raydistill.data.requests import Requests, read_prompts
 from raydistill.stages.attack import Attack
@@ -18,6 +18,12 @@ from raydistill.stages.sample import Sample
 
 Counts = Mapping[str, Mapping[str, int]]
 Workers = Literal["all", "one", "room"]
+
+
+def counts_of(manifest: Manifest) -> dict[str, int]:
+    """Return the counts of a finished node, and of ingest the number of prompts, `prompts`."""
+    prompts = manifest.facts.get("prompts")
+    return {**manifest.counts, **({"prompts": prompts["distinct"]} if isinstance(prompts, dict) else {})}
 
 
 @dataclass(frozen=True)
@@ -40,8 +46,12 @@ class Known:
         if "rows" in counts:
             return counts["rows"]
         if isinstance(node, Attack):
-            return sum(way.num_samples for way in ways_of(node))
+            return sum(self.asked(way) for way in ways_of(node))
         return samples_of(node.config) if isinstance(node, Sample) else None
+
+    def asked(self, way: SampleConfig) -> int:
+        """Return the images of one of an attack's ways: of each prompt one at least, where their number is known."""
+        return max(way.num_samples, self.counts.get("ingest", {}).get("prompts", 0))
 
 
 @dataclass(frozen=True)
@@ -114,7 +124,7 @@ def samples_of(sampling: SampleConfig) -> int | None:
 
 
 def ways_of(attack: Attack) -> Sequence[SampleConfig]:
-    """Return what an attack asks for in each of its ways; of more prompts than that, each once."""
+    """Return what an attack asks for in each of its ways; `Known.asked` says how much."""
     return list(attack.config.attack.ways(attack.config.samples).values())
 
 

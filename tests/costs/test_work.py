@@ -21,6 +21,14 @@ def test_images_and_passes_of_sampling_and_of_an_attacks_ways():
     assert found["student_attack"].amount == 20 * (10 + 20 + 20 + 10)
 
 
+def test_an_attack_asks_for_each_prompt_in_each_way():
+    config = load_config(None, [*SMALL, "attack.num_samples=20"])
+    attack = next(stage for stage in wire(config) if stage.node == "student_attack")
+    known = [Known(config, {"ingest": {"prompts": prompts}}) for prompts in (7, 60)]
+    assert [work_of(attack, one).amount for one in known] == [20 * 60, 60 * 60]
+    assert [one.rows(attack["samples"]) for one in known] == [80, 240]
+
+
 def test_samples_that_take_turns_in_ways_take_their_mean():
     found = works("teacher_samples.num_samples=100", "tune.space.guidance_scales=[1.0, 3.0]", "tune.space.steps=[10]")
     assert found["teacher_samples"].amount == 100 * (10 + 20) / 2
