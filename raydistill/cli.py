@@ -15,6 +15,7 @@ from raydistill.core.config import Config
 from raydistill.core.errors import InputError, RaydistillError
 from raydistill.core.interrupt import end_as_by_interrupt
 from raydistill.core.loading import load_config, overridden, parse
+from raydistill.core.prices import PACKAGED, read_prices
 from raydistill.core.store import Store
 from raydistill.folder import new_runner, opened, read, read_summary
 
@@ -184,24 +185,47 @@ def submit(
 @app.command()
 @in_one_line
 def plan(
-    config: ConfigOption = None, run_dir: RunDirOption = None, overrides: SetOption = None, as_json: JsonOption = False
+    config: ConfigOption = None,
+    run_dir: RunDirOption = None,
+    overrides: SetOption = None,
+    prices: Annotated[
+        Path | None, typer.Option(help="YAML table of prices; the packaged examples without one.")
+    ] = None,
+    rates_from: Annotated[
+        str | None, typer.Option(help="Run folder whose measured rates are used; --run-dir's own by default.")
+    ] = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Show every node, cached or not, what it reads, what sampling costs. Refuses what a configuration alone shows."""
-    resolved = load_config(config, overrides or [])
-    from raydistill.costs import costs
-    from raydistill.run import check_before_ray, default_run_dir
+    """Show every node, cached or not, what it reads, and what is still to run with hours, machines and money.
 
-    runner = new_runner(resolved, run_dir or default_run_dir(resolved))
-    check_before_ray(resolved, runner.run, runner.stages)
+    Refuses what a configuration alone shows to be wrong.
+    """
+    resolved, table = load_config(config, overrides or []), read_prices(prices)
+    from raydistill.costs import words
+    from raydistill.costs.plan import estimate, own_rates, rates_of
+    from raydistill.run import check_configured, default_run_dir, short_here
+
+    folder, source = run_dir or default_run_dir(resolved), str(prices or PACKAGED)
+    runner = new_runner(resolved, folder)
+    check_configured(resolved, runner.run, runner.stages)
     lines = runner.plan()
-    ahead = costs(resolved, {line.node for line in lines if line.state == "cached"})
+    rates = rates_of(rates_from) if rates_from else own_rates(folder)
+    ahead = estimate(resolved, runner.stages, runner.manifests, table, rates)
+    here = short_here(resolved, runner.stages)
     if as_json:
-        typer.echo(json.dumps([line.__dict__ | {"cost": ahead.get(line.node)} for line in lines], indent=1))
+        nodes = [line.__dict__ for line in lines]
+        typer.echo(
+            json.dumps({"nodes": nodes, "cost": words.fields(ahead, table, source), "short_here": here}, indent=1)
+        )
         return
     rows = [(x.node, x.stage, x.state, x.key or "", ", ".join(sorted(set(x.inputs.values())))) for x in lines]
     _table(("node", "stage", "state", "key", "reads"), rows)
-    for node, said in ahead.items():
-        typer.echo(f"{node}: {said}")
+    if ahead.bills:
+        typer.echo()
+        _table(words.HEADER, words.rows(ahead))
+        typer.echo("\n".join(words.sentences(ahead, table, source)))
+    if here:
+        typer.echo(f"`raydistill run` would refuse this here: {here}")
 
 
 @app.command()

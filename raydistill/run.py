@@ -34,10 +34,21 @@ def check_before_ray(config: Config, run: Store, stages: Sequence[Any]) -> None:
     """Refuse what can be known to be wrong before anything is started.
 
     Raises:
+        ConfigError, InputError: when the run folder, the source or a setting of a stage can't be used, or where no
+            cluster answers and this machine has no room for a stage.
+    """
+    check_configured(config, run, stages)
+    short = short_here(config, stages)
+    if short:
+        raise ConfigError(short)
+
+
+def check_configured(config: Config, run: Store, stages: Sequence[Any]) -> None:
+    """Refuse what is wrong wherever the stages would run.
+
+    Raises:
         ConfigError, InputError: when the run folder, the source or a setting of a stage can't be used.
     """
-    from raydistill.distributed.capacity import local
-    from raydistill.distributed.session import reachable_address
     from raydistill.runner import check_folder
 
     check_folder(run)
@@ -46,20 +57,29 @@ def check_before_ray(config: Config, run: Store, stages: Sequence[Any]) -> None:
             stage.check(config)
         except ConfigError as error:
             raise ConfigError(f"{stage.node}: {error}") from error
-    if reachable_address() is None:
-        room = local(config.cluster.num_cpus)
-        _refuse_never(stages, room, room)
 
 
-def _refuse_never(stages: Sequence[Any], now: Any, later: Any) -> None:
+def short_here(config: Config, stages: Sequence[Any]) -> str | None:
+    """Say which stage the local Ray has no room for and what to do; None where there is room or a cluster answers."""
+    from raydistill.distributed.capacity import local
+    from raydistill.distributed.session import reachable_address
+
+    if reachable_address() is not None:
+        return None
+    room = local(config.cluster.num_cpus)
+    return _never(stages, room, room)
+
+
+def _never(stages: Sequence[Any], now: Any, later: Any) -> str | None:
     for stage in stages:
         short = _lack(stage, now, later)
         if short and short.never:
-            raise ConfigError(
+            return (
                 f"{short.said}: lower its compute.num_workers, num_cpus, num_gpus or memory_gb, take another preset, "
                 "raise cluster.num_cpus, join a larger cluster through RAY_ADDRESS, or say that nodes will be added by "
                 "hand (cluster.grows)"
             )
+    return None
 
 
 def run(
@@ -190,7 +210,9 @@ def _connect(stack: ExitStack, runner: Any, display: Display) -> None:
     require_shared(runner.run.is_local, runner.run.uri)
     display.line(f"Ray at {cluster['address']}: {cluster['nodes']} nodes, {cluster['cpus']:g} CPUs")
     now = present()
-    _refuse_never(runner.stages, now, now if cluster["is_local"] else grown(runner.config.cluster))
+    short = _never(runner.stages, now, now if cluster["is_local"] else grown(runner.config.cluster))
+    if short:
+        raise ConfigError(short)
 
 
 def _lack(stage: Any, now: Any, later: Any) -> Any:

@@ -22,6 +22,7 @@ from raydistill.core.loading import parse
 from raydistill.core.manifest import SCHEMA_VERSION, InputEntry, Manifest, artifact_key, digest_files
 from raydistill.core.progress import Progress, Standings, silent, unseen
 from raydistill.core.secret import private_seed, run_secret
+from raydistill.core.section import Compute
 from raydistill.core.store import Store, readable
 from raydistill.stages.base import Context, Outcome, Stage
 
@@ -124,6 +125,7 @@ class Runner:
         out = context.out
         if not stage.resumable:
             out.delete()
+        is_resumed = any(store.files() for store in (out, context.work, context.logs) if store)
         started, clock = datetime.now(UTC), time.monotonic()
         outcome = _run(stage, context)
         out.delete_partial()
@@ -142,6 +144,8 @@ class Runner:
             software=software(),
             started=started.isoformat(timespec="seconds"),
             seconds=round(time.monotonic() - clock, 2),
+            compute=stage.compute.model_dump(mode="json") if isinstance(stage.compute, Compute) else None,
+            resumed=is_resumed,
         )
         out.write_bytes("manifest.json", manifest.model_dump_json(indent=1).encode())
         self.manifests[stage.node] = manifest

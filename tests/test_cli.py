@@ -1,6 +1,7 @@
 """The command line: a user's mistake is one line and exit code 2, never a traceback."""
 
 import errno
+import json
 import socket
 from types import SimpleNamespace
 
@@ -8,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from raydistill.cli import app
+from raydistill.core.prices import PACKAGED
 
 
 def said(*arguments):
@@ -89,3 +91,47 @@ def test_a_full_disk_is_one_line(monkeypatch):
     assert result.output == (
         "error: [Errno 28] No space left on device: '/data/run/x'; the same command continues once that is mended\n"
     )
+
+
+def planned(tmp_path, *arguments):
+    small = ["block_out_channels=[32, 64]", "text_hidden_size=32"]
+    sets = [x for model in ("teacher", "student") for line in small for x in ("--set", f"{model}.{line}")]
+    result = said("plan", "--run-dir", str(tmp_path / "run"), *sets, *arguments)
+    assert result.exit_code == 0, result.output
+    assert not (tmp_path / "run").exists()
+    return result.output
+
+
+def test_a_plan_prices_what_is_still_to_run_by_a_table_of_ones_own(tmp_path):
+    file = tmp_path / "prices.yaml"
+    prices = (PACKAGED.read_text()).replace("cpu: {on_demand: 0.05", "cpu: {on_demand: 5000").replace("USD", "CHF")
+    file.write_text(prices)
+    costs = [json.loads(planned(tmp_path, "--json", *more))["cost"] for more in ((), ("--prices", str(file)))]
+    per_hour = [one["nodes"]["teacher"]["on_demand"] / one["nodes"]["teacher"]["hours"] for one in costs]
+    assert per_hour == pytest.approx([2 * 0.05, 2 * 5000])
+    assert [one["prices"]["currency"] for one in costs] == ["USD", "CHF"]
+    assert costs[0]["rates_from"] is None
+    assert {"teacher_matches", "selftest"} <= set(costs[0]["total"]["unknown"])
+    text = planned(tmp_path, "--prices", str(file))
+    assert f"prices: CHF of 2026-11-27, {file} (" in text
+    assert "not offers" in planned(tmp_path)
+
+
+def test_a_bad_table_of_prices_or_a_run_without_rates_is_one_line(tmp_path):
+    file = tmp_path / "prices.yaml"
+    file.write_text("currency: USD\ndate: 2026-01-01\ncpu: {on_demand: cheap}\n")
+    for option, value in (("--prices", file), ("--prices", tmp_path / "none"), ("--rates-from", tmp_path)):
+        result = said("plan", "--run-dir", str(tmp_path / "run"), option, str(value))
+        assert result.exit_code == 2, result.output
+        assert str(value) in result.output
+        assert result.output.count("\n") == 1
+
+
+def test_a_plan_for_a_cluster_is_made_where_there_is_none_and_says_so(tmp_path):
+    preset = ("--set", "preset=spot_sampling")
+    out = planned(tmp_path, *preset)
+    assert "8 x 1 GPU" in out
+    assert "would refuse this here: reid_filter asks for" in out
+    result = said("run", "--run-dir", str(tmp_path / "run"), *preset)
+    assert result.exit_code == 2
+    assert "reid_filter asks for" in result.output

@@ -8,7 +8,7 @@ import yaml
 
 from raydistill.core.config import Config
 from raydistill.core.errors import InputError, LineageError, NothingToDo
-from raydistill.core.section import Section
+from raydistill.core.section import Compute, Section
 from raydistill.core.store import Store
 from raydistill.runner import Runner
 from raydistill.stages.base import Outcome, Stage
@@ -74,6 +74,23 @@ class Judge(Copy):
     def run(self, context):
         context.out.write_bytes("said", context.manifests["from"].skipped.encode())
         return Outcome()
+
+
+class Claim(Write):
+    """Asks for workers of a size, and goes on with what a killed attempt left."""
+
+    resumable = True
+
+    @property
+    def compute(self):
+        return Compute(num_workers=self.config.compute)
+
+    def run(self, context):
+        first = not context.out.exists("a/word")
+        outcome = super().run(context)
+        if first and self.config.word == "die":
+            raise KeyboardInterrupt
+        return outcome
 
 
 @pytest.fixture(autouse=True)
@@ -226,3 +243,30 @@ def test_what_goes_to_a_worker_leaves_the_terminal_behind(store):
         with pytest.raises(Exception, match="not opened for reading"):
             cloudpickle.dumps(context)
         assert cloudpickle.loads(cloudpickle.dumps(context.silent())).seed == context.seed
+
+
+def test_a_manifest_says_where_its_node_ran_and_whether_its_seconds_are_all(tmp_path):
+    store = Store.open(str(tmp_path))
+    plain, dies = (Claim(word, Word(word=word, compute=3), {}, 0) for word in ("plain", "die"))
+    runner = Runner(store, Config(), [plain, dies])
+    runner.open()
+    manifest, _ = runner.execute(plain)
+    assert manifest.compute["num_workers"] == 3
+    assert not manifest.resumed
+    with pytest.raises(KeyboardInterrupt):
+        runner.execute(dies)
+    manifest, _ = runner.execute(dies)
+    assert manifest.resumed
+    assert runner.execute(Write("driver", Word(word="x"), {}, 0))[0].compute is None
+
+
+def test_where_a_node_ran_is_in_no_digest(tmp_path):
+    store = Store.open(str(tmp_path))
+    runner = Runner(store, Config(), [])
+    runner.open()
+    digests = []
+    for workers in (1, 2):
+        manifest, _ = runner.execute(Claim("claim", Word(word="x", compute=workers), {}, 0))
+        digests.append((manifest.key, manifest.view_digest(""), manifest.view_digest("a")))
+        store.delete("claim")
+    assert digests[0] == digests[1]

@@ -36,7 +36,11 @@ class InputEntry(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What an artifact is, what it was made from, and what its files must hash to."""
+    """What an artifact is, what it was made from, and what its files must hash to.
+
+    `seconds` are those of the attempt that finished it: all of the work only where it wasn't `resumed`. `compute` says
+    where that ran, null on the driver. None of the three is in any digest.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -54,6 +58,8 @@ class Manifest(BaseModel):
     software: dict[str, str]
     started: str
     seconds: float
+    compute: dict[str, Any] | None = None
+    resumed: bool = False
 
     @property
     def skipped(self) -> str | None:

@@ -75,7 +75,7 @@ class Compute(Section):
         "pack", description="Workers on as few nodes as can be, or on as many."
     )
     price_per_hour: PositiveFloat | None = Field(
-        None, description="Of a worker, for the estimate of `raydistill plan`."
+        None, description="Of a worker, for `raydistill plan`; goes before its table of prices."
     )
 
     @model_validator(mode="after")

@@ -1,17 +1,17 @@
-"""What sampling will cost, before any of it is paid: operations counted, time guessed from them."""
+"""What sampling and training a diffusion model will cost: operations counted, time guessed from them."""
 
 import json
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from torch.utils.flop_counter import FlopCounterMode
 
-from raydistill.core.generation import SampleConfig
+from raydistill.core.section import Compute
 from raydistill.core.training import DiffusionConfig
+from raydistill.data.operations import counted, seconds_per_row
 from raydistill.diffusion.provenance import folder_of
 from raydistill.diffusion.tiny import unet_of
 
@@ -21,55 +21,91 @@ PEAK_TFLOPS = {"H200": 989, "H100": 989, "A100": 312, "A10G": 70, "L40S": 362, "
 UTILISATION = 0.3
 """Share of the peak that a UNet of Stable Diffusion's kind is reckoned to reach; single precision: half of that."""
 
-MEASURED_FLOPS = 2e11
-"""A forward pass of so many operations is timed here, where workers compute on CPUs; a larger one takes too long."""
+LEAST_BATCH = 1e12
+"""Operations of a batch's pass under which no time is said: a GPU that has little to do waits for its next kernel, and
+reaches nothing like that share. One row of Stable Diffusion 1.5 at 512 px has 0.8 of it."""
 
 TOKENS = 77
+
+BACKWARD = 2
+"""Operations of a backward pass, in forward passes: a gradient by the input and one by the weights of each product.
+Source: Kaplan et al., arXiv 2001.08361, section 2.1."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a worker computes.
+
+    Attributes:
+        compute: its size.
+        precision: fp32, bf16 or fp16.
+        rows: that it computes at a time.
+    """
+
+    compute: Compute
+    precision: str
+    rows: int
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one sampling node will take.
+    """What is to be computed, and by whom.
 
     Attributes:
-        samples: images.
-        passes: of the UNet for each image: steps, twice with guidance.
-        tflop: 10^12 operations in all, of the UNet and the decoder.
-        hours: of one worker; None where nothing is known of it.
-        basis: what `hours` rests on.
+        tflop: 10^12 operations.
+        unet: description of the UNet that most of them are of.
+        pace: of a worker.
     """
 
-    samples: int
-    passes: int
     tflop: float
-    hours: float | None
-    basis: str
+    unet: str
+    pace: Pace
 
-    def said(self, workers: int, price: float | None) -> str:
-        """Say it in a line."""
-        what = f"{self.samples:,} images x {self.passes} UNet passes, {self.tflop:.3g} TFLOP"
-        if self.hours is None:
-            return f"{what}; {self.basis}"
-        took = _duration(3600 * self.hours / workers)
-        paid = f", {price * self.hours:.2f} at {price:g} a worker and hour" if price else ""
-        return f"{what}: about {took} of computing on {workers} worker{'s' if workers > 1 else ''}{paid} ({self.basis})"
+    def hours(self) -> tuple[float | None, str]:
+        """Return the hours of one worker, None where nothing is known of them, and what they rest on.
+
+        Where workers compute on CPUs a pass is timed here.
+        """
+        seconds, basis = (_on_gpu if self.pace.compute.num_gpus else _on_cpu)(self)
+        return None if seconds is None else seconds / 3600, basis
 
 
-def estimate(model: DiffusionConfig, config: SampleConfig, samples: int, resolution: int) -> Cost:
-    """Estimate what it costs to sample from a model.
+def sampling(model: DiffusionConfig, images: float, passes: float, resolution: int, pace: Pace) -> Cost:
+    """Estimate what it costs to make images: passes of the UNet, and the decoder.
 
     Args:
         model: of which kind it is.
-        config: what is asked of it, and by which workers.
-        samples: images.
+        images: how many.
+        passes: of the UNet, for all images together.
         resolution: side of the images in pixels.
+        pace: of a worker.
     """
     unet, vae = _descriptions(model, resolution)
-    passes = config.num_inference_steps * (1 if config.guidance_scale == 1.0 else 2)
-    per_pass = _flops(unet)
-    total = float(samples) * (passes * per_pass + _decoding_flops(vae, unet["sample_size"]))
-    seconds, basis = _seconds(total, per_pass, unet, config)
-    return Cost(samples, passes, total / 1e12, None if seconds is None else seconds / 3600, basis)
+    total = passes * _flops(json.dumps(unet)) + images * _decoding_flops(json.dumps(vae), unet["sample_size"])
+    return Cost(total / 1e12, json.dumps(unet), pace)
+
+
+def training(model: DiffusionConfig, rows: float, resolution: int, pace: Pace) -> Cost:
+    """Estimate what it costs to train on encoded rows: the UNet forward and backward; the text encoder isn't counted.
+
+    Args:
+        model: what is trained.
+        rows: of all steps together.
+        resolution: side of the images in pixels.
+        pace: of a worker.
+    """
+    unet = json.dumps(_descriptions(model, resolution)[0])
+    return Cost(rows * forward_passes(model) * _flops(unet) / 1e12, unet, pace)
+
+
+def forward_passes(model: DiffusionConfig) -> int:
+    """Return what a row of training takes, in forward passes.
+
+    Frozen weights have no gradient of their own; activations that aren't kept are computed again (Chen et al., arXiv
+    1604.06174).
+    """
+    backward = BACKWARD - 1 if model.lora else BACKWARD
+    return 1 + backward + int(model.deepspeed.gradient_checkpointing)
 
 
 def _descriptions(model: DiffusionConfig, resolution: int) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -82,57 +118,46 @@ def _descriptions(model: DiffusionConfig, resolution: int) -> tuple[Mapping[str,
     return json.loads((folder / "unet" / "config.json").read_text()) | {"sample_size": side}, vae
 
 
-def _unet_inputs(unet: Mapping[str, Any], rows: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _shapes(unet: Mapping[str, Any], rows: int) -> Sequence[Sequence[int]]:
     side = unet["sample_size"]
-    words = torch.zeros(rows, TOKENS, unet["cross_attention_dim"])
-    return torch.zeros(rows, unet["in_channels"], side, side), torch.zeros(rows), words
+    return (rows, unet["in_channels"], side, side), (rows,), (rows, TOKENS, unet["cross_attention_dim"])
 
 
-def _flops(unet: Mapping[str, Any]) -> int:
-    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        UNet2DConditionModel.from_config(unet)(*_unet_inputs(unet, 1))
-    return int(counter.get_total_flops())
+@lru_cache
+def _flops(unet: str) -> int:
+    described = json.loads(unet)
+    return counted(lambda: UNet2DConditionModel.from_config(described), _shapes(described, 1))
 
 
-def _decoding_flops(vae: Mapping[str, Any], side: int) -> int:
-    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        AutoencoderKL.from_config(vae).decode(torch.zeros(1, vae["latent_channels"], side, side))
-    return int(counter.get_total_flops())
+@lru_cache
+def _decoding_flops(vae: str, side: int) -> int:
+    described = json.loads(vae)
+    return counted(lambda: AutoencoderKL.from_config(described).decode, [(1, described["latent_channels"], side, side)])
 
 
-def _seconds(total: float, per_pass: int, unet: Mapping[str, Any], config: SampleConfig) -> tuple[float | None, str]:
-    compute = config.compute
-    if compute.num_gpus:
-        kind = (compute.accelerator_type or "").split("-")[0]
-        if kind not in PEAK_TFLOPS:
-            return None, f"no time: compute.accelerator_type {kind or 'null'} isn't one of {', '.join(PEAK_TFLOPS)}"
-        share = UTILISATION / (2 if config.precision == "fp32" else 1)
-        pace = PEAK_TFLOPS[kind] * 1e12 * share * min(1.0, compute.num_gpus)
-        return total / pace, f"{kind} at {100 * share:.0f} % of its peak"
-    rows = 2 * config.batch_size
-    if rows * per_pass > MEASURED_FLOPS:
-        return None, "no time: too large a model or batch to be timed on a CPU"
-    return total / (rows * per_pass / _timed(unet, rows)), "a pass of the UNet timed on one thread here"
+@lru_cache
+def _seconds_per_pass(unet: str, rows: int) -> float | None:
+    described = json.loads(unet)
+    return seconds_per_row(
+        lambda: UNet2DConditionModel.from_config(described).eval(), partial(_shapes, described), rows
+    )
 
 
-def _timed(unet: Mapping[str, Any], rows: int) -> float:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        model, inputs = UNet2DConditionModel.from_config(unet).eval(), _unet_inputs(unet, rows)
-        taken = []
-        with torch.inference_mode():
-            for _ in range(3):
-                start = time.perf_counter()
-                model(*inputs)
-                taken.append(time.perf_counter() - start)
-        return min(taken)
-    finally:
-        torch.set_num_threads(threads)
+def _on_gpu(cost: Cost) -> tuple[float | None, str]:
+    compute = cost.pace.compute
+    kind = (compute.accelerator_type or "").split("-")[0]
+    if kind not in PEAK_TFLOPS:
+        return None, f"no time: compute.accelerator_type {kind or 'null'} isn't one of {', '.join(PEAK_TFLOPS)}"
+    if cost.pace.rows * _flops(cost.unet) < LEAST_BATCH:
+        return None, "no time: how near so small a UNet and batch come to a GPU's peak isn't known"
+    share = UTILISATION / (2 if cost.pace.precision == "fp32" else 1)
+    speed = PEAK_TFLOPS[kind] * share * min(1.0, compute.num_gpus)
+    return cost.tflop / speed, f"counted: {kind} at {100 * share:.0f} % of its peak"
 
 
-def _duration(seconds: float) -> str:
-    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s"
+def _on_cpu(cost: Cost) -> tuple[float | None, str]:
+    seconds = _seconds_per_pass(cost.unet, cost.pace.rows)
+    if seconds is None:
+        return None, "no time: too large a model to be timed on a CPU"
+    passes = 1e12 * cost.tflop / _flops(cost.unet)
+    return passes * seconds, "counted: a pass of the UNet timed on one thread here"

@@ -308,6 +308,25 @@ def scratch_config(backbone: BackboneConfig, resolution: int) -> PreTrainedConfi
     )
 
 
+def described(backbone: BackboneConfig, resolution: int) -> tuple[PreTrainedConfig, int]:
+    """Return the transformers configuration of a backbone and the side it sees images at; loads no weights.
+
+    Args:
+        backbone: kind and width, or where pretrained weights are.
+        resolution: side of the images, in pixels.
+
+    Raises:
+        ConfigError: as `check_backbone`.
+    """
+    if backbone.is_packaged:
+        content = json.loads((PUBLIC / backbone.kind / "config.json").read_text())
+        return AutoConfig.for_model(**content["backbone"]), PUBLIC_SIDE
+    if backbone.pretrained is None:
+        return scratch_config(backbone, resolution), resolution
+    config = _reading(AutoConfig, backbone)
+    return config, _native_side(config)
+
+
 def _trimmed(backbone: PreTrainedModel, side: int) -> PreTrainedModel:
     """Leave out what isn't used: a pooler without a gradient, and the halvings that small images can't afford.
 

@@ -11,8 +11,10 @@ import yaml
 from raydistill.core.config import Config
 from raydistill.core.loading import load_config
 from raydistill.core.manifest import Manifest
+from raydistill.core.prices import read_prices
 from raydistill.core.progress import silent
 from raydistill.core.store import Store
+from raydistill.costs.plan import estimate, rates_of
 from raydistill.metrics.result import MetricResult
 from raydistill.pipeline import wire
 from raydistill.runner import Runner
@@ -138,6 +140,17 @@ def test_the_search_alone_goes_on_from_the_run_s_own_configuration(golden):
     assert "target_fpir" in said.stdout
     assert f"--run-dir {golden['uri']}" in said.stdout
     assert golden["store"].read_bytes("summary.json") == before
+
+
+def test_what_the_run_took_is_what_the_same_elsewhere_is_said_to_take(golden):
+    config, rates = load_config(MICRO), rates_of(golden["uri"])
+    bills = {x.demand.node: x for x in estimate(config, wire(config), {}, read_prices(None), rates).bills}
+    for node in ("reid_filter", "gallery", "student", "student_samples", "student_attack", "real_evaluation"):
+        manifest = Manifest(**artifact(golden, node).read_json("manifest.json"))
+        assert not manifest.resumed
+        assert bills[node].demand.hours == pytest.approx(manifest.seconds / 3600), node
+    killed = Manifest(**artifact(golden, "teacher_samples").read_json("manifest.json"))
+    assert killed.resumed is ("teacher_samples" in rates.unused)
 
 
 def test_a_changed_threshold_reruns_only_what_follows(golden):
