@@ -2,11 +2,13 @@
 
 from raydistill.costs.work import Known, Work, alike, architecture, many, model_of, networks
 from raydistill.data.distortions import TREATMENTS
+from raydistill.stages.audit_alone import Audited
 from raydistill.stages.embed import Embed
 from raydistill.stages.evaluate import Evaluate
 from raydistill.stages.match import Match
 from raydistill.stages.rules import Rules
 from raydistill.stages.selftest import ROLES, SelfTest
+from raydistill.stages.sight import Sight
 from raydistill.stages.tune import Tune
 
 
@@ -39,6 +41,22 @@ def selftest(stage: SelfTest, known: Known) -> Work:
     return Work(
         f"at most {pictures:,} planted pictures", "pictures", pictures if gallery else None, alike("selftest", *kind)
     )
+
+
+def sight(stage: Sight, known: Known) -> Work:
+    """Treated pictures, at most."""
+    how, eyes = stage.config.selftest, networks(stage)
+    pictures = how.num_images * len(TREATMENTS)
+    gallery = known.rows(stage.inputs["gallery"].node.inputs["images"])
+    said = f"at most {pictures:,} treated pictures"
+    return Work(said, "pictures", pictures if gallery else None, alike("sight", eyes, gallery, known.resolution))
+
+
+def audit(stage: Audited, known: Known) -> Work:
+    """Images that are audited; of a model membership too."""
+    rows, attacked = known.rows(stage.inputs["images"]), "model" in stage.inputs
+    said = f"{many(rows, 'images')}{', membership' if attacked else ''}"
+    return Work(said, "images", rows, alike("audit", attacked, known.resolution), workers="one", has_fixed_part=True)
 
 
 def evaluation(stage: Evaluate, known: Known) -> Work:

@@ -6,6 +6,7 @@ from typing import Any
 from raydistill.costs import comparisons, models
 from raydistill.costs.work import Known, Work, alike
 from raydistill.stages.attack import Attack
+from raydistill.stages.audit_alone import Audited
 from raydistill.stages.base import Stage
 from raydistill.stages.embed import Embed
 from raydistill.stages.encode import Encode
@@ -15,6 +16,7 @@ from raydistill.stages.match import Match
 from raydistill.stages.rules import Rules
 from raydistill.stages.sample import ReleasedSample, Sample
 from raydistill.stages.selftest import SelfTest
+from raydistill.stages.sight import Sight
 from raydistill.stages.top_up import TopUp
 from raydistill.stages.train_diffusion import TrainDiffusion
 from raydistill.stages.train_reid import TrainReid
@@ -31,6 +33,8 @@ WORKS: Mapping[type[Stage], Callable[[Any, Known], Work]] = {
     Embed: comparisons.embedding,
     Match: comparisons.matching,
     SelfTest: comparisons.selftest,
+    Sight: comparisons.sight,
+    Audited: comparisons.audit,
     Evaluate: comparisons.evaluation,
     Tune: comparisons.search,
     Rules: comparisons.rules,

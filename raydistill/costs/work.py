@@ -13,6 +13,7 @@ from raydistill.core.training import FRESH, DiffusionConfig
 from raydistill.data.requests import Requests, read_prompts
 from raydistill.stages.attack import Attack
 from raydistill.stages.base import Stage, View
+from raydistill.stages.given import GivenEyeConfig, GivenModelConfig
 from raydistill.stages.ingest import Ingest
 from raydistill.stages.sample import Sample
 
@@ -102,13 +103,16 @@ def architecture(model: DiffusionConfig) -> dict[str, Any]:
 
 def networks(stage: Stage) -> dict[str, Any]:
     """Return what decides how long the re-identification networks take that a stage reads, by name."""
-    eyes = {name: view.node.config for name, view in stage.inputs.items() if name.startswith("eye_")}
+    read = {name: view.node.config for name, view in stage.inputs.items() if name.startswith("eye_")}
+    eyes = {name: config.eye if isinstance(config, GivenEyeConfig) else config for name, config in read.items()}
     return {name: [getattr(eye, x) for x in ("embedder", "backbone", "embedding_dim")] for name, eye in eyes.items()}
 
 
 def model_of(stage: Stage) -> DiffusionConfig:
     """Return the configuration of the diffusion model that a stage reads."""
     config = stage.inputs["model"].node.config
+    if isinstance(config, GivenModelConfig):
+        return DiffusionConfig(pretrained=config.model, local_files_only=config.local_files_only)
     assert isinstance(config, DiffusionConfig)
     return config
 

@@ -189,3 +189,10 @@ def test_an_elastic_pool_is_said_as_a_range_and_a_rate_of_one_holds_for_the_same
     assert words.machines(same.compute, same.workers) == "1 to 8 x 1 CPU"
     assert same.hours == pytest.approx(SECONDS["teacher_samples"] / 3600)
     assert "measured:" not in bills(measured=measured)["teacher_samples"].demand.basis
+
+
+def test_an_audit_of_what_somebody_else_made_is_planned_too():
+    found = {node: one.demand for node, one in bills("audited={images: x}").items()}
+    assert found["selftest"].work == "at most 512 treated pictures"
+    assert found["gallery"].hours is None
+    assert "teacher" not in found
