@@ -35,7 +35,7 @@ def test_a_search_that_found_nothing_inside_its_bounds_says_which(tmp_path, monk
     manifest = SimpleNamespace(skipped="", facts=facts, counts={"trials": 6})
     runner = SimpleNamespace(plan=list, manifests={"tune": manifest})
     monkeypatch.setattr("raydistill.run.run_alone", lambda *arguments, **options: None)
-    monkeypatch.setattr("raydistill.cli.new_runner", lambda *arguments: runner)
+    monkeypatch.setattr("raydistill.commands.running.new_runner", lambda *arguments: runner)
     (tmp_path / "config.yaml").write_text("schema: 1\n")
     result = said("tune", "--run-dir", str(tmp_path))
     assert result.exit_code == 0, result.output

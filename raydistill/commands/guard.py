@@ -1,0 +1,51 @@
+"""What commands have in common: their options, and mistakes in one line with an exit code."""
+
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from raydistill.core.errors import RaydistillError
+
+INTERRUPTED, UNREAD = 130, 141
+"""128 and the number of the signal, as shells have it: SIGINT, SIGPIPE."""
+
+ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file; the defaults without one.")]
+RunDirOption = Annotated[str | None, typer.Option("--run-dir", help="Path or URI; runs/<name> by default.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override one value: section.key=value.")]
+RunArgument = Annotated[str, typer.Argument(help="A run folder: path or URI.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+LogOption = Annotated[
+    Literal["text", "json"],
+    typer.Option("--log-format", envvar="RAYDISTILL_LOG_FORMAT", help="json: one event a line, for log collectors."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+
+
+def in_one_line(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn the errors raydistill raises on purpose, and those of disks and networks, into one line and an exit code."""
+
+    @wraps(command)
+    def guarded(*arguments: Any, **options: Any) -> Any:
+        try:
+            return command(*arguments, **options)
+        except RaydistillError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(error.exit_code) from None
+        except BrokenPipeError:
+            # Who read the output has read enough; what Python flushes at its end must not fail again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(UNREAD) from None
+        except OSError as error:
+            said = " ".join(str(error).split())
+            typer.echo(f"error: {said}; the same command continues once that is mended", err=True)
+            raise typer.Exit(RaydistillError.exit_code) from None
+        except KeyboardInterrupt:
+            typer.echo("interrupted; the same command continues", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+
+    return guarded

@@ -1,0 +1,166 @@
+"""Commands that look at a run, or at what one would be."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from raydistill.commands.guard import ConfigOption, JsonOption, RunArgument, RunDirOption, SetOption, in_one_line
+from raydistill.core.errors import InputError
+from raydistill.core.loading import load_config
+from raydistill.core.prices import PACKAGED, read_prices
+from raydistill.core.store import Store
+from raydistill.folder import new_runner, opened, read_summary
+
+
+@in_one_line
+def plan(
+    config: ConfigOption = None,
+    run_dir: RunDirOption = None,
+    overrides: SetOption = None,
+    prices: Annotated[
+        Path | None, typer.Option(help="YAML table of prices; the packaged examples without one.")
+    ] = None,
+    rates_from: Annotated[
+        str | None, typer.Option(help="Run folder whose measured rates are used; --run-dir's own by default.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show every node, cached or not, what it reads, and what is still to run with hours, machines and money.
+
+    Refuses what a configuration alone shows to be wrong.
+    """
+    resolved, table = load_config(config, overrides or []), read_prices(prices)
+    from raydistill.costs import words
+    from raydistill.costs.plan import estimate, own_rates, rates_of
+    from raydistill.run import check_configured, default_run_dir, short_here
+
+    folder, source = run_dir or default_run_dir(resolved), str(prices or PACKAGED)
+    runner = new_runner(resolved, folder)
+    check_configured(resolved, runner.run, runner.stages)
+    lines = runner.plan()
+    rates = rates_of(rates_from) if rates_from else own_rates(folder)
+    ahead = estimate(resolved, runner.stages, runner.manifests, table, rates)
+    here = short_here(resolved, runner.stages)
+    if as_json:
+        nodes = [line.__dict__ for line in lines]
+        typer.echo(
+            json.dumps({"nodes": nodes, "cost": words.fields(ahead, table, source), "short_here": here}, indent=1)
+        )
+        return
+    rows = [(x.node, x.stage, x.state, x.key or "", ", ".join(sorted(set(x.inputs.values())))) for x in lines]
+    _table(("node", "stage", "state", "key", "reads"), rows)
+    if ahead.bills:
+        typer.echo()
+        _table(words.HEADER, words.rows(ahead))
+        typer.echo("\n".join(words.sentences(ahead, table, source)))
+    if here:
+        typer.echo(f"`raydistill run` would refuse this here: {here}")
+
+
+@in_one_line
+def status(
+    run_dir: RunArgument,
+    as_json: JsonOption = False,
+    metrics: Annotated[bool, typer.Option("--metrics", help="Show every metric too.")] = False,
+) -> None:
+    """Show how far a run is, from its summary."""
+    summary = read_summary(run_dir)
+    if as_json:
+        typer.echo(json.dumps(summary, indent=1))
+        return
+    rows = [(name, n["state"], f"{n['seconds'] or 0:.0f} s", n["rows"] or "") for name, n in summary["nodes"].items()]
+    _table(("node", "state", "time", "rows"), rows)
+    if metrics:
+        from raydistill.summary import metric_tables
+
+        typer.echo(metric_tables(summary))
+    typer.echo(f"verdict: {summary['verdict'] or 'not yet'}")
+    for reason in summary["reasons"]:
+        typer.echo(f"  - {reason}")
+
+
+@in_one_line
+def verify(
+    run_dir: RunArgument,
+    public_key: Annotated[
+        Path | None, typer.Option(help="PEM file: release and certificate must be signed by this key.")
+    ] = None,
+) -> None:
+    """Re-hash a run's artifacts, or a release alone, and name the first broken link; check the signatures."""
+    from raydistill.core.signing import SUMS
+    from raydistill.report.bundle import FOLDER, verify_release
+    from raydistill.report.certified import CERTIFICATE, SIGNED, verify_certificate
+
+    if public_key and not public_key.is_file():
+        raise InputError(f"--public-key {public_key}: there is no such file")
+    pem = public_key.read_bytes() if public_key else None
+    alone = Store.open(run_dir)
+    if alone.exists(SUMS):
+        typer.echo(f"{verify_release(alone, pem)} files are what {SUMS} says")
+        return
+    if alone.exists(SIGNED) and not alone.exists("config.yaml"):
+        verify_certificate(alone, pem)
+        typer.echo(f"{CERTIFICATE} is what {SIGNED} signs")
+        return
+    runner = opened(run_dir)
+    files = 0
+    for node, count in runner.verify():
+        files += count
+        typer.echo(f"ok  {node}: {count} files")
+    files += verify_release(runner.run / FOLDER, pem)
+    verify_certificate(runner.run, pem)
+    typer.echo(f"{files} files are what their manifests say")
+
+
+@in_one_line
+def checkpoint(
+    run_dir: RunArgument,
+    node: Annotated[str, typer.Argument(help="A training that isn't finished, such as teacher.")],
+    folder: Annotated[Path, typer.Argument(help="Where to write; it must not exist.")],
+) -> None:
+    """Write the last checkpoint of a training as the model it would have become. A teacher's is private."""
+    runner = opened(run_dir)
+    if folder.exists():
+        raise InputError(f"{folder} is there already: choose another folder")
+    states = {line.node: line for line in runner.plan()}
+    stages = {stage.node: stage for stage in runner.stages}
+    if node not in states:
+        raise InputError(f"no node {node} in {runner.run.uri}; there are {', '.join(states)}")
+    if states[node].state == "waiting":
+        raise InputError(f"{node} hasn't begun: what it reads isn't complete yet")
+    if states[node].state == "cached":
+        raise InputError(f"{node} is finished: its artifact is {runner.run.uri}/{node}/{states[node].key}")
+    steps = stages[node].write_checkpoint(runner.context(stages[node]), folder)
+    typer.echo(f"{node} after {steps} steps: {folder}")
+
+
+@in_one_line
+def report(run_dir: RunArgument) -> None:
+    """Render report.html of a run again."""
+    from raydistill.report.html import write_report
+
+    runner = opened(run_dir)
+    runner.plan()
+    write_report(runner, read_summary(run_dir))
+    typer.echo(f"{runner.run.uri}/report.html")
+
+
+@in_one_line
+def config(config: ConfigOption = None, overrides: SetOption = None) -> None:
+    """Print the resolved configuration."""
+    import yaml
+
+    typer.echo(yaml.safe_dump(load_config(config, overrides or []).model_dump(mode="json"), sort_keys=False))
+
+
+def _table(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*header, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160).print(table)

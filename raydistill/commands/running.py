@@ -1,0 +1,122 @@
+"""Commands that run something: here, or on a cluster."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from raydistill.commands.guard import ConfigOption, LogOption, QuietOption, RunDirOption, SetOption, in_one_line
+from raydistill.core.config import Config
+from raydistill.core.errors import InputError
+from raydistill.core.interrupt import end_as_by_interrupt
+from raydistill.core.loading import load_config, overridden, parse
+from raydistill.core.store import Store
+from raydistill.folder import new_runner, read
+
+EXIT_BY_VERDICT = {"pass": 0, "fail": 3, "insufficient_evidence": 4}
+
+
+@in_one_line
+def run(
+    config: ConfigOption = None,
+    run_dir: RunDirOption = None,
+    overrides: SetOption = None,
+    require_pass: Annotated[bool, typer.Option(help="Exit 3 on fail, 4 on insufficient evidence.")] = False,
+    quiet: QuietOption = False,
+    log_format: LogOption = "text",
+) -> None:
+    """Run the pipeline, or what of it isn't done yet."""
+    _run(load_config(config, overrides or []), run_dir, require_pass, quiet, log_format)
+
+
+def _display(run: str, quiet: bool, log_format: str) -> Any:
+    from raydistill.display import Display
+    from raydistill.events import Events
+
+    return Events(run, quiet) if log_format == "json" else Display(quiet)
+
+
+def _run(resolved: Config, run_dir: str | None, require_pass: bool, quiet: bool, log_format: str) -> None:
+    end_as_by_interrupt()
+    from raydistill.run import default_run_dir
+    from raydistill.run import run as run_pipeline
+
+    result = run_pipeline(resolved, run_dir, _display(run_dir or default_run_dir(resolved), quiet, log_format))
+    typer.echo(f"verdict: {result.verdict}")
+    for reason in result.reasons:
+        typer.echo(f"  - {reason}")
+    typer.echo(f"report: {result.run_uri}/report.html")
+    if require_pass:
+        raise typer.Exit(EXIT_BY_VERDICT[result.verdict])
+
+
+@in_one_line
+def audit(
+    config: ConfigOption = None,
+    images: Annotated[str | None, typer.Option("--images", help="Folder of images: path or URI.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Stable Diffusion folder, or hub id.")] = None,
+    run_dir: RunDirOption = None,
+    overrides: SetOption = None,
+    require_pass: Annotated[bool, typer.Option(help="Exit 3 on fail, 4 on insufficient evidence.")] = False,
+    quiet: QuietOption = False,
+    log_format: LogOption = "text",
+) -> None:
+    """Audit images or a model that somebody else made against the configuration's cohort; nothing is trained."""
+    named = {"images": images, "model": model}
+    given = [f"audited.{name}={json.dumps(place)}" for name, place in named.items() if place is not None]
+    resolved = load_config(config, [*given, *(overrides or [])])
+    if resolved.audited is None:
+        raise InputError("what is to be audited? Name --images or --model, or set audited in the configuration")
+    _run(resolved, run_dir, require_pass, quiet, log_format)
+
+
+@in_one_line
+def tune(
+    run_dir: Annotated[str, typer.Option("--run-dir", help="The run folder whose filter is searched: path or URI.")],
+    overrides: SetOption = None,
+    quiet: QuietOption = False,
+    log_format: LogOption = "text",
+) -> None:
+    """Search the settings of an existing run's filter, by the run's own configuration and what is set here.
+
+    What the search reads must be there. Report and release of a run speak of the filter it had: once the search has
+    ended they are taken back, until the run goes on.
+    """
+    end_as_by_interrupt()
+    store = Store.open(run_dir)
+    where = f"{store.uri}/config.yaml"
+    resolved = overridden(parse(read(store, "config.yaml"), where), overrides or [], f"{where}: ")
+    from raydistill.run import run_alone
+    from raydistill.stages.outcomes import broken_in_words
+
+    run_alone(resolved, "tune", run_dir, _display(run_dir, quiet, log_format))
+    runner = new_runner(resolved, run_dir)
+    runner.plan()
+    manifest = runner.manifests["tune"]
+    if manifest.skipped:
+        raise InputError(f"there is nothing to search: {manifest.skipped}")
+    facts = manifest.facts
+    typer.echo(", ".join(f"{name} {value:.4g}" for name, value in facts["chosen"].items()))
+    if not facts["chosen_is_feasible"]:
+        said = broken_in_words(facts["broken"], manifest.counts["trials"])
+        typer.echo(f"no setting kept every bound: {said}; this one is the nearest")
+    typer.echo(f"go on: raydistill run --config {where} --run-dir {run_dir}")
+
+
+@in_one_line
+def submit(
+    context: typer.Context,
+    job: Annotated[Literal["distill", "tune", "audit"], typer.Argument(help="Of jobs/; its options follow.")],
+    address: Annotated[
+        str, typer.Option("--address", envvar="RAY_API_SERVER_ADDRESS", help="The cluster's dashboard.")
+    ] = "http://127.0.0.1:8265",
+    working_dir: Annotated[Path, typer.Option("--working-dir", help="Is uploaded; holds jobs/.")] = Path(),
+    runtime_env: Annotated[
+        Path | None, typer.Option("--runtime-env", help="YAML of Ray's runtime environment.")
+    ] = None,
+) -> None:
+    """Submit a job to a cluster, follow its log, and end with its exit code. Ctrl-C leaves it running."""
+    from raydistill.submitting import submit as submit_job
+
+    raise typer.Exit(submit_job(address, job, context.args, working_dir.resolve(), runtime_env, typer.echo))
