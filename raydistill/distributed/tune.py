@@ -15,6 +15,8 @@ NAME = "search"
 CPUS_PER_TRIAL = 1.0
 MAX_FAILURES = 2
 """Times that a trial is tried again."""
+KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
+"""Variables that Ray Tune would copy."""
 MEASURED = "measured"
 """Where what a trial came to outlives a kill, a file for each setting."""
 
@@ -92,6 +94,7 @@ def search(
     # setting is there. Ray's own memory of it is several files, which a kill leaves in parts or at odds.
     (work / NAME).delete()
     work.make()
+    _keep_secrets_out()
     total = count_of(space)
     with board(progress, found) as news:
         trials = {"measure": measure, "arguments": arguments, "shared": shared, "news": news, "total": total}
@@ -105,6 +108,16 @@ def search(
         # A worker that was stopped right after its last report may not have told.
         found(measured)
     return measured
+
+
+def _keep_secrets_out() -> None:
+    """Keep Ray Tune from handing the driver's keys to trials: Ray logs the environments that it makes for workers.
+
+    Trials have their node's own, as all workers have.
+    """
+    from ray.tune.execution import class_cache
+
+    class_cache.ENV_VARS_TO_PROPAGATE.difference_update(KEYS)
 
 
 def _new_search(trainable: Any, space: Search, work: Store) -> Any:
