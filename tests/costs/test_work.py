@@ -64,4 +64,5 @@ def test_a_budget_that_is_spent_at_once_leaves_nothing_more(tmp_path):
 
 def test_every_stage_that_asks_for_workers_says_what_it_has_to_do():
     stages = wire(load_config(None, [*SMALL, "teacher_samples.target_kept=600"]))
+    stages += wire(load_config(None, [*SMALL, "audited={model: x}"]))
     assert {type(stage) for stage in stages if stage.compute} == WORKS.keys()

@@ -166,11 +166,13 @@ PATH = "WARD-SEVEN"
 def test_no_released_byte_holds_a_path_of_this_machine(tmp_path):
     """Every place of the configuration that can hold one does."""
     weights, place = tmp_path / PATH / "weights", f"/home/alice/{PATH}"
-    ResNetModel(ResNetConfig(embedding_size=8, hidden_sizes=[8], depths=[1])).save_pretrained(weights)
+    network = ResNetModel(ResNetConfig(embedding_size=8, hidden_sizes=[8], depths=[1]))
+    for folder in (weights, weights / "filter", weights / "judge"):
+        network.save_pretrained(folder)
     own = {"factory": "ours.own:Part", "options": {"table": f"{place}/patients.csv"}}
     asked = {"requests": {"table": f"{place}/prompts.csv"}}
     eyes = {
-        name: {"seed": seed, "backbone": {"pretrained": f"{place}/{name}"}}
+        name: {"seed": seed, "backbone": {"pretrained": f"{weights}/{name}"}}
         for name, seed in (("filter", 1), ("judge", 2))
     }
     config = Config(
