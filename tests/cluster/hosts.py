@@ -91,7 +91,8 @@ class Hosts:
         """Start a process on a host."""
         settings = without_ray()
         settings |= {k: v for k, v in SETTINGS.items() if k not in (*LOCAL_ENVIRONMENT, "RAY_ADDRESS")} | HEALTH
-        settings |= {"PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+        settings |= {"PATH": f"{RAY.parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+        settings |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
         settings |= self.environment
         line = ["ip", "netns", "exec", self.space(host), *map(str, line)]
         how = {"env": settings, "cwd": ROOT, "stdout": log, "stderr": log, "start_new_session": True}
