@@ -22,7 +22,7 @@ STORAGE_HOST = 100
 CHANGED = {
     "teacher.compute": "{num_workers: [1, 2], num_cpus: 1}",
     "teacher.optimizer.steps": "400",
-    "teacher_samples": "{num_samples: 320, num_inference_steps: 8, batch_size: 8, rows_per_piece: 8, rows_per_shard: 32, "
+    "teacher_samples": "{num_samples: 320, target_kept: null, max_samples: null, num_inference_steps: 8, batch_size: 8, rows_per_piece: 8, rows_per_shard: 32, "
     "compute: {num_workers: [1, 3], num_cpus: 1}}",
 }
 """Long enough to be cut in, and shared by hosts of one CPU each."""
