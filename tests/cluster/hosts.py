@@ -93,7 +93,8 @@ class Hosts:
         settings |= {k: v for k, v in SETTINGS.items() if k not in (*LOCAL_ENVIRONMENT, "RAY_ADDRESS")} | HEALTH
         settings |= {"PATH": f"{RAY.parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
         settings |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
-        settings |= self.environment
+        # The machine's own name leads to an address that no namespace has.
+        settings |= {"GLOO_SOCKET_IFNAME": "eth0"} | self.environment
         line = ["ip", "netns", "exec", self.space(host), *map(str, line)]
         how = {"env": settings, "cwd": ROOT, "stdout": log, "stderr": log, "start_new_session": True}
         process = subprocess.Popen(line, **how)
