@@ -6,13 +6,17 @@ INSTALLED := $(VENV)/.installed
 export RAY_USAGE_STATS_ENABLED := 0
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint setup format clean bench-train bench-sample bench-match bench-evidence bench-tune
+.PHONY: demo test test-long lint setup format clean bench-train bench-sample bench-match bench-evidence bench-tune
 
 demo: $(INSTALLED)
 	$(BIN)/python jobs/distill.py --config jobs/demo.yaml
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -q
+
+# A whole run on hosts that are cut off on the way: twelve minutes, as root.
+test-long: $(INSTALLED)
+	RAYDISTILL_LONG=1 $(BIN)/python -m pytest -q tests/cluster/test_hosts.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

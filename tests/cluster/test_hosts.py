@@ -1,6 +1,7 @@
 """Hosts with addresses of their own: one is cut off, another comes. A job goes on, and so does a whole run."""
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -80,6 +81,7 @@ class Watched:
             time.sleep(1)
 
 
+@pytest.mark.skipif("RAYDISTILL_LONG" not in os.environ, reason="takes twelve minutes: make test-long")
 @needs_namespaces
 def test_a_whole_run_ends_in_a_verdict_though_hosts_are_lost(tmp_path):
     """Nothing is shared but the S3 server; nobody lends a hand."""
