@@ -23,6 +23,7 @@ LogOption = Annotated[
     Literal["text", "json"],
     typer.Option("--log-format", envvar="RAYDISTILL_LOG_FORMAT", help="json: one event a line, for log collectors."),
 ]
+RequirePassOption = Annotated[bool, typer.Option(help="Exit 3 on fail, 4 on insufficient evidence.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
 

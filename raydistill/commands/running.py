@@ -6,7 +6,15 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from raydistill.commands.guard import ConfigOption, LogOption, QuietOption, RunDirOption, SetOption, in_one_line
+from raydistill.commands.guard import (
+    ConfigOption,
+    LogOption,
+    QuietOption,
+    RequirePassOption,
+    RunDirOption,
+    SetOption,
+    in_one_line,
+)
 from raydistill.core.config import Config
 from raydistill.core.errors import InputError
 from raydistill.core.interrupt import end_as_by_interrupt
@@ -22,7 +30,7 @@ def run(
     config: ConfigOption = None,
     run_dir: RunDirOption = None,
     overrides: SetOption = None,
-    require_pass: Annotated[bool, typer.Option(help="Exit 3 on fail, 4 on insufficient evidence.")] = False,
+    require_pass: RequirePassOption = False,
     quiet: QuietOption = False,
     log_format: LogOption = "text",
 ) -> None:
@@ -58,7 +66,7 @@ def audit(
     model: Annotated[str | None, typer.Option("--model", help="Stable Diffusion folder, or hub id.")] = None,
     run_dir: RunDirOption = None,
     overrides: SetOption = None,
-    require_pass: Annotated[bool, typer.Option(help="Exit 3 on fail, 4 on insufficient evidence.")] = False,
+    require_pass: RequirePassOption = False,
     quiet: QuietOption = False,
     log_format: LogOption = "text",
 ) -> None:

@@ -13,6 +13,7 @@ from raydistill.metrics.result import MetricResult, decide
 from raydistill.metrics.shortfalls import short_of_budgets, short_of_evidence, short_of_people
 from raydistill.stages.audit import audit
 from raydistill.stages.base import Context, Outcome, Stage
+from raydistill.stages.certifying import roles
 from raydistill.stages.images import read_made
 from raydistill.stages.membership import attacked
 
@@ -81,11 +82,9 @@ class AuditDecision(Stage):
         return Outcome(counts={"checks": len(checks)}, facts={"verdict": said["verdict"]})
 
     def _short(self, context: Context, found: dict[str, MetricResult], patients: int) -> list[str]:
-        counts, roles_given = (context.inputs["cohort"].read_json("cohort.json"), context.manifests["cohort"])
-        cohort = {role: {unit: counts[unit][role] for unit in ("images", "patients")} for role in counts["images"]}
         return [
-            *([] if roles_given.facts.get("roles_given") else [NO_ROLES]),
+            *([] if context.manifests["cohort"].facts.get("roles_given") else [NO_ROLES]),
             *short_of_evidence(found, patients, self.config.budgets),
-            *short_of_people(cohort),
+            *short_of_people(roles(context)),
             *short_of_budgets(self.config.budgets),
         ]

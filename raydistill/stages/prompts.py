@@ -40,7 +40,8 @@ def prompt_metrics(
     records, others = _by_patient(train, bands), _by_patient(unseen, bands)
     shared = {prompt: len(own) for prompt, own in sharing.items()}
     # Words that no field stands for can point at somebody, and nobody can count whom they fit.
-    told = {row["prompt"]: says_no_more(row["prompt"], _fields(row)) for row in asked.to_pylist()}
+    distinct = {row["prompt"]: row for row in asked.select(["prompt", "age_band", *SAID]).to_pylist()}
+    told = {prompt: says_no_more(prompt, _fields(row)) for prompt, row in distinct.items()}
     read = {prompt: own if told[prompt] else Attributes() for prompt, own in zip(prompts, wanted, strict=True)}
     return {
         "prompt_k": prompt_k(read, shared, records, how.confidence),

@@ -31,8 +31,8 @@ class TrainReid(Stage):
 
         And an eye that is another one under another name.
         """
+        mine = self.own["fingerprint"] if self.own else _identity(self._eye, self.config)
         for name, other in config.eyes:
-            mine = _identity(self._eye, self.config)
             if f"reid_{name}" != self.node and mine and _identity(name, other) == mine:
                 raise ConfigError(
                     f"eyes.{self._eye} and eyes.{name} are the same network under two names: what one can't see the "
