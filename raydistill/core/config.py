@@ -4,7 +4,7 @@ Every default that changes a privacy number stands here with its reason. Hardwar
 driver's devices. What only says where a stage runs (`section.NOT_IN_KEY`) isn't part of an artifact's key.
 """
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
@@ -12,40 +12,8 @@ from raydistill.core.auditing import AuditedConfig
 from raydistill.core.generation import AttackConfig, MatchConfig, RequestConfig, SampleConfig
 from raydistill.core.searching import ShortStudent, TuneConfig
 from raydistill.core.section import Compute, Import, OpenShare, Section, Share
+from raydistill.core.sources import PhantomSource, SourceConfig
 from raydistill.core.training import BackboneConfig, DiffusionConfig, Eyes, TrackingConfig
-
-
-class ParquetSource(Section):
-    """A Parquet file, a folder of them, or a URI of either."""
-
-    kind: Literal["parquet"]
-    path: str
-
-
-class ImageFolderSource(Section):
-    """A folder of image files with `metadata.csv`, `metadata.jsonl` or `metadata.parquet` (column `file_name`)."""
-
-    kind: Literal["image_folder"]
-    path: str
-
-
-class PhantomSource(Section):
-    """The embedded cohort: procedural chest-radiograph-like images whose truth is known."""
-
-    kind: Literal["phantom"]
-    num_patients: PositiveInt = 400
-    max_visits: PositiveInt = Field(6, description="Visits a patient has: 1 to this many, few having many.")
-    resolution: PositiveInt = Field(64, le=2048)
-    seed: int = 0
-
-
-class CustomSource(Import):
-    """Somebody's own reader, a `raydistill.data.sources.Source`."""
-
-    kind: Literal["custom"]
-
-
-SourceConfig = Annotated[ParquetSource | ImageFolderSource | PhantomSource | CustomSource, Field(discriminator="kind")]
 
 
 class PromptConfig(Section):

@@ -18,7 +18,7 @@ BadImageReason = Literal["empty", "not_an_image", "broken", "too_large", "severa
 BAD_IMAGE_REASONS: tuple[str, ...] = get_args(BadImageReason)
 
 # Everything Pillow's decoders raise on malformed bytes.
-_DECODER_ERRORS = (
+DECODER_ERRORS = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, AttributeError, OverflowError,
     RuntimeError, MemoryError, ZeroDivisionError, AssertionError, struct.error, zlib.error,
 )  # fmt: skip
@@ -66,7 +66,7 @@ def decode(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> NDArray[np.uint
         raise BadImage("not_an_image", f"none of {', '.join(FORMATS)}") from error
     except Image.DecompressionBombError as error:
         raise BadImage("too_large", str(error)) from error
-    except _DECODER_ERRORS as error:
+    except DECODER_ERRORS as error:
         raise BadImage("broken", f"{type(error).__name__}: {error}") from error
 
 

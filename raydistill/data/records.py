@@ -11,16 +11,19 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from raydistill.core.columns import QUARANTINE
+from raydistill.core.columns import QUARANTINE, ROLES
 from raydistill.core.config import IngestConfig
 from raydistill.core.errors import InputError
 from raydistill.data.images import BadImage, decode, encode_png, fit_square
-from raydistill.data.rows import RawRow
+from raydistill.data.rows import RawRow, Unusable
 from raydistill.data.vocabulary import MAX_AGE, SEXES, VIEWS, findings, plain_words
+
+LEFT_OUT = "left_out"
+"""Why a row isn't used that the configuration excludes."""
 
 REASONS = (
     "missing_image", "undecodable", "too_large", "missing_patient", "duplicate_id", "duplicate_image", "near_duplicate",
-    "empty_text", "bad_field", "path_outside",
+    "empty_text", "bad_field", "path_outside", "burned_in", LEFT_OUT,
 )  # fmt: skip
 """Why a row is quarantined."""
 SHOWN_EXAMPLES = 3
@@ -94,23 +97,11 @@ class Cleaned:
         return dict(Counter(self.quarantine["reason"].to_pylist()).most_common())
 
 
-class Unusable(Exception):
-    """A row that can't be used.
+class Unneeded(Unusable):
+    """A row with which nothing is wrong: it repeats a kept one of the same patient, or the configuration excludes it.
 
-    Args:
-        reason: one of `REASONS`.
-        detail: what exactly, for a person.
+    It is no bad row.
     """
-
-    def __init__(self, reason: str, detail: str) -> None:
-        """Remember reason and detail."""
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
-        self.detail = detail
-
-
-class Repeated(Unusable):
-    """A row that repeats a kept one of the same patient: nothing is wrong with it, and it is no bad row."""
 
 
 def clean(rows: Iterable[RawRow], ingest: IngestConfig) -> Cleaned:
@@ -124,14 +115,14 @@ def clean(rows: Iterable[RawRow], ingest: IngestConfig) -> Cleaned:
         Records and quarantine.
 
     Raises:
-        InputError: past `max_bad_rows`, to which repeated rows don't count, with reasons and the first examples.
+        InputError: past `max_bad_rows`, to which unneeded rows don't count, with reasons and the first examples.
     """
     cleaner = _Cleaner(ingest)
     for raw in rows:
         try:
             cleaner.accept(raw)
         except Unusable as error:
-            cleaner.reject(raw.row, raw.image_id, error)
+            cleaner.reject(raw.row, raw.image_id, error, raw.origin)
         cleaner.rows += 1
         cleaner.refuse_too_many()
     return cleaner.cleaned()
@@ -143,7 +134,7 @@ class _Cleaner:
     rows: int = 0
     records: dict[int, Record] = field(default_factory=dict)
     bad: dict[int, Entry] = field(default_factory=dict)
-    repeated: dict[int, Entry] = field(default_factory=dict)
+    unneeded: dict[int, Entry] = field(default_factory=dict)
     ids: set[str] = field(default_factory=set)
     by_content: dict[str, Record] = field(default_factory=dict)
     studies: Counter[str] = field(default_factory=Counter)
@@ -165,9 +156,10 @@ class _Cleaner:
         self.studies[patient] += 1
         self.records[raw.row] = record
 
-    def reject(self, row: int, image_id: str | None, error: Unusable) -> None:
-        entries = self.repeated if isinstance(error, Repeated) else self.bad
-        entries[row] = _entry(row, image_id, error.reason, error.detail)
+    def reject(self, row: int, image_id: str | None, error: Unusable, origin: str | None = None) -> None:
+        entries = self.unneeded if isinstance(error, Unneeded) else self.bad
+        detail = f"{origin}: {error.detail}" if origin else error.detail
+        entries[row] = _entry(row, image_id, error.reason, detail)
 
     def _record(self, raw: RawRow, patient: str, image_id: str, pixels: NDArray[np.uint8], sha256: str) -> Record:
         return Record(
@@ -191,7 +183,7 @@ class _Cleaner:
         if first is None:
             return
         if first.patient_id == patient and first.row in self.records:
-            raise Repeated("duplicate_image", f"the same picture as row {first.row}")
+            raise Unneeded("duplicate_image", f"the same picture as row {first.row}")
         shared = Unusable("duplicate_image", f"rows of several patients have this picture, such as row {first.row}")
         if self.records.pop(first.row, None):
             self.reject(first.row, first.image_id, shared)
@@ -211,7 +203,7 @@ class _Cleaner:
         )
 
     def cleaned(self) -> Cleaned:
-        quarantine = _table([*self.bad.values(), *self.repeated.values()])
+        quarantine = _table([*self.bad.values(), *self.unneeded.values()])
         shared = sum(entry["reason"] == "duplicate_image" for entry in self.bad.values())
         return Cleaned(list(self.records.values()), quarantine, self.rows, shared)
 
@@ -233,7 +225,7 @@ def content_hash(image: bytes | NDArray[np.uint8]) -> str:
 
 def _required(raw: RawRow) -> tuple[str, bytes | NDArray[np.uint8]]:
     if raw.problem:
-        raise Unusable(*raw.problem)
+        raise (Unneeded if raw.problem[0] == LEFT_OUT else Unusable)(*raw.problem)
     patient = (raw.patient_id or "").strip()
     if not patient:
         raise Unusable("missing_patient", "no patient_id")
@@ -247,6 +239,8 @@ def _check_fields(raw: RawRow) -> None:
         raise Unusable("empty_text", "neither text nor any of labels, view, sex, age (write `No Finding` for none)")
     if raw.age is not None and not (math.isfinite(raw.age) and 0 <= raw.age <= MAX_AGE):
         raise Unusable("bad_field", f"age is {raw.age}, outside 0 to {MAX_AGE}")
+    if raw.role and raw.role not in ROLES:
+        raise Unusable("bad_field", f"role is {raw.role[:60]!r}, none of {', '.join(ROLES)}")
 
 
 def _word(value: str | None, words: Mapping[str, str]) -> str | None:
@@ -259,6 +253,8 @@ def _pixels(image: bytes | NDArray[np.uint8], ingest: IngestConfig) -> NDArray[n
             return decode(image, ingest.max_image_pixels)
         except BadImage as error:
             raise Unusable("too_large" if error.reason == "too_large" else "undecodable", str(error)) from error
+    if image.size > ingest.max_image_pixels:
+        raise Unusable("too_large", f"{image.size} pixels, the limit is {ingest.max_image_pixels}")
     if image.ndim != 2 or image.dtype != np.uint8 or not image.size:
         raise Unusable("undecodable", f"an array {image.dtype} {image.shape} isn't 8-bit grey (H, W)")
     return image

@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import types
 
+from raydistill.core.columns import ROLES
 from raydistill.core.errors import InputError
 
 T = TypeVar("T")
@@ -19,6 +20,8 @@ T = TypeVar("T")
 DESCRIBING = ("text", "labels", "view", "sex", "age")
 """A source has at least one of these columns."""
 OPTIONAL = ("image_id", "study_index", "role", "split")
+KNOWN = ("patient_id", *DESCRIBING, *OPTIONAL)
+IDS = ("patient_id", "image_id")
 LABEL_SEPARATORS = r"[|;,]"
 """What separates findings where they are one string; names of findings hold none of these."""
 
@@ -39,7 +42,8 @@ class RawRow:
         sex: in the source's words.
         age: in years.
         role: one of `columns.ROLES`, where the source brings its own split.
-        problem: reason and detail, where the reader knows already that the row can't be used.
+        origin: where in the source it lies, for a person; never written where ids are hashed.
+        problem: reason and detail, where the reader knows already that the row can't be used; no id in it.
     """
 
     row: int
@@ -53,16 +57,18 @@ class RawRow:
     sex: str | None = None
     age: float | None = None
     role: str | None = None
+    origin: str | None = None
     problem: tuple[str, str] | None = None
 
 
-def check_columns(names: Iterable[str], image: str, where: str) -> None:
+def check_columns(names: Iterable[str], image: str, where: str, remedy: str = "rename or add") -> None:
     """Refuse a table that lacks what every source needs.
 
     Args:
         names: the columns that are there.
         image: name of the column that holds or names the image.
         where: the table, for the message.
+        remedy: what to do about a missing one, for the message.
 
     Raises:
         InputError: when a column is missing or there twice; it names the nearest of those that are there.
@@ -74,9 +80,7 @@ def check_columns(names: Iterable[str], image: str, where: str) -> None:
     missing = [name for name in (image, "patient_id") if name not in present]
     if missing:
         wanted = " and ".join(f"`{name}`{_nearest(name, present)}" for name in missing)
-        raise InputError(
-            f"{where}: no column {wanted}; the columns are {', '.join(present) or '(none)'}; rename or add"
-        )
+        raise InputError(f"{where}: no column {wanted}; the columns are {', '.join(present) or '(none)'}; {remedy}")
     if not set(DESCRIBING) & set(present):
         raise InputError(
             f"{where}: nothing describes the images; add at least one of the columns {', '.join(DESCRIBING)}; "
@@ -124,6 +128,41 @@ def parse_row(row: int, values: Mapping[str, Any], role_column: str | None) -> R
         return RawRow(row=row, problem=("bad_field", str(error)))
 
 
+def choose_role_column(values: Mapping[str, Iterable[str | None]], where: str) -> str | None:
+    """Choose the column with roles. `split` is often a mere `train` or has other words; then it says nothing here.
+
+    Args:
+        values: what each of the columns `role` and `split` holds, of those that are there.
+        where: the table, for the message.
+
+    Raises:
+        InputError: when `role` holds what isn't one.
+    """
+    unknown = sorted(set(values.get("role", ())) - {*ROLES, None, ""}, key=str)
+    if unknown:
+        shown = ", ".join(map(repr, unknown[:3]))
+        raise InputError(f"{where}: column `role` holds {shown}; it may hold {', '.join(ROLES)}")
+    if set(values.get("role", ())) - {None, ""}:
+        return "role"
+    split = set(values.get("split", ())) - {None, ""}
+    return "split" if split <= set(ROLES) and split & {"calibration", "evaluation"} else None
+
+
+class Unusable(Exception):
+    """A row that can't be used.
+
+    Args:
+        reason: one of `records.REASONS`.
+        detail: what exactly, for a person.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        """Remember reason and detail."""
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
 class _BadField(Exception):
     """A value that isn't what its column should hold."""
 
@@ -136,7 +175,9 @@ def _read(values: Mapping[str, Any], name: str, convert: Callable[[Any], T]) -> 
         found = convert(value)
     except (ValueError, TypeError, OverflowError) as error:
         wanted = _TYPES.get(name, (None, ""))[1]
-        raise _BadField(f"{name} is {str(value)[:60]!r}" + (f", not {wanted}" if wanted else "")) from error
+        # What stands in place of an id may be one.
+        shown = f"is a {type(value).__name__}" if name in IDS else f"is {str(value)[:60]!r}"
+        raise _BadField(f"{name} {shown}" + (f", not {wanted}" if wanted else "")) from error
     return None if _is_nan(found) else found
 
 

@@ -9,12 +9,14 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from raydistill.core.columns import RECORDS, ROLES
-from raydistill.core.config import Config, IngestConfig, SourceConfig
+from raydistill.core.config import Config, IngestConfig
 from raydistill.core.errors import InputError
 from raydistill.core.progress import Progress
 from raydistill.core.section import Section
+from raydistill.core.sources import Archive, SourceConfig
 from raydistill.core.store import Store
 from raydistill.data.prompts import Description, PromptTable, describe
+from raydistill.data.pseudonyms import key_digest, pseudonymised, read_key
 from raydistill.data.records import Cleaned, Record, clean
 from raydistill.data.rows import RawRow
 from raydistill.data.scrub import scrub
@@ -28,6 +30,8 @@ ROWS_PER_SHARD = 2048
 ROWS_PER_GROUP = 128
 """What a worker decodes at a time where images are embedded or compared."""
 PROGRESS_ROWS = 50
+PLACES = ("path", "images", "reports", "patients", "pseudonym_key")
+"""Settings of sources that say where something lies, and not what is in it."""
 
 
 class IngestNodeConfig(Section):
@@ -40,7 +44,7 @@ class IngestNodeConfig(Section):
 class Ingest(Stage):
     """No inputs. Output: a folder a role, `quarantine/`, `prompts/`, `sharing/`, `findings/`, `cohort/cohort.json`."""
 
-    version: ClassVar[int] = 9
+    version: ClassVar[int] = 10
     needs_ray: ClassVar[bool] = False
     config: IngestNodeConfig
 
@@ -56,18 +60,23 @@ class Ingest(Stage):
 
     def key_config(self) -> dict[str, Any]:
         """Put the source's content into the key, in place of its address."""
-        source = {name: value for name, value in self.config.source.model_dump(mode="json").items() if name != "path"}
-        return {**super().key_config(), "source": source, "fingerprint": self.fingerprint}
+        section = self.config.source
+        source = {name: value for name, value in section.model_dump(mode="json").items() if name not in PLACES}
+        key = _own_key(section)
+        pseudonyms = {"pseudonyms": key_digest(key)} if key else {}
+        return {**super().key_config(), "source": source, "fingerprint": self.fingerprint, **pseudonyms}
 
     def check(self, config: Config) -> None:
         """Say whether the cohort is there and has the columns it needs."""
+        _own_key(self.config.source)
         self.source.check()
 
     def run(self, context: Context) -> Outcome:
         """Clean, drop duplicates, split, describe, write."""
         config = self.config.ingest
         self.source.check()
-        cleaned = clean(_counted(self.source.rows(), context.progress), config)
+        read = named(self.source.rows(), self.config.source, context.private_key)
+        cleaned = clean(_counted(read, context.progress), config)
         cleaned, duplicates = deduplicate(cleaned, config.near_duplicate_similarity)
         roles = _roles(cleaned, config, context.seed)
         descriptions, scrubbed = _describe(cleaned.records, config)
@@ -88,6 +97,23 @@ class Ingest(Stage):
         facts["notes"] = duplicates.notes() + _notes(cleaned, roles, findings["findings"], config.prompts.policy)
         context.out.write_json("cohort/cohort.json", facts)
         return Outcome(counts=_counts(cleaned, roles), facts=facts)
+
+
+def named(rows: Iterator[RawRow], source: SourceConfig, private_key: bytes) -> Iterator[RawRow]:
+    """Yield a source's rows under the names that may be written.
+
+    Args:
+        rows: as they are read.
+        source: says whether ids are hashed, and with which key.
+        private_key: hashes them where the source names no key of its own.
+    """
+    if not isinstance(source, Archive) or not source.pseudonymise:
+        return rows
+    return pseudonymised(rows, _own_key(source) or private_key)
+
+
+def _own_key(source: SourceConfig) -> bytes | None:
+    return read_key(source.pseudonym_key) if isinstance(source, Archive) and source.pseudonym_key else None
 
 
 def _counted(rows: Iterator[RawRow], progress: Progress) -> Iterator[RawRow]:
