@@ -38,6 +38,8 @@ class CsvReader:
             if not self.images.exists():
                 raise InputError(f"source.images {self.images.uri}: no such folder")
         header = csv_columns(self.folder, self.name, self.config.delimiter, self.config.encoding)
+        if len(header) == 1 and (found := {";", "\t", ",", "|"} & set(header[0])):
+            raise InputError(f"{where}: one column, {header[0][:100]!r}; perhaps source.delimiter is {found.pop()!r}")
         check_columns(called_by_us(header, self.config.columns, where), "file_name", where, RENAMING)
         if next(self._lines(), None) is None:
             raise InputError(f"{where}: the table has no rows")

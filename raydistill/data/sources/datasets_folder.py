@@ -68,7 +68,7 @@ class DatasetsReader:
             raise InputError(f"{self.store.uri}: no such folder; set source.path to what save_to_disk wrote")
         try:
             found = datasets.load_from_disk(str(self.store.path) if self.store.is_local else self.config.path)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, pa.ArrowException) as error:
+        except (OSError, ValueError, TypeError, LookupError, AttributeError, pa.ArrowException) as error:
             said = " ".join(str(error).split())[:300]
             raise InputError(f"{self.store.uri}: isn't what save_to_disk writes, or broken: {said}") from error
         return [found[name] for name in sorted(found)] if isinstance(found, dict) else [found]

@@ -1,6 +1,7 @@
 """Files that a row names, and files that a source is made of."""
 
 import hashlib
+import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import PurePosixPath, PureWindowsPath
@@ -55,7 +56,9 @@ def read_file(raw: RawRow, name: str, folder: Store) -> RawRow:
                 return replace(raw, problem=("too_large", f"{file.size()} bytes, the limit is {MAX_FILE_BYTES}"))
             return replace(raw, image=bytes(file.read()))
     except OSError as error:
-        return replace(raw, problem=("missing_image", error.strerror or type(error).__name__))
+        # What pyarrow says of it holds the path.
+        said = os.strerror(error.errno) if error.errno else type(error).__name__
+        return replace(raw, problem=("missing_image", said))
 
 
 def escapes(name: str) -> bool:

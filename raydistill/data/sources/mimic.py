@@ -1,6 +1,7 @@
 """MIMIC-CXR-JPG as it lies on disk. Source: Johnson et al., arXiv 1901.07042, and PhysioNet's page of version 2.1.0."""
 
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -14,7 +15,7 @@ from raydistill.data.rows import RawRow
 from raydistill.data.sources.archive import TableArchive, labelled, named_like, require_columns
 from raydistill.data.sources.chexpert import FINDINGS
 from raydistill.data.sources.files import digest
-from raydistill.data.sources.tables import csv_lines
+from raydistill.data.sources.tables import whole_lines
 
 ENDS = (".csv.gz", ".csv")
 MAX_REPORT_BYTES = 1 << 20
@@ -83,7 +84,7 @@ class MimicReader(TableArchive):
     @cached_property
     def _marks(self) -> dict[str, dict[str, str]]:
         """Marks by study: of findings that the report speaks of, and no more."""
-        lines = (line.values for line in csv_lines(self.store, self._labels) if not line.problem)
+        lines = whole_lines(self.store, self._labels)
         return {line["study_id"]: {name: line[name] for name in FINDINGS if line[name]} for line in lines}
 
     @cached_property
@@ -92,8 +93,11 @@ class MimicReader(TableArchive):
         if not self.config.patients:
             return {}
         folder, name = beside(self.config.patients)
-        lines = (line.values for line in csv_lines(folder, name) if not line.problem)
-        return {x["subject_id"]: (x["gender"], int(x["anchor_year"]) - int(x["anchor_age"])) for x in lines}
+        try:
+            lines = whole_lines(folder, name)
+            return {x["subject_id"]: (x["gender"], int(x["anchor_year"]) - int(x["anchor_age"])) for x in lines}
+        except ValueError as error:
+            raise InputError(f"source.patients {(folder / name).uri}: anchor_year or anchor_age: {error}") from error
 
     def _person(self, subject: str, date: str) -> dict[str, Any]:
         sex, born = self._people.get(subject, (None, None))
@@ -111,11 +115,18 @@ class MimicReader(TableArchive):
                 raise InputError(f"source.reports {at.uri}: no such file or folder")
             yield lambda name: at.read_bytes(name).decode(errors="replace") if at.exists(name) else None
             return
-        try:
-            with readable(at.uri), at.filesystem.open_input_file(at.path) as file, zipfile.ZipFile(file) as archive:
-                yield lambda name: _unzipped(archive, name)
-        except zipfile.BadZipFile as error:
-            raise InputError(f"source.reports {at.uri}: can't be read: {error}") from error
+        with _readable_zip(at.uri), at.filesystem.open_input_file(at.path) as file, zipfile.ZipFile(file) as archive:
+            yield lambda name: _unzipped(archive, name)
+
+
+@contextmanager
+def _readable_zip(where: str) -> Iterator[None]:
+    try:
+        with readable(where):
+            yield
+    # A member that is encrypted is a RuntimeError.
+    except (zipfile.BadZipFile, zlib.error, RuntimeError) as error:
+        raise InputError(f"{where}: can't be read: {error}") from error
 
 
 def _unzipped(archive: zipfile.ZipFile, name: str) -> str | None:

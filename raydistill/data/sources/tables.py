@@ -63,6 +63,18 @@ def csv_lines(store: Store, name: str, delimiter: str = ",", encoding: str = "ut
                 yield Line(dict(zip(header, cells, strict=True)))
 
 
+def whole_lines(store: Store, name: str) -> Iterator[Mapping[str, str]]:
+    """Yield the lines of a CSV file of which none may be broken: what it says belongs to rows of another.
+
+    Raises:
+        InputError: when one is, or it can't be read.
+    """
+    for number, line in enumerate(csv_lines(store, name), start=1):
+        if line.problem:
+            raise InputError(f"{(store / name).uri}: line {number} below the header: {line.problem[1]}; mend it")
+        yield line.values
+
+
 def csv_columns(store: Store, name: str, delimiter: str = ",", encoding: str = "utf-8") -> list[str]:
     """Return the header of a CSV file; arguments and errors as those of `csv_lines`."""
     with _csv_reader(store, name, delimiter, encoding) as reader:

@@ -9,6 +9,11 @@ import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
+from tarfile import (  # type: ignore[attr-defined]  # typeshed lacks the first
+    EOFHeaderError,
+    HeaderError,
+    ReadError,
+)
 from typing import IO, Any
 
 from raydistill.core.errors import InputError
@@ -106,6 +111,19 @@ class WebDatasetReader:
         return RawRow(**{**vars(raw), "origin": origin, "image": image})
 
 
+class _Member(tarfile.TarInfo):
+    """A member of an archive that says where it ends: tarfile takes a header that it can't read for the end."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile: tarfile.TarFile) -> "_Member":
+        try:
+            return super().fromtarfile(tarfile)
+        except HeaderError as error:
+            if isinstance(error, EOFHeaderError):
+                raise
+            raise ReadError(f"{error} where a file or the end should be") from error
+
+
 def samples(stream: IO[bytes]) -> Iterator[Sample]:
     """Yield the samples of a shard: files that follow one another and share their name up to its first dot.
 
@@ -113,7 +131,7 @@ def samples(stream: IO[bytes]) -> Iterator[Sample]:
         tarfile.TarError: when it isn't a whole tar file.
     """
     sample: Sample | None = None
-    with tarfile.open(fileobj=stream, mode="r|*") as archive:
+    with tarfile.open(fileobj=stream, mode="r|*", tarinfo=_Member) as archive:
         for member in archive:
             if not member.isfile():
                 continue
