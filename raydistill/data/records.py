@@ -74,12 +74,14 @@ class Cleaned:
         quarantine: schema `columns.QUARANTINE`, sorted by row.
         rows: rows that were read.
         shared: quarantined rows with a picture that several patients have.
+        bad: quarantined rows that count to `max_bad_rows`.
     """
 
     records: list[Record]
     quarantine: pa.Table
     rows: int
     shared: int = 0
+    bad: int = 0
 
     def without(self, details: Mapping[int, str], reason: str) -> "Cleaned":
         """Quarantine further records.
@@ -205,7 +207,7 @@ class _Cleaner:
     def cleaned(self) -> Cleaned:
         quarantine = _table([*self.bad.values(), *self.unneeded.values()])
         shared = sum(entry["reason"] == "duplicate_image" for entry in self.bad.values())
-        return Cleaned(list(self.records.values()), quarantine, self.rows, shared)
+        return Cleaned(list(self.records.values()), quarantine, self.rows, shared, len(self.bad))
 
 
 def _entry(row: int, image_id: str | None, reason: str, detail: str) -> Entry:
