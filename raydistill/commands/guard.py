@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -50,3 +50,14 @@ def in_one_line(command: Callable[..., Any]) -> Callable[..., Any]:
             raise typer.Exit(INTERRUPTED) from None
 
     return guarded
+
+
+def show_table(header: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:
+    """Print rows under a header, in columns."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*header, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160).print(table)

@@ -12,6 +12,9 @@ from raydistill.data.sources.archive import TableArchive, named_like
 VIEWS = {"PA": "pa", "L": "lateral", "AP": "ap", "AP_horizontal": "ap"}
 """Column Projection; of the others COSTAL is of ribs, and EXCLUDE of no use."""
 
+SEXES = {"M": "M", "F": "F"}
+"""The others say nothing: `O`, and `nan` where there was none."""
+
 NORMAL = {"normal": "No Finding"}
 UNSURE = {"suboptimal study", "unchanged"}
 """Labels that name no finding."""
@@ -46,7 +49,7 @@ class PadchestReader(TableArchive):
             "patient_id": values["PatientID"],
             "labels": _labels(values["Labels"]),
             "view": VIEWS.get(values["Projection"]),
-            "sex": values["PatientSex_DICOM"],
+            "sex": SEXES.get(values["PatientSex_DICOM"]),
             "age": _age(values["PatientBirth"], values["StudyDate_DICOM"]),
             "text": values["Report"],
         }
