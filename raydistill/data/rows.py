@@ -128,6 +128,14 @@ def parse_row(row: int, values: Mapping[str, Any], role_column: str | None) -> R
         return RawRow(row=row, problem=("bad_field", str(error)))
 
 
+def is_text(value: str) -> bool:
+    """Whether every character is a whole one: JSON can hold halves, and undecodable bytes become such.
+
+    They can't be written anywhere.
+    """
+    return value.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in value)
+
+
 def choose_role_column(values: Mapping[str, Iterable[str | None]], where: str) -> str | None:
     """Choose the column with roles. `split` is often a mere `train` or has other words; then it says nothing here.
 
@@ -188,12 +196,14 @@ def _is_nan(value: Any) -> bool:
 def _to_id(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise TypeError
-    return str(value).strip()
+    return _to_text(str(value))
 
 
 def _to_text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError
+    if not is_text(value):
+        raise ValueError
     return value.strip()
 
 

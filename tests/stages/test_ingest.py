@@ -1,5 +1,5 @@
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,7 @@ from raydistill.data.vocabulary import BASE_PROMPT
 from raydistill.stages import ingest as ingest_module
 from raydistill.stages.base import Context
 from raydistill.stages.ingest import Ingest, IngestNodeConfig
+from tests.data.bad import IMAGES, KEPT, MAX_PIXELS
 from tests.data.dicoms import dicom
 
 PHANTOM = PhantomSource(kind="phantom", num_patients=60, max_visits=4, resolution=16)
@@ -287,3 +288,18 @@ def test_with_a_key_of_ones_own_pseudonyms_and_splits_are_the_same_in_every_fold
     (tmp_path / "key").unlink()
     with pytest.raises(InputError, match=r"source\.pseudonym_key"):
         node(source).check(None)
+
+
+def test_every_row_of_bad_data_is_in_one_of_the_tables_that_are_written(tmp_path):
+    bad = {name: (content, outcome) for name, (content, outcome) in IMAGES.items() if outcome != KEPT}
+    rows = cohort() + [cohort()[0] | {"image": content, "image_id": name} for name, (content, _) in bad.items()]
+    out, outcome = run(
+        node(parquet(tmp_path / "c.parquet", rows), CONFIG.model_copy(update={"max_image_pixels": MAX_PIXELS})),
+        tmp_path,
+    )
+    quarantined = out.read_table("quarantine")
+    assert outcome.counts["rows"] == len(rows) == outcome.counts["records"] + outcome.counts["quarantined"]
+    assert outcome.counts["records"] == sum(out.read_table(role).num_rows for role in ROLES) == len(cohort())
+    reasons = dict(zip(quarantined["image_id"].to_pylist(), quarantined["reason"].to_pylist(), strict=True))
+    assert reasons == {name: outcome for name, (_, outcome) in bad.items()}
+    assert outcome.facts["quarantined"] == dict(Counter(reasons.values()))

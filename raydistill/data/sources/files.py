@@ -12,7 +12,7 @@ from pyarrow import fs
 from raydistill.core.errors import InputError
 from raydistill.core.manifest import FileEntry, digest_files
 from raydistill.core.store import Store, readable
-from raydistill.data.rows import RawRow
+from raydistill.data.rows import RawRow, is_text
 
 HASHED_BYTES = 4 << 30
 """Local cohorts up to this size are fingerprinted by content; larger and remote ones by sizes and times of change."""
@@ -35,7 +35,7 @@ def with_file(raw: RawRow, name: Any, folder: Store) -> RawRow:
     if raw.problem or not name:
         return raw
     if not isinstance(name, str) or escapes(name):
-        return replace(raw, origin=str(name), problem=("path_outside", "isn't a path below the source's folder"))
+        return replace(raw, origin=ascii(name), problem=("path_outside", "isn't a path below the source's folder"))
     return read_file(replace(raw, origin=name), name, folder)
 
 
@@ -62,10 +62,10 @@ def read_file(raw: RawRow, name: str, folder: Store) -> RawRow:
 
 
 def escapes(name: str) -> bool:
-    """Whether a path leads out of the folder that it should be relative to, on any system."""
+    """Whether a path leads out of the folder that it should be relative to, on any system, or is none on any."""
     windows, posix = PureWindowsPath(name), PurePosixPath(name)
     rooted = posix.is_absolute() or windows.drive or windows.root
-    return bool(rooted or ".." in windows.parts or "\0" in name)
+    return bool(rooted or ".." in windows.parts or "\0" in name or not is_text(name))
 
 
 def files_below(store: Store) -> list[str]:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from raydistill.core.errors import InputError
 from raydistill.core.store import Store, readable
-from raydistill.data.rows import RawRow, check_columns, check_types, choose_role_column, parse_row
+from raydistill.data.rows import RawRow, check_columns, check_types, choose_role_column, is_text, parse_row
 
 BATCH_ROWS = 256
 
@@ -57,7 +57,7 @@ def csv_lines(store: Store, name: str, delimiter: str = ",", encoding: str = "ut
                 continue
             if len(cells) != len(header):
                 yield Line({}, ("bad_field", f"{len(cells)} cells, the table has {len(header)} columns"))
-            elif not all(map(_is_text, cells)):
+            elif not all(map(is_text, cells)):
                 yield Line({}, ("bad_field", f"a cell that isn't {encoding} text"))
             else:
                 yield Line(dict(zip(header, cells, strict=True)))
@@ -162,14 +162,9 @@ def _header(reader: Iterator[list[str]], where: str) -> list[str]:
     header = next(reader, None)
     if not header:
         raise InputError(f"{where}: the table is empty: its first line must name the columns")
-    if not all(map(_is_text, header)):
+    if not all(map(is_text, header)):
         raise InputError(f"{where}: its first line isn't UTF-8 text; save the table as UTF-8")
     return [name.strip() for name in header]
-
-
-def _is_text(cell: str) -> bool:
-    """Whether every byte of a cell was text: the others became surrogates."""
-    return cell.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in cell)
 
 
 def _json_object(line: str, where: str) -> dict[str, Any]:
