@@ -5,10 +5,6 @@ or rescale, VOI LUT or window, then the photometric interpretation.
 """
 
 import io
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from raydistill.core.errors import InputError
+from raydistill.core.quiet import quiet
 from raydistill.core.sources import DICOM_MAGIC, DICOM_PREAMBLE, DicomConfig
 from raydistill.data.decoding import Undecodable, decode_apart
 from raydistill.data.images import DECODER_ERRORS, DEFAULT_MAX_PIXELS
@@ -79,7 +76,8 @@ def read_instance(content: bytes, config: DicomConfig, *, split: bool = False) -
     from pydicom import dcmread
     from pydicom.errors import InvalidDicomError
 
-    with _silent():
+    # pydicom would say what it finds odd, and whose it is.
+    with quiet("pydicom"):
         try:
             dataset = dcmread(io.BytesIO(content))
             _refuse_unwanted(dataset, config)
@@ -193,17 +191,3 @@ def _age(dataset: Any) -> str | None:
         return None
     born, taken = (np.datetime64(f"{date[:4]}-{date[4:6]}-{date[6:]}") for date in dates)
     return str(int((taken - born).astype(int) / DAYS_OF_A_YEAR))
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """Keep pydicom from saying what it finds odd: it would say whose name it is."""
-    logger = logging.getLogger("pydicom")
-    before = logger.disabled
-    logger.disabled = True
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.disabled = before

@@ -2,7 +2,6 @@
 
 import io
 import struct
-import warnings
 import zlib
 from collections.abc import Sequence
 from typing import Literal, get_args
@@ -10,6 +9,8 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from raydistill.core.quiet import quiet
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 DEFAULT_MAX_PIXELS = 64_000_000
@@ -59,9 +60,7 @@ def decode(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> NDArray[np.uint
     if not data:
         raise BadImage("empty", "zero bytes")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return _read(io.BytesIO(data), max_pixels)
+        return _read(io.BytesIO(data), max_pixels)
     except UnidentifiedImageError as error:
         raise BadImage("not_an_image", f"none of {', '.join(FORMATS)}") from error
     except Image.DecompressionBombError as error:
@@ -71,7 +70,9 @@ def decode(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> NDArray[np.uint
 
 
 def _read(stream: io.BytesIO, max_pixels: int) -> NDArray[np.uint8]:
-    with Image.open(stream, formats=FORMATS) as picture:
+    with quiet():
+        opened = Image.open(stream, formats=FORMATS)
+    with opened as picture:
         width, height = picture.size
         if width * height > max_pixels:
             raise BadImage("too_large", f"{width} x {height} pixels, the limit is {max_pixels}")

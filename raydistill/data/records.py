@@ -1,21 +1,21 @@
 """Rows of a source become records of one form, or go to quarantine with a reason. None is lost."""
 
-import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from raydistill.core.columns import QUARANTINE, ROLES
 from raydistill.core.config import IngestConfig
 from raydistill.core.errors import InputError
-from raydistill.data.images import BadImage, decode, encode_png, fit_square
+from raydistill.core.spool import Kept, Spool
+from raydistill.data.ahead import ahead
 from raydistill.data.rows import RawRow, Unusable
+from raydistill.data.squares import Square, square_of
 from raydistill.data.vocabulary import MAX_AGE, SEXES, VIEWS, findings, plain_words
 
 LEFT_OUT = "left_out"
@@ -41,7 +41,7 @@ class Record:
         image_id: unique in the cohort.
         patient_id: whose image it is.
         study_index: order of the patient's studies; the source's, or the order of appearance.
-        image: PNG, 8-bit grey, square.
+        kept: where its image lies.
         labels: finding words, sorted; None when nothing is known.
         view: a word of `vocabulary.VIEWS`; another word of the source in lower case.
         sex: a word of `vocabulary.SEXES`; another word of the source in lower case.
@@ -55,7 +55,7 @@ class Record:
     image_id: str
     patient_id: str
     study_index: int
-    image: bytes
+    kept: Kept = field(repr=False)
     labels: list[str] | None
     view: str | None
     sex: str | None
@@ -63,6 +63,11 @@ class Record:
     text: str | None
     role: str | None
     sha256: str
+
+    @property
+    def image(self) -> bytes:
+        """PNG, 8-bit grey, square; read from disk."""
+        return self.kept.read()
 
 
 @dataclass(frozen=True)
@@ -94,9 +99,30 @@ class Cleaned:
         kept = [record for i, record in enumerate(self.records) if i not in details]
         return replace(self, records=kept, quarantine=_table([*self.quarantine.to_pylist(), *thrown]))
 
+    def images(self) -> "Images":
+        """Return the records' images, each read when it is its turn."""
+        return Images(self.records)
+
     def reasons(self) -> dict[str, int]:
         """Count the quarantined rows by reason, the most frequent first."""
         return dict(Counter(self.quarantine["reason"].to_pylist()).most_common())
+
+
+class Images(Collection[bytes]):
+    """The images of records, in their order."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        """Read nothing yet."""
+        self.records = records
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (record.image for record in self.records)
+
+    def __contains__(self, image: object) -> bool:
+        return any(image == own for own in self)
 
 
 class Unneeded(Unusable):
@@ -107,7 +133,7 @@ class Unneeded(Unusable):
 
 
 def clean(rows: Iterable[RawRow], ingest: IngestConfig) -> Cleaned:
-    """Check and convert every row; originals are dropped one by one, the small squares are kept.
+    """Check and convert every row; originals are dropped one by one, the small squares are kept on disk.
 
     Args:
         rows: a source's rows.
@@ -120,9 +146,9 @@ def clean(rows: Iterable[RawRow], ingest: IngestConfig) -> Cleaned:
         InputError: past `max_bad_rows`, to which unneeded rows don't count, with reasons and the first examples.
     """
     cleaner = _Cleaner(ingest)
-    for raw in rows:
+    for raw, square in ahead(rows, partial(square_of, ingest=ingest)):
         try:
-            cleaner.accept(raw)
+            cleaner.accept(raw, square)
         except Unusable as error:
             cleaner.reject(raw.row, raw.image_id, error, raw.origin)
         cleaner.rows += 1
@@ -133,6 +159,7 @@ def clean(rows: Iterable[RawRow], ingest: IngestConfig) -> Cleaned:
 @dataclass
 class _Cleaner:
     ingest: IngestConfig
+    spool: Spool = field(default_factory=Spool)
     rows: int = 0
     records: dict[int, Record] = field(default_factory=dict)
     bad: dict[int, Entry] = field(default_factory=dict)
@@ -141,20 +168,19 @@ class _Cleaner:
     by_content: dict[str, Record] = field(default_factory=dict)
     studies: Counter[str] = field(default_factory=Counter)
 
-    def accept(self, raw: RawRow) -> None:
-        patient, image = _required(raw)
+    def accept(self, raw: RawRow, square: Square) -> None:
+        patient = _patient(raw)
         _check_fields(raw)
-        sha256 = content_hash(image)
-        image_id = raw.image_id or f"{sha256[:16]}-{raw.row}"
+        image_id = raw.image_id or f"{square.sha256[:16]}-{raw.row}"
         if image_id in self.ids:
             raise Unusable("duplicate_id", f"an earlier row has the image_id {image_id!r} too")
-        self._refuse_duplicate(sha256, patient)
-        pixels = _pixels(image, self.ingest)
-        drawn = content_hash(pixels)
-        self._refuse_duplicate(drawn, patient)
-        record = self._record(raw, patient, image_id, pixels, sha256)
+        self._refuse_duplicate(square.sha256, patient)
+        if square.problem:
+            raise square.problem
+        self._refuse_duplicate(square.drawn, patient)
+        record = self._record(raw, patient, image_id, square)
         self.ids.add(image_id)
-        self.by_content |= {sha256: record, drawn: record}
+        self.by_content |= {square.sha256: record, square.drawn: record}
         self.studies[patient] += 1
         self.records[raw.row] = record
 
@@ -163,20 +189,20 @@ class _Cleaner:
         detail = f"{origin}: {error.detail}" if origin else error.detail
         entries[row] = _entry(row, image_id, error.reason, detail)
 
-    def _record(self, raw: RawRow, patient: str, image_id: str, pixels: NDArray[np.uint8], sha256: str) -> Record:
+    def _record(self, raw: RawRow, patient: str, image_id: str, square: Square) -> Record:
         return Record(
             row=raw.row,
             image_id=image_id,
             patient_id=patient,
             study_index=self.studies[patient] if raw.study_index is None else raw.study_index,
-            image=encode_png(fit_square(pixels, self.ingest.resolution)),
+            kept=self.spool.keep(square.image),
             labels=None if raw.labels is None else findings(raw.labels),
             view=_word(raw.view, VIEWS),
             sex=_word(raw.sex, SEXES),
             age=raw.age,
             text=raw.text or None,
             role=raw.role or None,
-            sha256=sha256,
+            sha256=square.sha256,
         )
 
     def _refuse_duplicate(self, content: str, patient: str) -> None:
@@ -218,14 +244,7 @@ def _table(entries: Sequence[Entry]) -> pa.Table:
     return pa.Table.from_pylist(sorted(entries, key=lambda entry: entry["row"]), schema=QUARANTINE)
 
 
-def content_hash(image: bytes | NDArray[np.uint8]) -> str:
-    """Hash the source's encoded bytes, or the shape and the pixels of an array, with SHA-256."""
-    if isinstance(image, bytes):
-        return hashlib.sha256(image).hexdigest()
-    return hashlib.sha256(str(image.shape).encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
-
-
-def _required(raw: RawRow) -> tuple[str, bytes | NDArray[np.uint8]]:
+def _patient(raw: RawRow) -> str:
     if raw.problem:
         raise (Unneeded if raw.problem[0] == LEFT_OUT else Unusable)(*raw.problem)
     patient = (raw.patient_id or "").strip()
@@ -233,7 +252,7 @@ def _required(raw: RawRow) -> tuple[str, bytes | NDArray[np.uint8]]:
         raise Unusable("missing_patient", "no patient_id")
     if raw.image is None:
         raise Unusable("missing_image", "no image")
-    return patient, raw.image
+    return patient
 
 
 def _check_fields(raw: RawRow) -> None:
@@ -247,16 +266,3 @@ def _check_fields(raw: RawRow) -> None:
 
 def _word(value: str | None, words: Mapping[str, str]) -> str | None:
     return words.get(plain_words(value), value.lower()) if value else None
-
-
-def _pixels(image: bytes | NDArray[np.uint8], ingest: IngestConfig) -> NDArray[np.uint8]:
-    if isinstance(image, bytes):
-        try:
-            return decode(image, ingest.max_image_pixels)
-        except BadImage as error:
-            raise Unusable("too_large" if error.reason == "too_large" else "undecodable", str(error)) from error
-    if image.size > ingest.max_image_pixels:
-        raise Unusable("too_large", f"{image.size} pixels, the limit is {ingest.max_image_pixels}")
-    if image.ndim != 2 or image.dtype != np.uint8 or not image.size:
-        raise Unusable("undecodable", f"an array {image.dtype} {image.shape} isn't 8-bit grey (H, W)")
-    return image

@@ -121,7 +121,8 @@ def _write_records(folder: Store, records: Sequence[Record], prompts: Sequence[s
     """Write shards, at least one: a role without images is an empty table and not a missing one."""
     for shard, start in enumerate(range(0, max(1, len(records)), ROWS_PER_SHARD)):
         part = slice(start, start + ROWS_PER_SHARD)
-        rows = [{**vars(record), "prompt": prompt} for record, prompt in zip(records[part], prompts[part], strict=True)]
+        both = zip(records[part], prompts[part], strict=True)
+        rows = [{**vars(record), "image": record.image, "prompt": prompt} for record, prompt in both]
         table = pa.Table.from_pylist(rows, schema=RECORDS)
         folder.write_table(f"part-{shard:05d}.parquet", table, ROWS_PER_GROUP)
 

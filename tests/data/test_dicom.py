@@ -1,7 +1,6 @@
 import io
 import logging
 import warnings
-from dataclasses import asdict
 
 import numpy as np
 import pydicom
@@ -258,7 +257,7 @@ class TestFolder:
             warnings.simplefilter("always")
             rows = list(pseudonymised(source(path).rows(), KEY))
         cleaned = clean(rows, IngestConfig(resolution=8))
-        written = repr([asdict(record) for record in cleaned.records]) + repr(cleaned.quarantine.to_pylist())
+        written = repr([vars(record) for record in cleaned.records]) + repr(cleaned.quarantine.to_pylist())
         written += caplog.text + repr([str(w.message) for w in warned])
         assert len(cleaned.records) == 2
         assert cleaned.records[0].age == 36.0

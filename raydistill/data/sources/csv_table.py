@@ -8,7 +8,8 @@ from raydistill.core.errors import InputError
 from raydistill.core.sources import CsvSource
 from raydistill.core.store import Store, readable
 from raydistill.data.dicom import is_dicom, read_instance, require_pydicom
-from raydistill.data.rows import RawRow, Unusable, check_columns, parse_row
+from raydistill.data.rows import RawRow, Unusable, parse_row
+from raydistill.data.schema import check_columns
 from raydistill.data.sources.columns import by_our_names, called_by_us
 from raydistill.data.sources.files import digest, digest_below, with_file
 from raydistill.data.sources.tables import Line, csv_columns, csv_lines

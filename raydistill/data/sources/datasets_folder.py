@@ -8,7 +8,8 @@ import pyarrow as pa
 from raydistill.core.errors import InputError
 from raydistill.core.sources import DatasetsSource
 from raydistill.core.store import Store, readable
-from raydistill.data.rows import RawRow, check_columns, check_types, parse_row
+from raydistill.data.rows import RawRow, parse_row
+from raydistill.data.schema import check_columns, check_types
 from raydistill.data.sources.columns import by_our_names, called_by_us
 from raydistill.data.sources.csv_table import RENAMING
 from raydistill.data.sources.files import digest_below, with_image

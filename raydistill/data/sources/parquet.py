@@ -9,7 +9,8 @@ from pyarrow import fs, types
 
 from raydistill.core.errors import InputError
 from raydistill.core.store import Store, readable
-from raydistill.data.rows import KNOWN, RawRow, check_columns, check_types, choose_role_column, parse_row
+from raydistill.data.rows import RawRow, parse_row
+from raydistill.data.schema import KNOWN, check_columns, check_types, choose_role_column
 from raydistill.data.sources.files import digest, escapes, with_image
 
 BATCH_ROWS = 64

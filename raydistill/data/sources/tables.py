@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 
 from raydistill.core.errors import InputError
 from raydistill.core.store import Store, readable
-from raydistill.data.rows import RawRow, check_columns, check_types, choose_role_column, is_text, parse_row
+from raydistill.data.rows import RawRow, is_text, parse_row
+from raydistill.data.schema import check_columns, check_types, choose_role_column
 
 BATCH_ROWS = 256
 

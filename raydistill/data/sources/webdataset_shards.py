@@ -19,7 +19,8 @@ from typing import IO, Any
 from raydistill.core.errors import InputError
 from raydistill.core.sources import WebDatasetSource
 from raydistill.core.store import Store, readable
-from raydistill.data.rows import RawRow, check_columns, parse_row
+from raydistill.data.rows import RawRow, parse_row
+from raydistill.data.schema import check_columns
 from raydistill.data.sources.columns import by_our_names, called_by_us
 from raydistill.data.sources.csv_table import RENAMING
 from raydistill.data.sources.files import MAX_FILE_BYTES, digest
