@@ -11,20 +11,15 @@ ONE_AT_A_TIME = Lock()
 
 
 @contextmanager
-def quiet(logger: str | None = None) -> Iterator[None]:
-    """Let nothing be warned of, and a logger say nothing; other threads wait that want the same.
-
-    Args:
-        logger: its name.
-    """
-    said = logging.getLogger(logger) if logger else None
-    before = said is not None and said.disabled
+def quiet() -> Iterator[None]:
+    """Let nothing be warned of; other threads wait that want the same."""
     with ONE_AT_A_TIME, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        if said is not None:
-            said.disabled = True
-        try:
-            yield
-        finally:
-            if said is not None:
-                said.disabled = before
+        yield
+
+
+def mute(package: str) -> None:
+    """Let a package neither warn of anything nor log it, from now on and in all threads."""
+    with ONE_AT_A_TIME:
+        warnings.filterwarnings("ignore", module=rf"{package}(\.|$)")
+    logging.getLogger(package).disabled = True

@@ -8,8 +8,8 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-AHEAD = 16
-"""Items that are read before their turn: bounds memory, never changes a result."""
+THREADS, AHEAD = 8, 16
+"""How many work at a time, and items that are read before their turn: bound memory, never change a result."""
 
 
 def ahead(items: Iterable[T], function: Callable[[T], R]) -> Iterator[tuple[T, R]]:
@@ -20,7 +20,7 @@ def ahead(items: Iterable[T], function: Callable[[T], R]) -> Iterator[tuple[T, R
         function: of an item alone; runs in other threads, several at once.
     """
     waiting: deque[tuple[T, Future[R]]] = deque()
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(THREADS) as pool:
         for item in items:
             waiting.append((item, pool.submit(function, item)))
             if len(waiting) >= AHEAD:

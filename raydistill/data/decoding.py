@@ -10,8 +10,7 @@ import struct
 import subprocess
 import sys
 from contextlib import suppress
-from functools import cache
-from threading import Lock
+from queue import Empty, LifoQueue
 from typing import IO, Any
 
 import numpy as np
@@ -19,7 +18,8 @@ from numpy.typing import NDArray
 
 LENGTH = struct.Struct(">Q")
 ARRAY, WORDS = b"A", b"W"
-ONE_AT_A_TIME = Lock()
+IDLE: "LifoQueue[subprocess.Popen[bytes]]" = LifoQueue()
+"""Processes that nobody waits for; there are as many as there were threads that decoded at a time."""
 
 
 class Undecodable(Exception):
@@ -38,21 +38,22 @@ def decode_apart(content: bytes) -> NDArray[Any]:
     Raises:
         Undecodable: when no decoder can, or the one that tries dies of it.
     """
-    with ONE_AT_A_TIME:
-        process = _process()
-        try:
-            _send(process.stdin, content)
-            answer = _receive(process.stdout)
-        except (BrokenPipeError, EOFError):
-            _process.cache_clear()
-            raise Undecodable(f"the decoder died with exit code {process.wait()}") from None
+    try:
+        process = IDLE.get_nowait()
+    except Empty:
+        process = _started()
+    try:
+        _send(process.stdin, content)
+        answer = _receive(process.stdout)
+    except (BrokenPipeError, EOFError):
+        raise Undecodable(f"the decoder died with exit code {process.wait()}") from None
+    IDLE.put(process)
     if answer[:1] == WORDS:
         raise Undecodable(answer[1:].decode(errors="replace"))
     return np.asarray(np.load(io.BytesIO(answer[1:]), allow_pickle=False))
 
 
-@cache
-def _process() -> subprocess.Popen[bytes]:
+def _started() -> subprocess.Popen[bytes]:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-m", "raydistill.data.decoding"]
     pipe = subprocess.PIPE

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from raydistill.core.errors import InputError
-from raydistill.core.quiet import quiet
+from raydistill.core.quiet import mute
 from raydistill.core.sources import DICOM_MAGIC, DICOM_PREAMBLE, DicomConfig
 from raydistill.data.decoding import Undecodable, decode_apart
 from raydistill.data.images import DECODER_ERRORS, DEFAULT_MAX_PIXELS
@@ -23,6 +23,8 @@ from raydistill.data.vocabulary import SEXES, VIEWS, plain_words
 
 EXTRA = "this needs pydicom and its decoders: pip install 'raydistill[dicom]'"
 DAYS_OF_A_YEAR = 365.25
+MOST_LEVELS = 2**16
+"""Radiographs have 16 bits at most; others are sorted first."""
 
 Grey = NDArray[np.uint8]
 
@@ -76,24 +78,24 @@ def read_instance(content: bytes, config: DicomConfig, *, split: bool = False) -
     from pydicom import dcmread
     from pydicom.errors import InvalidDicomError
 
-    # pydicom would say what it finds odd, and whose it is.
-    with quiet("pydicom"):
-        try:
-            dataset = dcmread(io.BytesIO(content))
-            _refuse_unwanted(dataset, config)
-            _refuse_unreadable(dataset, split)
-            fields = {"view": _word(dataset, "ViewPosition", VIEWS), "sex": _word(dataset, "PatientSex", SEXES)}
-            patient, image = (_id(dataset, name) for name in ("PatientID", "SOPInstanceUID"))
-            fields["age"] = _age(dataset)
-        except InvalidDicomError as error:
-            raise Unusable("undecodable", "not_dicom: no DICOM file") from error
-        except DECODER_ERRORS as error:
-            raise Unusable("undecodable", f"broken: {type(error).__name__} in its attributes") from error
-        try:
-            return Instance(_frames(dataset, content), patient, image, fields)
-        except (*DECODER_ERRORS, Undecodable) as error:
-            said = " ".join(str(error).split())[:300]
-            raise Unusable("undecodable", f"broken: {type(error).__name__}: {said}") from error
+    # It would say what it finds odd, and whose it is.
+    mute("pydicom")
+    try:
+        dataset = dcmread(io.BytesIO(content))
+        _refuse_unwanted(dataset, config)
+        _refuse_unreadable(dataset, split)
+        fields = {"view": _word(dataset, "ViewPosition", VIEWS), "sex": _word(dataset, "PatientSex", SEXES)}
+        patient, image = (_id(dataset, name) for name in ("PatientID", "SOPInstanceUID"))
+        fields["age"] = _age(dataset)
+    except InvalidDicomError as error:
+        raise Unusable("undecodable", "not_dicom: no DICOM file") from error
+    except DECODER_ERRORS as error:
+        raise Unusable("undecodable", f"broken: {type(error).__name__} in its attributes") from error
+    try:
+        return Instance(_frames(dataset, content), patient, image, fields)
+    except (*DECODER_ERRORS, Undecodable) as error:
+        said = " ".join(str(error).split())[:300]
+        raise Unusable("undecodable", f"broken: {type(error).__name__}: {said}") from error
 
 
 def _refuse_unwanted(dataset: Any, config: DicomConfig) -> None:
@@ -141,26 +143,38 @@ def _grey(pixels: NDArray[Any], dataset: Any) -> Grey:
         colour = np.rint(pixels.astype(np.float64) * (255 / top)).astype(np.uint8)
         return np.asarray(Image.fromarray(colour).convert("L"))
     outside = _padding(pixels, dataset)
-    values, low, high = _displayed(pixels, outside, dataset)
+    levels, place = _levels(pixels if outside.all() else pixels[~outside], pixels)
+    values, low, high = _displayed(levels, dataset)
     share = np.clip((values - low) / ((high - low) or 1.0), 0.0, 1.0)
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         share = 1.0 - share
-    return np.asarray(np.rint(np.where(outside, 0.0, share) * 255), np.uint8)
+    return np.where(outside, np.uint8(0), np.rint(share * 255).astype(np.uint8)[place])
 
 
-def _displayed(pixels: NDArray[Any], outside: NDArray[np.bool_], dataset: Any) -> tuple[NDArray[Any], float, float]:
+def _levels(seen: NDArray[Any], pixels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the stored values that are shown, ascending, and which of them each pixel has, padding any.
+
+    What a pixel is shown as depends on its stored value alone: it is worked out once for each of them.
+    """
+    first, last = int(seen.min()), int(seen.max())
+    within = np.clip(pixels, first, last)
+    if last - first >= MOST_LEVELS:
+        return np.unique(within, return_inverse=True)
+    return np.arange(first, last + 1), within.astype(np.int32) - np.int32(first)
+
+
+def _displayed(levels: NDArray[Any], dataset: Any) -> tuple[NDArray[Any], float, float]:
     """Return what is displayed, and from where to where: the VOI LUT, else the window, else all that is there."""
     from pydicom.pixels.processing import apply_modality_lut, apply_voi, apply_windowing
 
-    values = apply_modality_lut(pixels, dataset)
+    values = apply_modality_lut(levels, dataset)
     if dataset.get("VOILUTSequence"):
         bits = int(dataset.VOILUTSequence[0].LUTDescriptor[2])
         return apply_voi(np.rint(values).astype(np.int64), dataset), 0.0, 2.0**bits - 1
     if dataset.get("WindowCenter") is not None and dataset.get("WindowWidth") is not None:
         low, high = apply_windowing(np.array([-np.inf, np.inf]), dataset)
         return apply_windowing(values, dataset), float(low), float(high)
-    seen = values[~outside] if not outside.all() else values
-    return values, float(seen.min()), float(seen.max())
+    return values, float(values.min()), float(values.max())
 
 
 def _padding(pixels: NDArray[Any], dataset: Any) -> NDArray[np.bool_]:

@@ -2,19 +2,30 @@ import logging
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
-from raydistill.core.quiet import quiet
+from raydistill.core.quiet import mute, quiet
 
 
-def test_nothing_is_said_inside_and_everything_afterwards(caplog):
+def test_nothing_is_said_inside_and_everything_afterwards():
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        with quiet("a.library"):
+        with quiet():
             warnings.warn("whose name it is", stacklevel=1)
-            logging.getLogger("a.library").error("whose name it is")
         warnings.warn("else", stacklevel=1)
-        logging.getLogger("a.library").error("else")
     assert [str(warning.message) for warning in warned] == ["else"]
-    assert [record.message for record in caplog.records] == ["else"]
+
+
+def test_a_muted_package_says_nothing_and_others_do(caplog):
+    def warn(module):
+        warnings.warn_explicit("said", UserWarning, "file", 1, module=module)
+        logging.getLogger(module.partition(".")[0]).error("said")
+
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        mute("alibrary")
+        for module in ("alibrary", "alibrary.inner", "alibrary2"):
+            warn(module)
+    assert len(warned) == len(caplog.records) == 1
+    assert caplog.records[0].name == "alibrary2"
 
 
 def test_many_threads_leave_the_filters_as_they_were():

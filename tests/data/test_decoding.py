@@ -1,4 +1,8 @@
+import io
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
+import pydicom
 import pytest
 
 from raydistill.data import decoding
@@ -19,18 +23,35 @@ def test_words_of_the_decoder_come_back():
         decode_apart(b"no DICOM")
 
 
-def test_a_decoder_that_dies_costs_one_picture(monkeypatch):
+@pytest.fixture
+def process():
+    """The next process that decodes."""
+    decode_apart(dicom(ramp(255, np.uint8), "jpeg"))
+    found = decoding.IDLE.get_nowait()
+    decoding.IDLE.put(found)
+    return found
+
+
+def test_a_decoder_that_dies_costs_one_picture(process):
     content = dicom(ramp(255, np.uint8), "jpeg")
-    first = decoding._process()
-    first.kill()
-    first.wait()
-    with pytest.raises(Undecodable, match="died with exit code -9"):
-        decode_apart(content)
-    assert decode_apart(content).shape == (16, 16)
-    decoding._process().kill()
-    with pytest.raises(Unusable, match=r"undecodable: broken: Undecodable: the decoder died"):
+    process.kill()
+    with pytest.raises(Unusable, match=r"undecodable: broken: Undecodable: the decoder died with exit code -9"):
         read_instance(content, _Config)
     assert read_instance(content, _Config).frames
+    assert process.poll() == -9
+
+
+def test_a_decoder_is_used_again(process):
+    decode_apart(dicom(ramp(255, np.uint8), "jpeg"))
+    assert decoding.IDLE.get_nowait() is process
+    decoding.IDLE.put(process)
+
+
+def test_threads_that_decode_at_a_time_have_a_process_each():
+    contents = [dicom(ramp(top, np.uint8), "jpeg2000") for top in range(40, 52)]
+    with ThreadPoolExecutor(3) as pool:
+        for content, pixels in zip(contents, pool.map(decode_apart, contents), strict=True):
+            np.testing.assert_array_equal(pixels, pydicom.dcmread(io.BytesIO(content)).pixel_array)
 
 
 class _Config:

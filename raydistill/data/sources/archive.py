@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from raydistill.core.errors import InputError
 from raydistill.core.store import Store
 from raydistill.data.rows import RawRow, Unusable
-from raydistill.data.sources.files import digest_below, names_in, with_file
+from raydistill.data.sources.files import digest_below, names_in, with_files
 from raydistill.data.sources.tables import Line, csv_columns, csv_lines
 
 
@@ -56,21 +56,20 @@ class TableArchive(ABC):
     def rows(self) -> Iterator[RawRow]:
         """Yield the tables' lines, each with the bytes of its file."""
         lines = (line for name in self.tables() for line in csv_lines(self.store, name))
-        for row, line in enumerate(lines):
-            yield self._row(row, line)
+        yield from with_files((self._row(row, line) for row, line in enumerate(lines)), self.store)
 
     def fingerprint(self) -> dict[str, Any]:
         """Digest every file in the folder."""
         return {"kind": self.kind, **digest_below(self.store)}
 
-    def _row(self, row: int, line: Line) -> RawRow:
+    def _row(self, row: int, line: Line) -> tuple[RawRow, str | None]:
         if line.problem:
-            return RawRow(row, problem=line.problem)
+            return RawRow(row, problem=line.problem), None
         try:
             values = self.describe(line.values)
         except Unusable as error:
-            return RawRow(row, problem=(error.reason, error.detail))
-        return with_file(line.raw(row, values), values["file_name"], self.store)
+            return RawRow(row, problem=(error.reason, error.detail)), None
+        return line.raw(row, values), values["file_name"]
 
 
 def named_like(store: Store, start: str, ends: Sequence[str], what: str) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 from raydistill.core.errors import InputError
 from raydistill.core.sources import CsvSource
 from raydistill.core.store import Store, readable
+from raydistill.data.ahead import ahead
 from raydistill.data.dicom import is_dicom, read_instance, require_pydicom
 from raydistill.data.rows import RawRow, Unusable, parse_row
 from raydistill.data.schema import check_columns
@@ -47,10 +48,7 @@ class CsvReader:
 
     def rows(self) -> Iterator[RawRow]:
         """Yield the lines of the table with their images; of DICOM files also what only they say."""
-        for row, line in enumerate(self._lines()):
-            values = by_our_names(line.values, self.config.columns)
-            raw = with_file(line.raw(row, values, "role"), values.get("file_name"), self.images)
-            yield self._shown(raw) if isinstance(raw.image, bytes) and is_dicom(raw.image) else raw
+        yield from (raw for _, raw in ahead(enumerate(self._lines()), self._row))
 
     def fingerprint(self) -> dict[str, Any]:
         """Digest the table, and every file in the folder of images."""
@@ -59,6 +57,12 @@ class CsvReader:
 
     def _lines(self) -> Iterator[Line]:
         return csv_lines(self.folder, self.name, self.config.delimiter, self.config.encoding)
+
+    def _row(self, numbered: tuple[int, Line]) -> RawRow:
+        row, line = numbered
+        values = by_our_names(line.values, self.config.columns)
+        raw = with_file(line.raw(row, values, "role"), values.get("file_name"), self.images)
+        return self._shown(raw) if isinstance(raw.image, bytes) and is_dicom(raw.image) else raw
 
     def _shown(self, raw: RawRow) -> RawRow:
         require_pydicom()

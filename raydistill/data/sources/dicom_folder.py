@@ -8,6 +8,7 @@ from typing import Any
 from raydistill.core.errors import InputError
 from raydistill.core.sources import LOOKED_AT, DicomSource
 from raydistill.core.store import Store
+from raydistill.data.ahead import ahead
 from raydistill.data.dicom import is_dicom, read_instance, require_pydicom
 from raydistill.data.rows import RawRow, Unusable, parse_row
 from raydistill.data.sources.files import digest_below, files_below, read_file
@@ -38,9 +39,8 @@ class DicomReader:
     def rows(self) -> Iterator[RawRow]:
         """Yield file by file in the order of their paths."""
         numbers = count()
-        for name in self._files():
-            for raw in self._instance(read_file(RawRow(0, origin=name), name, self.store)):
-                yield replace(raw, row=next(numbers))
+        for _, images in ahead(self._files(), self._images):
+            yield from (replace(raw, row=next(numbers)) for raw in images)
 
     def fingerprint(self) -> dict[str, Any]:
         """Digest every file in the folder."""
@@ -49,6 +49,9 @@ class DicomReader:
     def _files(self) -> list[str]:
         paths = [(path, path.rpartition("/")[2]) for path in files_below(self.store)]
         return [path for path, name in paths if name != INDEX and not name.startswith(".")]
+
+    def _images(self, name: str) -> list[RawRow]:
+        return list(self._instance(read_file(RawRow(0, origin=name), name, self.store)))
 
     def _instance(self, file: RawRow) -> Iterator[RawRow]:
         if not isinstance(file.image, bytes):

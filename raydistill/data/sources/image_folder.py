@@ -7,7 +7,7 @@ from raydistill.core.errors import InputError
 from raydistill.core.sources import METADATA
 from raydistill.core.store import Store, readable
 from raydistill.data.rows import RawRow
-from raydistill.data.sources.files import digest_below, with_file
+from raydistill.data.sources.files import digest_below, with_files
 from raydistill.data.sources.tables import LINES, Line, check_table, roles_in
 
 
@@ -30,8 +30,9 @@ class ImageFolderReader:
     def rows(self) -> Iterator[RawRow]:
         """Yield the rows of the table with the bytes of their files, one file at a time."""
         roles = self._roles()
-        for row, line in enumerate(self._lines()):
-            yield with_file(line.raw(row, line.values, roles), line.values.get("file_name"), self.store)
+        lines = enumerate(self._lines())
+        named = ((line.raw(row, line.values, roles), line.values.get("file_name")) for row, line in lines)
+        yield from with_files(named, self.store)
 
     def fingerprint(self) -> dict[str, Any]:
         """Digest every file in the folder."""
