@@ -145,6 +145,7 @@ OF_EVERY_FIELD = {
     "age_that_is_no_number": (KEPT, {"age": float("nan")}),
     "id_of_another": ("duplicate_id", {"image_id": "i002"}),
     **{f"{name}_in_labels": (KEPT, {"labels": [text]}) for name, text in HOSTILE.items()},
+    **{f"{name}_in_text": (KEPT, {"text": text}) for name, text in HOSTILE.items()},
 }
 OF_TEXT = {
     "age_in_words": ("bad_field", {"age": "old"}),
