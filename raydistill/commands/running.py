@@ -1,6 +1,7 @@
 """Commands that run something: here, or on a cluster."""
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,6 +22,9 @@ from raydistill.core.interrupt import end_as_by_interrupt
 from raydistill.core.loading import load_config, overridden, parse
 from raydistill.core.store import Store
 from raydistill.folder import new_runner, read
+
+DASHBOARD = "RAY_API_SERVER_ADDRESS"
+"""The variable that Ray reads a dashboard's address from."""
 
 EXIT_BY_VERDICT = {"pass": 0, "fail": 3, "insufficient_evidence": 4}
 
@@ -117,7 +121,7 @@ def submit(
     context: typer.Context,
     job: Annotated[Literal["distill", "tune", "audit"], typer.Argument(help="Of jobs/; its options follow.")],
     address: Annotated[
-        str, typer.Option("--address", envvar="RAY_API_SERVER_ADDRESS", help="The cluster's dashboard.")
+        str, typer.Option("--address", envvar=DASHBOARD, help="The cluster's dashboard.")
     ] = "http://127.0.0.1:8265",
     working_dir: Annotated[Path, typer.Option("--working-dir", help="Is uploaded; holds jobs/.")] = Path(),
     runtime_env: Annotated[
@@ -127,4 +131,6 @@ def submit(
     """Submit a job to a cluster, follow its log, and end with its exit code. Ctrl-C leaves it running."""
     from raydistill.submitting import submit as submit_job
 
+    # Ray asks this variable first, and then RAY_ADDRESS, whatever address it is given.
+    os.environ[DASHBOARD] = address
     raise typer.Exit(submit_job(address, job, context.args, working_dir.resolve(), runtime_env, typer.echo))
