@@ -40,7 +40,7 @@ def test_a_search_that_found_nothing_inside_its_bounds_says_which(tmp_path, monk
     result = said("tune", "--run-dir", str(tmp_path))
     assert result.exit_code == 0, result.output
     bounds = (
-        "5 of 6 settings come to too high an excess risk in the judge's eye (tune.max_excess_risk), "
+        "5 of 6 settings come to too many taken for a train patient by the judge (tune.max_reidentification_rate), "
         "2 to too few samples kept (tune.min_kept_share); this one is the nearest"
     )
     assert (bounds in result.output) is not feasible

@@ -20,7 +20,7 @@ from raydistill.matching.calibration import calibrate
 from raydistill.matching.policy import Policy, judged, make_policy, policy_at
 from raydistill.matching.selection import Selection, in_the_way, left_out
 from raydistill.metrics.classifier import FindingsProbe, label_matrix
-from raydistill.metrics.identification import rates
+from raydistill.metrics.intervals import korn_graubard
 from raydistill.metrics.utility import macro_auroc, supported
 from raydistill.stages.base import Context
 from raydistill.stages.images import pixels, read_kept, read_sampled, rows_of
@@ -126,8 +126,8 @@ def evaluate_setting(tried: dict[str, float], evidence: Evidence, config: TuneNo
     Returns:
         The whole setting, `kept_share`, `utility` (macro AUROC; NaN where nothing is kept that can be learned from),
         `objective` (the utility, or in a cohort without findings the share that is kept), `risk` and `risk_high` (the
-        judge's excess risk of what is kept and its upper bound), `near_copies_high` (that of near-copies beyond
-        chance), `constraints`, and as columns `breaks_<bound>` (by how much, each), `excess` (all together),
+        share of what is kept that the judge takes for a train patient, and its upper bound), `near_copies_high` (that
+        of near-copies), `constraints`, and as columns `breaks_<bound>` (by how much, each), `excess` (all together),
         `feasible`, and `dropped` (who of the panel).
     """
     limits, setting = config.tune, setting_of(config.tune.space, tried)
@@ -135,12 +135,12 @@ def evaluate_setting(tried: dict[str, float], evidence: Evidence, config: TuneNo
     keep = kept_by(policy, evidence, config)
     of = in_the_way(evidence.candidates, policy.selection)[evidence.looked]
     kept_share = float(keep.sum() / max(1, of.sum()))
-    risk, risk_high = _excess(evidence, keep, "score", config.audit_fpir, config.confidence)
-    copies_high = _excess(evidence, keep, "structure_score", config.audit_near_copy_fpir, config.confidence)[1]
+    risk, risk_high = _rate(evidence, keep, "score", config.audit_fpir, config.confidence)
+    copies_high = _rate(evidence, keep, "structure_score", config.audit_near_copy_fpir, config.confidence)[1]
     utility = _utility(evidence, keep, config.confidence)
     constraints = {
-        "risk": risk_high - limits.max_excess_risk,
-        "near_copies": copies_high - limits.max_near_copy_excess,
+        "risk": risk_high - limits.max_reidentification_rate,
+        "near_copies": copies_high - limits.max_near_copy_rate,
         "kept_share": limits.min_kept_share - kept_share,
         "taught": float(evidence.can_teach and utility is None),
     }
@@ -169,23 +169,21 @@ def kept_by(policy: Policy, evidence: Evidence, config: TuneNodeConfig) -> NDArr
     return np.asarray(keep[evidence.looked])
 
 
-def _excess(
+def _rate(
     evidence: Evidence, keep: NDArray[np.bool_], column: str, fpir: float, confidence: float
 ) -> tuple[float, float]:
-    """Return how many of the kept samples reach a threshold of the judge's beyond chance, and the upper bound.
+    """Return how many of the kept samples reach a threshold of the judge's, and the upper bound; 1 where none is kept.
 
-    Where nothing is kept, or nothing can be said, both are 1.
+    Nothing is taken off for chance. How often samples that show nobody would be taken for somebody is not strangers'
+    rate (decision 34), and the people who could tell, an unseen gallery, are kept from the search (decision 38).
     """
     if not keep.any():
         return 1.0, 1.0
     kept, strangers = evidence.judge.filter(pa.array(keep)), evidence.judge_strangers
-    control = strangers[column].to_numpy(), strangers["query_patient_id"].to_numpy()
-    threshold = calibrate(*control, fpir, confidence).threshold
-    scores, nearest = kept[column].to_numpy(), kept["nearest_patient_id"].to_numpy()
-    result = rates(scores, nearest, *control, threshold, confidence=confidence)["excess_risk"]
-    if result.value is None or result.interval is None:
-        return 1.0, 1.0
-    return result.value, result.interval[1]
+    people = strangers["query_patient_id"].to_numpy()
+    threshold = calibrate(strangers[column].to_numpy(), people, fpir, confidence).threshold
+    rate = korn_graubard(kept[column].to_numpy() >= threshold, kept["nearest_patient_id"].to_numpy(), confidence)
+    return rate.value, rate.high
 
 
 def _utility(evidence: Evidence, keep: NDArray[np.bool_], confidence: float) -> float | None:

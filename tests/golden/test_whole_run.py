@@ -154,7 +154,7 @@ def test_what_the_run_took_is_what_the_same_elsewhere_is_said_to_take(golden):
 
 
 def test_a_changed_threshold_reruns_only_what_follows(golden):
-    config = load_config(MICRO, ["tune.max_excess_risk=0.5"])
+    config = load_config(MICRO, ["tune.max_reidentification_rate=0.5"])
     states = {line.node: line.state for line in Runner(golden["store"], config, wire(config)).plan()}
     cached = {node for node, state in states.items() if state == "cached"}
     assert {"ingest", "reid_filter", "reid_auditor", "teacher", "teacher_samples", "teacher_matches"} <= cached

@@ -96,10 +96,10 @@ def test_which_bounds_a_setting_breaks_is_said_where_one_points(evidence):
     assert (
         figure.plot.data[0]
         .customdata[0]
-        .endswith("too high an excess risk in the judge's eye, by 0.023<br>nothing to learn from")
+        .endswith("too many taken for a train patient by the judge, by 0.023<br>nothing to learn from")
     )
     assert (
-        "(1 of 1 settings come to too high an excess risk in the judge's eye (tune.max_excess_risk), 1 to nothing"
+        "(1 of 1 settings come to too many taken for a train patient by the judge (tune.max_reidentification_rate), 1 to nothing"
         in (figure.caption)
     )
 

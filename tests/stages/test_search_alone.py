@@ -24,8 +24,8 @@ CHANGED = {
     "tune.num_trials": "6",
     "tune.goal": "pareto",
     "tune.candidates": "2",
-    "tune.max_excess_risk": "1",
-    "tune.max_near_copy_excess": "1",
+    "tune.max_reidentification_rate": "1",
+    "tune.max_near_copy_rate": "1",
     "tune.space.target_fpir": "[0.01, 0.4]",
     "tune.space.balance": "[0, 1]",
 }
