@@ -148,14 +148,6 @@ def report(run_dir: RunArgument) -> None:
     typer.echo(f"{runner.run.uri}/report.html")
 
 
-@in_one_line
-def config(config: ConfigOption = None, overrides: SetOption = None) -> None:
-    """Print the resolved configuration."""
-    import yaml
-
-    typer.echo(yaml.safe_dump(load_config(config, overrides or []).model_dump(mode="json"), sort_keys=False))
-
-
 def _table(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
     from rich.console import Console
     from rich.table import Table
