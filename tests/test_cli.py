@@ -33,9 +33,7 @@ def test_a_search_needs_a_run(tmp_path):
 def test_a_search_that_found_nothing_inside_its_bounds_says_which(tmp_path, monkeypatch, feasible):
     facts = {"chosen": {"target_fpir": 0.02}, "chosen_is_feasible": feasible, "broken": {"risk": 5, "kept_share": 2}}
     manifest = SimpleNamespace(skipped="", facts=facts, counts={"trials": 6})
-    runner = SimpleNamespace(plan=list, manifests={"tune": manifest})
-    monkeypatch.setattr("raydistill.run.run_alone", lambda *arguments, **options: None)
-    monkeypatch.setattr("raydistill.commands.running.new_runner", lambda *arguments: runner)
+    monkeypatch.setattr("raydistill.run.run_alone", lambda *arguments, **options: manifest)
     (tmp_path / "config.yaml").write_text("schema: 1\n")
     result = said("tune", "--run-dir", str(tmp_path))
     assert result.exit_code == 0, result.output

@@ -21,7 +21,7 @@ from raydistill.core.errors import InputError
 from raydistill.core.interrupt import end_as_by_interrupt
 from raydistill.core.loading import load_config, overridden, parse
 from raydistill.core.store import Store
-from raydistill.folder import new_runner, read
+from raydistill.folder import read
 
 DASHBOARD = "RAY_API_SERVER_ADDRESS"
 """The variable that Ray reads a dashboard's address from."""
@@ -92,8 +92,8 @@ def tune(
 ) -> None:
     """Search the settings of an existing run's filter, by the run's own configuration and what is set here.
 
-    What the search reads must be there. Report and release of a run speak of the filter it had: once the search has
-    ended they are taken back, until the run goes on.
+    What the search reads must be there; what else the run made needn't. Report and release of a run speak of the filter
+    it had: once the search has ended with another they are taken back, until the run goes on.
     """
     end_as_by_interrupt()
     store = Store.open(run_dir)
@@ -102,10 +102,7 @@ def tune(
     from raydistill.run import run_alone
     from raydistill.stages.outcomes import broken_in_words
 
-    run_alone(resolved, "tune", run_dir, _display(run_dir, quiet, log_format))
-    runner = new_runner(resolved, run_dir)
-    runner.plan()
-    manifest = runner.manifests["tune"]
+    manifest = run_alone(resolved, "tune", run_dir, _display(run_dir, quiet, log_format))
     if manifest.skipped:
         raise InputError(f"there is nothing to search: {manifest.skipped}")
     facts = manifest.facts
