@@ -124,6 +124,7 @@ def _new_search(trainable: Any, space: Search, work: Store) -> Any:
     from ray import tune
     from ray.tune.logger import JsonLoggerCallback
 
+    from raydistill.distributed.pacing import Paced
     from raydistill.distributed.suggest import domains, suggester
 
     by_rule = space.algorithm == "grid" or not space.bounds
@@ -132,7 +133,7 @@ def _new_search(trainable: Any, space: Search, work: Store) -> Any:
         param_space=domains(space),
         tune_config=tune.TuneConfig(
             num_samples=1 if by_rule else space.num_trials,
-            search_alg=None if by_rule else suggester(space),
+            search_alg=None if by_rule else Paced(suggester(space)),
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
