@@ -73,11 +73,13 @@ def frontier(evidence: Evidence, *, public: bool) -> Figure | None:
         "other is as good in utility, risk and share kept at once. The ring is the setting that was chosen."
         + _remarks(trials, height)
     )
+    chosen = [row for row, t in enumerate(trials) if t.get("chosen")]
+    panel = {"dropped": [t.get("dropped") or [] for t in trials], "chosen": next(iter(chosen), 0)}
     plot = go.Figure()
     plot.add_scatter(
         x=[t["risk_high"] for t in trials], y=heights, mode="markers", showlegend=False,
         customdata=[hover(t) for t in trials], hovertemplate="%{customdata}<extra></extra>",
-        meta=None if public else {"dropped": [t.get("dropped") or [] for t in trials]},
+        meta=None if public else panel,
         marker={
             "size": 13, "color": [t.get("kept_share") for t in trials], "colorscale": "Cividis",
             "cmin": 0, "cmax": 1, "symbol": [_symbol(t) for t in trials],
@@ -85,7 +87,6 @@ def frontier(evidence: Evidence, *, public: bool) -> Figure | None:
             "colorbar": {"title": {"text": "kept<br> "}, "thickness": 10, "tickformat": ".0%", "outlinewidth": 0},
         },
     )  # fmt: skip
-    chosen = [row for row, t in enumerate(trials) if t.get("chosen")]
     plot.add_scatter(
         x=[trials[row]["risk_high"] for row in chosen], y=[heights[row] for row in chosen], mode="markers",
         name="chosen", hoverinfo="skip",
