@@ -45,7 +45,7 @@ class Tune(Stage):
     `importances/` where there is something to tell apart.
     """
 
-    version: ClassVar[int] = 12
+    version: ClassVar[int] = 13
     config: TuneNodeConfig
 
     def key_config(self) -> dict[str, Any]:
