@@ -71,6 +71,7 @@ def test_an_address_that_nobody_answers_is_one_line(monkeypatch, tmp_path):
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{probe.getsockname()[1]}")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "x")
+    monkeypatch.setattr("raydistill.core.store.ATTEMPTS", 1)
     source = ("--set", "source.path=s3://bucket/cohort.parquet", "--run-dir", str(tmp_path / "run"))
     for arguments in (("run", *source), ("status", "s3://bucket/run")):
         result = said(*arguments)

@@ -27,8 +27,8 @@ from raydistill.core.scratch import new_folder, temporary_folder
 
 CHUNK_BYTES = 1 << 20
 
-ATTEMPTS = 8
-"""Of a request to S3, further apart each time (AWS's standard mode): up to a minute until it is given up."""
+ATTEMPTS = 6
+"""Of a request to S3, further apart each time (AWS's standard mode): up to half a minute until it is given up."""
 
 
 @dataclass(frozen=True)
