@@ -33,7 +33,7 @@ def test_a_search_needs_a_run(tmp_path):
 def test_a_search_that_found_nothing_inside_its_bounds_says_which(tmp_path, monkeypatch, feasible):
     facts = {"chosen": {"target_fpir": 0.02}, "chosen_is_feasible": feasible, "broken": {"risk": 5, "kept_share": 2}}
     manifest = SimpleNamespace(skipped="", facts=facts, counts={"trials": 6})
-    monkeypatch.setattr("raydistill.run.run_alone", lambda *arguments, **options: manifest)
+    monkeypatch.setattr("raydistill.running.run_alone", lambda *arguments, **options: manifest)
     (tmp_path / "config.yaml").write_text("schema: 1\n")
     result = said("tune", "--run-dir", str(tmp_path))
     assert result.exit_code == 0, result.output
@@ -84,7 +84,7 @@ def test_a_full_disk_is_one_line(monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device", "/data/run/x")
 
-    monkeypatch.setattr("raydistill.run.run", full)
+    monkeypatch.setattr("raydistill.running.run", full)
     result = said("run")
     assert result.exit_code == 1
     assert result.output == (

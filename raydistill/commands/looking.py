@@ -35,7 +35,7 @@ def plan(
     resolved, table = load_config(config, overrides or []), read_prices(prices)
     from raydistill.costs import words
     from raydistill.costs.plan import estimate, own_rates, rates_of
-    from raydistill.run import check_configured, default_run_dir, short_here
+    from raydistill.running import check_configured, default_run_dir, short_here
 
     folder, source = run_dir or default_run_dir(resolved), str(prices or PACKAGED)
     runner = new_runner(resolved, folder)

@@ -51,8 +51,8 @@ def _display(run: str, quiet: bool, log_format: str) -> Any:
 
 def _run(resolved: Config, run_dir: str | None, require_pass: bool, quiet: bool, log_format: str) -> None:
     end_as_by_interrupt()
-    from raydistill.run import default_run_dir
-    from raydistill.run import run as run_pipeline
+    from raydistill.running import default_run_dir
+    from raydistill.running import run as run_pipeline
 
     result = run_pipeline(resolved, run_dir, _display(run_dir or default_run_dir(resolved), quiet, log_format))
     typer.echo(f"verdict: {result.verdict}")
@@ -99,7 +99,7 @@ def tune(
     store = Store.open(run_dir)
     where = f"{store.uri}/config.yaml"
     resolved = overridden(parse(read(store, "config.yaml"), where), overrides or [], f"{where}: ")
-    from raydistill.run import run_alone
+    from raydistill.running import run_alone
     from raydistill.stages.outcomes import broken_in_words
 
     manifest = run_alone(resolved, "tune", run_dir, _display(run_dir, quiet, log_format))

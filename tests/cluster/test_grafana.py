@@ -20,8 +20,8 @@ from raydistill.distributed.job import Guard
 from raydistill.distributed.train import train
 from raydistill.distributed.tune import Search, search
 from raydistill.pipeline import wire
-from raydistill.run import _execute
 from raydistill.runner import Runner
+from raydistill.running import _execute
 from raydistill.stages.base import Outcome, Stage
 from raydistill.stages.space import searched
 from raydistill.stages.trial import evaluate_setting

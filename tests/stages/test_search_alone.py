@@ -17,8 +17,8 @@ from raydistill.core.store import Store
 from raydistill.data.prompts import FREQUENCIES, SHARING
 from raydistill.pipeline import wire
 from raydistill.report.html import PAGE
-from raydistill.run import finish, run_alone
 from raydistill.runner import Runner
+from raydistill.running import finish, run_alone
 from raydistill.stages.base import Outcome
 from raydistill.stages.ingest import Ingest
 from raydistill.stages.tune import Tune
@@ -122,8 +122,8 @@ def found(run, monkeypatch):
     store, key = run
     found = Found((store / "tune" / key).read_json("policy/policy.json"))
     monkeypatch.setattr(Tune, "run", lambda stage, context: found.run(stage, context))
-    monkeypatch.setattr("raydistill.run._connect", lambda *arguments: None)
-    monkeypatch.setattr("raydistill.run._say_what_is_waited_for", lambda *arguments: None)
+    monkeypatch.setattr("raydistill.running._connect", lambda *arguments: None)
+    monkeypatch.setattr("raydistill.running._say_what_is_waited_for", lambda *arguments: None)
     monkeypatch.setattr("raydistill.report.html.render", lambda *arguments, **options: "a page")
     return found
 

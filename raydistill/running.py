@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any
 
 from raydistill.core.config import Config
@@ -10,20 +9,10 @@ from raydistill.core.errors import ConfigError, InputError
 from raydistill.core.manifest import SUMMARY, Manifest
 from raydistill.core.store import Store
 from raydistill.display import Display
+from raydistill.result import UNDECIDED, RunResult
 
-UNDECIDED = "not yet"
 TEMPORARY = "/runtime_resources/working_dir_files/"
 """Part of the path at which Ray unpacks what `ray job submit --working-dir` uploaded."""
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What a run came to: the verdict, its reasons, and where everything is."""
-
-    verdict: str
-    reasons: list[str]
-    run_uri: str
-    summary: dict[str, Any]
 
 
 def default_run_dir(config: Config) -> str:
