@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from raydistill import __version__
-from raydistill.commands import cohorts, looking, running
+from raydistill.commands import cohorts, configuring, looking, running
 
 app = typer.Typer(
     add_completion=True, no_args_is_help=True, help="Privacy distillation of text-to-image models on Ray.",
@@ -16,8 +16,11 @@ for command in (running.run, running.audit, running.tune):
     app.command()(command)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(running.submit)
 app.command()(cohorts.inspect)
-for command in (looking.plan, looking.status, looking.verify, looking.checkpoint, looking.report, looking.config):
+for command in (looking.plan, looking.status, looking.verify, looking.checkpoint, looking.report):
     app.command()(command)
+for command in (configuring.init, configuring.config):
+    app.command()(command)
+app.command("schema")(configuring.print_schema)
 
 
 @app.callback(invoke_without_command=True)

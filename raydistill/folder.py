@@ -7,6 +7,7 @@ from typing import Any
 from raydistill.core.config import Config
 from raydistill.core.errors import InputError
 from raydistill.core.loading import parse, validate
+from raydistill.core.manifest import SUMMARY
 from raydistill.core.store import Store
 
 
@@ -51,6 +52,29 @@ def opened(run_dir: str, more: Callable[[list[Any]], list[Any]] = lambda stages:
     return new_runner(resolved, run_dir, keys, more)
 
 
+def unchanged(resolved: Config, run_dir: str) -> dict[str, str]:
+    """Return the keys, by a run's summary, of the nodes that another configuration leaves as they are.
+
+    Such are the nodes whose own part of it is the same, as is that of everything they read, and whose artifact is there
+    and of this version.
+
+    Args:
+        resolved: the other configuration.
+        run_dir: a path or URI of the run; without a summary nothing is known.
+    """
+    if not Store.open(run_dir).exists(SUMMARY):
+        return {}
+    runner, keys = opened(run_dir), dict[str, str]()
+    before = {stage.node: stage for stage in runner.stages}
+    for stage in new_runner(resolved, run_dir).stages:
+        same, key = before.get(stage.node), runner.known.get(stage.node)
+        if same and key and stage.is_like(same) and {view.node.node for view in stage.inputs.values()} <= keys.keys():
+            manifest = runner.load(stage.node, key)
+            if manifest and manifest.version == stage.version:
+                keys[stage.node] = key
+    return keys
+
+
 def read_summary(run_dir: str) -> dict[str, Any]:
     """Return what `raydistill.summary` wrote.
 
@@ -59,9 +83,9 @@ def read_summary(run_dir: str) -> dict[str, Any]:
     """
     store = Store.open(run_dir)
     try:
-        return dict(json.loads(read(store, "summary.json")))
+        return dict(json.loads(read(store, SUMMARY)))
     except ValueError as error:
-        raise InputError(f"{store.uri}/summary.json is damaged; `raydistill run` writes it again") from error
+        raise InputError(f"{store.uri}/{SUMMARY} is damaged; `raydistill run` writes it again") from error
 
 
 def read(store: Store, name: str) -> bytes:

@@ -19,7 +19,7 @@ from raydistill import __version__
 from raydistill.core.config import Config
 from raydistill.core.errors import InputError, LineageError, NothingToDo
 from raydistill.core.loading import parse
-from raydistill.core.manifest import SCHEMA_VERSION, InputEntry, Manifest, artifact_key, digest_files
+from raydistill.core.manifest import SCHEMA_VERSION, SUMMARY, InputEntry, Manifest, artifact_key, digest_files
 from raydistill.core.progress import Progress, Standings, silent, unseen
 from raydistill.core.secret import private_key, private_seed, run_secret
 from raydistill.core.section import Compute
@@ -74,13 +74,15 @@ class Runner:
         return yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True).encode()
 
     def open(self) -> None:
-        """Make the run folder this configuration's.
+        """Make the run folder this configuration's; the summary of another goes, which has other keys.
 
         Raises:
             InputError: when the folder holds something else, or a run of another schema.
         """
         check_folder(self.run)
         try:
+            if not self.is_of_this():
+                self.run.delete(SUMMARY)
             self.run.write_bytes("config.yaml", self._resolved())
         except OSError as error:
             raise InputError(f"{self.run.uri} can't be written: {error}; choose another --run-dir") from error

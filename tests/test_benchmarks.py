@@ -2,6 +2,8 @@
 
 import asyncio
 import sys
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +14,18 @@ sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
 import train_gpu
 import train_memory
+import tune
 from train_models import Sizes
 from train_turns import Turns
 from unplanted import TREATMENTS
 
+from raydistill.core.store import Store
 from raydistill.distributed.session import prepare_libraries
 from raydistill.distributed.train import form_group_of_one
+from raydistill.folder import opened
+from tests.stages.test_search_alone import run
+
+__all__ = ["run"]
 
 
 def test_the_papers_example():
@@ -74,3 +82,20 @@ def test_what_nobody_plants_is_another_picture_of_the_same_size(name):
     made = TREATMENTS[name](images.copy(), rng)
     assert (made.shape, made.dtype) == (images.shape, np.uint8)
     assert all(not np.array_equal(before, after) for before, after in zip(images, made, strict=True))
+
+
+@pytest.mark.ray
+def test_the_search_benchmark_runs_on_a_run_that_is_there(local_ray, run, tmp_path, monkeypatch, capsys):
+    small = {"BUDGETS": (4, 8), "SEEDS": 2, "FINE": 3, "BATCH": 4, "TRAININGS": 1, "TRIALS": 4, "CPUS": (2,)}
+    for name, value in small.items():
+        monkeypatch.setattr(tune, name, value)
+    monkeypatch.setattr(tune, "session", lambda cluster: nullcontext())
+    context, config = tune.read(opened(run[0].uri))
+    found = tune.figures(replace(context, work=Store.open(str(tmp_path / "work"))), config)
+    ways = {f"distance_from_optimum_{way}_{budget}" for way in ("tpe", "random", "grid") for budget in (4, 8)}
+    assert found.keys() == ways | {"distance_from_optimum_64", "trial_cost_vs_cnn_training_2_cpus"}
+    assert all(found[way] >= 0 for way in ways)
+    assert found["trial_cost_vs_cnn_training_2_cpus"] > 0
+    said = capsys.readouterr().out
+    assert said.startswith("9 settings, ")
+    assert "| 4 trials on 2 CPUs | " in said

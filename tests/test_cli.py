@@ -33,14 +33,12 @@ def test_a_search_needs_a_run(tmp_path):
 def test_a_search_that_found_nothing_inside_its_bounds_says_which(tmp_path, monkeypatch, feasible):
     facts = {"chosen": {"target_fpir": 0.02}, "chosen_is_feasible": feasible, "broken": {"risk": 5, "kept_share": 2}}
     manifest = SimpleNamespace(skipped="", facts=facts, counts={"trials": 6})
-    runner = SimpleNamespace(plan=list, manifests={"tune": manifest})
-    monkeypatch.setattr("raydistill.run.run_alone", lambda *arguments, **options: None)
-    monkeypatch.setattr("raydistill.commands.running.new_runner", lambda *arguments: runner)
+    monkeypatch.setattr("raydistill.running.run_alone", lambda *arguments, **options: manifest)
     (tmp_path / "config.yaml").write_text("schema: 1\n")
     result = said("tune", "--run-dir", str(tmp_path))
     assert result.exit_code == 0, result.output
     bounds = (
-        "5 of 6 settings come to too high an excess risk in the judge's eye (tune.max_excess_risk), "
+        "5 of 6 settings come to too many taken for a train patient by the judge (tune.max_reidentification_rate), "
         "2 to too few samples kept (tune.min_kept_share); this one is the nearest"
     )
     assert (bounds in result.output) is not feasible
@@ -73,6 +71,7 @@ def test_an_address_that_nobody_answers_is_one_line(monkeypatch, tmp_path):
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{probe.getsockname()[1]}")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "x")
+    monkeypatch.setattr("raydistill.core.store.ATTEMPTS", 1)
     source = ("--set", "source.path=s3://bucket/cohort.parquet", "--run-dir", str(tmp_path / "run"))
     for arguments in (("run", *source), ("status", "s3://bucket/run")):
         result = said(*arguments)
@@ -85,7 +84,7 @@ def test_a_full_disk_is_one_line(monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device", "/data/run/x")
 
-    monkeypatch.setattr("raydistill.run.run", full)
+    monkeypatch.setattr("raydistill.running.run", full)
     result = said("run")
     assert result.exit_code == 1
     assert result.output == (
@@ -135,3 +134,19 @@ def test_a_plan_for_a_cluster_is_made_where_there_is_none_and_says_so(tmp_path):
     result = said("run", "--run-dir", str(tmp_path / "run"), *preset)
     assert result.exit_code == 2
     assert "reid_filter asks for" in result.output
+
+
+def test_a_configuration_to_begin_with_can_be_planned(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first = said("init", "mine/first.yaml", "--preset", "laptop")
+    assert first.exit_code == 0, first.output
+    assert "raydistill plan --config mine/first.yaml" in first.output
+    beside = json.loads((tmp_path / "mine" / "raydistill.schema.json").read_text())
+    assert beside == json.loads(said("schema").output)
+    resolved = json.loads(said("config", "--config", "mine/first.yaml", "--json").output)
+    assert (resolved["name"], resolved["preset"]) == ("first", "laptop")
+    again = said("init", "mine/first.yaml")
+    assert (again.exit_code, "is there already" in again.output) == (2, True)
+    unknown = said("init", "other.yaml", "--preset", "mainframe")
+    assert (unknown.exit_code, "there are laptop, one_gpu" in unknown.output) == (2, True)
+    assert not (tmp_path / "other.yaml").exists()

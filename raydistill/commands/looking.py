@@ -42,7 +42,7 @@ def plan(
     resolved, table = load_config(config, overrides or []), read_prices(prices)
     from raydistill.costs import words
     from raydistill.costs.plan import estimate, own_rates, rates_of
-    from raydistill.run import check_configured, default_run_dir, short_here
+    from raydistill.running import check_configured, default_run_dir, short_here
 
     folder, source = run_dir or default_run_dir(resolved), str(prices or PACKAGED)
     runner = new_runner(resolved, folder)
@@ -153,11 +153,3 @@ def report(run_dir: RunArgument) -> None:
     runner.plan()
     write_report(runner, read_summary(run_dir))
     typer.echo(f"{runner.run.uri}/report.html")
-
-
-@in_one_line
-def config(config: ConfigOption = None, overrides: SetOption = None) -> None:
-    """Print the resolved configuration."""
-    import yaml
-
-    typer.echo(yaml.safe_dump(load_config(config, overrides or []).model_dump(mode="json"), sort_keys=False))

@@ -1,6 +1,7 @@
 """Commands that run something: here, or on a cluster."""
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,7 +21,10 @@ from raydistill.core.errors import InputError
 from raydistill.core.interrupt import end_as_by_interrupt
 from raydistill.core.loading import load_config, overridden, parse
 from raydistill.core.store import Store
-from raydistill.folder import new_runner, read
+from raydistill.folder import read
+
+DASHBOARD = "RAY_API_SERVER_ADDRESS"
+"""The variable that Ray reads a dashboard's address from."""
 
 EXIT_BY_VERDICT = {"pass": 0, "fail": 3, "insufficient_evidence": 4}
 
@@ -47,8 +51,8 @@ def _display(run: str, quiet: bool, log_format: str) -> Any:
 
 def _run(resolved: Config, run_dir: str | None, require_pass: bool, quiet: bool, log_format: str) -> None:
     end_as_by_interrupt()
-    from raydistill.run import default_run_dir
-    from raydistill.run import run as run_pipeline
+    from raydistill.running import default_run_dir
+    from raydistill.running import run as run_pipeline
 
     result = run_pipeline(resolved, run_dir, _display(run_dir or default_run_dir(resolved), quiet, log_format))
     typer.echo(f"verdict: {result.verdict}")
@@ -88,20 +92,17 @@ def tune(
 ) -> None:
     """Search the settings of an existing run's filter, by the run's own configuration and what is set here.
 
-    What the search reads must be there. Report and release of a run speak of the filter it had: once the search has
-    ended they are taken back, until the run goes on.
+    What the search reads must be there; what else the run made needn't. Report and release of a run speak of the filter
+    it had: once the search has ended with another they are taken back, until the run goes on.
     """
     end_as_by_interrupt()
     store = Store.open(run_dir)
     where = f"{store.uri}/config.yaml"
     resolved = overridden(parse(read(store, "config.yaml"), where), overrides or [], f"{where}: ")
-    from raydistill.run import run_alone
+    from raydistill.running import run_alone
     from raydistill.stages.outcomes import broken_in_words
 
-    run_alone(resolved, "tune", run_dir, _display(run_dir, quiet, log_format))
-    runner = new_runner(resolved, run_dir)
-    runner.plan()
-    manifest = runner.manifests["tune"]
+    manifest = run_alone(resolved, "tune", run_dir, _display(run_dir, quiet, log_format))
     if manifest.skipped:
         raise InputError(f"there is nothing to search: {manifest.skipped}")
     facts = manifest.facts
@@ -117,7 +118,7 @@ def submit(
     context: typer.Context,
     job: Annotated[Literal["distill", "tune", "audit"], typer.Argument(help="Of jobs/; its options follow.")],
     address: Annotated[
-        str, typer.Option("--address", envvar="RAY_API_SERVER_ADDRESS", help="The cluster's dashboard.")
+        str, typer.Option("--address", envvar=DASHBOARD, help="The cluster's dashboard.")
     ] = "http://127.0.0.1:8265",
     working_dir: Annotated[Path, typer.Option("--working-dir", help="Is uploaded; holds jobs/.")] = Path(),
     runtime_env: Annotated[
@@ -127,4 +128,6 @@ def submit(
     """Submit a job to a cluster, follow its log, and end with its exit code. Ctrl-C leaves it running."""
     from raydistill.submitting import submit as submit_job
 
+    # Ray asks this variable first, and then RAY_ADDRESS, whatever address it is given.
+    os.environ[DASHBOARD] = address
     raise typer.Exit(submit_job(address, job, context.args, working_dir.resolve(), runtime_env, typer.echo))

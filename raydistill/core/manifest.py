@@ -13,6 +13,9 @@ from pydantic import BaseModel, ConfigDict
 
 SCHEMA_VERSION = 1
 
+SUMMARY = "summary.json"
+"""File of a run with its verdict and every node's key; always of the configuration that lies beside it."""
+
 
 class FileEntry(BaseModel):
     """One file of an artifact: its path inside it, its size in bytes and the SHA-256 of its content."""

@@ -72,9 +72,15 @@ class TuneConfig(Section):
     )
     student_share: Share = Field(0.1, gt=0.0, description="Steps of a short student, for each of the student's.")
     student_samples: PositiveInt = Field(512, description="Images that each short student makes.")
-    max_excess_risk: Share = Field(0.1, description="Bound on the judge's upper excess risk of what is kept.")
-    max_near_copy_excess: Share = Field(
-        0.1, description="Bound on the near-copies of what is kept beyond chance, upper."
+    max_reidentification_rate: Share = Field(
+        0.1,
+        description="Bound on the share of what is kept that the judge takes for a train patient, upper; of strangers' "
+        "images it takes evaluate.audit_fpir.",
+    )
+    max_near_copy_rate: Share = Field(
+        0.1,
+        description="Bound on the share of what is kept that looks like a copy at evaluate.audit_near_copy_fpir, "
+        "upper. The filter measures the same, so only a near_copy_fpir below that one, or a few samples, break it.",
     )
     min_kept_share: Share = Field(0.1, description="A setting that keeps less can't train a student.")
     trials_per_batch: PositiveInt = Field(

@@ -41,9 +41,21 @@ def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
     return bounds
 
 
-Range = Annotated[tuple[OpenShare, OpenShare], BeforeValidator(_twice), AfterValidator(_ascending)]
-ShareRange = Annotated[tuple[Share, Share], BeforeValidator(_twice), AfterValidator(_ascending)]
-CountRange = Annotated[tuple[PositiveInt, PositiveInt], BeforeValidator(_twice), AfterValidator(_ascending)]
+Range = Annotated[
+    tuple[OpenShare, OpenShare],
+    BeforeValidator(_twice, json_schema_input_type=OpenShare | tuple[OpenShare, OpenShare]),
+    AfterValidator(_ascending),
+]
+ShareRange = Annotated[
+    tuple[Share, Share],
+    BeforeValidator(_twice, json_schema_input_type=Share | tuple[Share, Share]),
+    AfterValidator(_ascending),
+]
+CountRange = Annotated[
+    tuple[PositiveInt, PositiveInt],
+    BeforeValidator(_twice, json_schema_input_type=PositiveInt | tuple[PositiveInt, PositiveInt]),
+    AfterValidator(_ascending),
+]
 """What a search may try: from the first to the second; of a single number, that alone."""
 
 

@@ -27,6 +27,9 @@ from raydistill.core.scratch import new_folder, temporary_folder
 
 CHUNK_BYTES = 1 << 20
 
+ATTEMPTS = 6
+"""Of a request to S3, further apart each time (AWS's standard mode): up to half a minute until it is given up."""
+
 
 @dataclass(frozen=True)
 class Store:
@@ -62,7 +65,11 @@ class Store:
             filesystem, path = _open_with_fsspec(uri, first)
         except OSError as error:
             raise InputError(f"can't open {uri}: {' '.join(str(error).split())}") from error
-        return cls(filesystem, path.rstrip("/"), uri.split("?")[0].rstrip("/"))
+        return cls(_patient(filesystem), path.rstrip("/"), uri.split("?")[0].rstrip("/"))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Unpickle; a file system's patience isn't pickled with it."""
+        self.__dict__.update(state | {"filesystem": _patient(state["filesystem"])})
 
     @property
     def is_local(self) -> bool:
@@ -243,6 +250,14 @@ class Store:
 
     def _info(self, name: str) -> fs.FileInfo:
         return self.filesystem.get_file_info(self._at(name))
+
+
+def _patient(filesystem: fs.FileSystem) -> fs.FileSystem:
+    """Return a file system that tries again when a store is busy: S3's gives up early, the others don't."""
+    if not isinstance(filesystem, fs.S3FileSystem):
+        return filesystem
+    _, (settings,) = filesystem.__reduce__()
+    return fs.S3FileSystem(**settings, retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS))
 
 
 def _open_with_fsspec(uri: str, first: Exception) -> tuple[fs.FileSystem, str]:

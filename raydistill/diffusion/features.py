@@ -19,20 +19,25 @@ PROBE_SIDE, POOLED_SIDE = 8, 4
 """Sides to which latents are averaged: 256 numbers an image for a probe, 64 for a covariance of few images."""
 
 
-def public_features(images: NDArray[np.uint8], *, pooled: bool = False) -> NDArray[np.float32]:
+def public_features(images: NDArray[np.uint8], *, pooled: bool = False, device: str = "cpu") -> NDArray[np.float32]:
     """Describe images by their public latents, averaged to a small grid.
 
     Args:
         images: uint8 (N, R, R).
         pooled: average to a 4 x 4 grid instead of 8 x 8, for estimates that need many more images than dimensions.
+        device: where to compute, by torch's name.
 
     Returns:
         float32 (N, 64 or 256).
     """
-    vae = AutoencoderKL.from_pretrained(VAE, use_safetensors=True).eval()
-    latents = torch.from_numpy(encode_images(vae, images))
+    latents = torch.from_numpy(encode_images(_public(device), images))
     side = min(POOLED_SIDE if pooled else PROBE_SIDE, latents.shape[-1])
     return torch.nn.functional.adaptive_avg_pool2d(latents, side).flatten(1).numpy()
+
+
+@cache
+def _public(device: str) -> AutoencoderKL:
+    return AutoencoderKL.from_pretrained(VAE, use_safetensors=True).eval().to(device)
 
 
 @cache

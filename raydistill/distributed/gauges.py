@@ -12,7 +12,7 @@ NODE = {
 TRIAL = {
     "trial_objective": "what the search makes large",
     "trial_kept_share": "share of samples that a trial's setting keeps",
-    "trial_risk_high": "upper bound of the judge's excess risk of what it keeps",
+    "trial_risk_high": "upper bound of the share of what it keeps that the judge takes for a train patient",
 }
 """Gauges, `raydistill_…`, by what they say; tagged with the node, or with the trial."""
 

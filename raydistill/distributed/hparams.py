@@ -29,6 +29,8 @@ def write_hparams(
         for number, trial in enumerate(trials):
             folder = Path(here, f"trial-{number:04d}")
             folder.mkdir()
+            # What a killed attempt has written would be shown beside it.
+            (logs / folder.name).delete()
             # SummaryWriter hands events to a thread and can lose the last ones; this writes at once.
             writer = EventsWriter(str(folder / "events"))
             known = {name: float(trial[name]) for name in measured if math.isfinite(trial[name])}

@@ -39,8 +39,6 @@ LIBRARY_ENVIRONMENT = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     # TensorBoard would show a run of its own for every trial beside the search's HParams.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    # Trials take seconds; by default up to ten seconds of them would be lost with a killed driver.
-    "TUNE_GLOBAL_CHECKPOINT_S": "1",
 }
 
 LOCAL_ENVIRONMENT = {

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import optuna
 from ray import tune
-from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
+from raydistill.distributed.pacing import InBatches
 from raydistill.distributed.tune import Bounds, Search
 
 CONSTRAINTS = "constraints/"
@@ -47,7 +47,7 @@ def points(bounds: Bounds, count: int) -> list[float]:
     return sorted({round(v) for v in values.tolist()}) if bounds.is_whole else values.tolist()
 
 
-def suggester(space: Search) -> "InBatches":
+def suggester(space: Search) -> InBatches:
     """Return Optuna's sampler of a search, told in batches.
 
     Source: TPE, Bergstra et al. 2011 (NeurIPS), with constraints as in Watanabe and Hutter 2023 (c-TPE); NSGA-II, Deb
@@ -104,47 +104,3 @@ def _domain(bounds: Bounds | Sequence[Any]) -> Any:
         low, high = round(bounds.low), round(bounds.high) + 1
         return tune.lograndint(low, high) if bounds.is_log else tune.randint(low, high)
     return (tune.loguniform if bounds.is_log else tune.uniform)(bounds.low, bounds.high)
-
-
-class InBatches(Searcher):  # type: ignore[misc]
-    """Gives out whole batches, and tells their results in the order in which they were given out.
-
-    Ray's `ConcurrencyLimiter` with `batch` closes a batch whenever nothing is running: a trial that ends before the
-    next one has begun is a batch of its own, so its batches depend on the clock.
-
-    Args:
-        searcher: who suggests.
-        size: trials of a batch, as many as run at a time.
-    """
-
-    def __init__(self, searcher: Searcher, size: int) -> None:
-        super().__init__(metric=searcher.metric, mode=searcher.mode)
-        self.searcher, self.size = searcher, size
-        self.given: list[str] = []
-        self.ended: dict[str, tuple[dict[str, Any] | None, bool]] = {}
-
-    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
-        """Pass on what is searched."""
-        return bool(self.searcher.set_search_properties(metric, mode, config, **spec))
-
-    def suggest(self, trial_id: str) -> Any:
-        """Return a setting, or None while a batch is under way."""
-        if len(self.given) >= self.size:
-            return None
-        suggestion = self.searcher.suggest(trial_id)
-        if suggestion not in (None, Searcher.FINISHED):
-            self.given.append(trial_id)
-        return suggestion
-
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Keep a result until all of its batch are there."""
-        self.ended[trial_id] = (result, error)
-        if len(self.ended) == self.size:
-            for given in self.given:
-                its_result, failed = self.ended[given]
-                self.searcher.on_trial_complete(given, result=its_result, error=failed)
-            self.given, self.ended = [], {}
-
-    def get_state(self) -> dict[str, Any]:
-        """Return nothing: Ray Tune asks for a state, and no search goes on from it."""
-        return {}

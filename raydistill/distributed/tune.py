@@ -65,6 +65,7 @@ def search(
     shared: Any,
     space: Search,
     work: Store,
+    logs: Store,
     progress: Progress,
     found: Callable[[list[dict[str, Any]]], None] | None = None,
 ) -> list[dict[str, Any]]:
@@ -76,7 +77,8 @@ def search(
         arguments: small keyword arguments.
         shared: read-only data, put into the object store once.
         space: what to search.
-        work: where what trials came to is kept; the same search there goes on.
+        work: where what trials came to outlives a kill; the same search there goes on.
+        logs: where Ray Tune writes, begun anew each time.
         progress: told the trials done.
         found: shown what `measure` returned in all trials so far, when there are more.
 
@@ -92,15 +94,15 @@ def search(
 
     # A search tries the same settings whatever ends first, so one that was killed is begun anew: what was measured of a
     # setting is there. Ray's own memory of it is several files, which a kill leaves in parts or at odds.
-    (work / NAME).delete()
-    work.make()
+    (logs / NAME).delete()
+    logs.make()
     _keep_secrets_out()
     total = count_of(space)
     with board(progress, found) as news:
         trials = {"measure": measure, "arguments": arguments, "shared": shared, "news": news, "total": total}
         trials |= {"goals": tuple(space.goals), "kept": work / MEASURED}
         trainable = tune.with_resources(tune.with_parameters(_trial, **trials), {"cpu": CPUS_PER_TRIAL})
-        results = _new_search(trainable, space, work).fit()
+        results = _new_search(trainable, space, logs).fit()
     if results.errors:
         raise TrainingError(f"{len(results.errors)} trials failed, the first: {root_cause(results.errors[0])}")
     measured = [result.metrics["measured"] for result in results]
@@ -120,10 +122,11 @@ def _keep_secrets_out() -> None:
     class_cache.ENV_VARS_TO_PROPAGATE.difference_update(KEYS)
 
 
-def _new_search(trainable: Any, space: Search, work: Store) -> Any:
+def _new_search(trainable: Any, space: Search, logs: Store) -> Any:
     from ray import tune
     from ray.tune.logger import JsonLoggerCallback
 
+    from raydistill.distributed.pacing import Paced
     from raydistill.distributed.suggest import domains, suggester
 
     by_rule = space.algorithm == "grid" or not space.bounds
@@ -132,13 +135,13 @@ def _new_search(trainable: Any, space: Search, work: Store) -> Any:
         param_space=domains(space),
         tune_config=tune.TuneConfig(
             num_samples=1 if by_rule else space.num_trials,
-            search_alg=None if by_rule else suggester(space),
+            search_alg=None if by_rule else Paced(suggester(space)),
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
             name=NAME,
-            storage_path=work.path,
-            storage_filesystem=work.filesystem,
+            storage_path=logs.path,
+            storage_filesystem=logs.filesystem,
             failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
             callbacks=[JsonLoggerCallback()],
             verbose=0,

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from transformers import PreTrainedModel, ResNetConfig, ResNetForImageClassification
 
@@ -37,8 +36,10 @@ class FindingsProbe:
 
     def fit(self, features: Any, labels: Any) -> "FindingsProbe":
         """Learn from (N, D) features and (N, F) labels of 0 and 1; a finding all or none have gets a constant score."""
+        self._scaler = StandardScaler()
+        scaled = self._scaler.fit_transform(features)
         self._models = [
-            make_pipeline(StandardScaler(), LogisticRegression(C=STRENGTH, max_iter=500)).fit(features, column)
+            LogisticRegression(C=STRENGTH, max_iter=500).fit(scaled, column)
             if 0 < column.sum() < len(column)
             else float(column.mean())
             for column in np.asarray(labels).T
@@ -47,8 +48,9 @@ class FindingsProbe:
 
     def predict(self, features: Any) -> Floats:
         """Return (N, F) probabilities for (N, D) features."""
+        scaled = self._scaler.transform(features)
         columns = [
-            np.full(len(features), model) if isinstance(model, float) else model.predict_proba(features)[:, 1]
+            np.full(len(features), model) if isinstance(model, float) else model.predict_proba(scaled)[:, 1]
             for model in self._models
         ]
         return np.stack(columns, axis=1)

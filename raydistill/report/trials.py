@@ -30,7 +30,7 @@ MEASURED = {
     "utility": "AUROC, probe",
     "network_utility": "AUROC, network",
     "student_utility": "AUROC, short student",
-    "risk_high": "excess risk, upper bound",
+    "risk_high": "taken for a train patient, upper bound",
     "near_copies_high": "near-copies, upper bound",
 }
 """What a trial measures, in words."""
@@ -67,16 +67,19 @@ def frontier(evidence: Evidence, *, public: bool) -> Figure | None:
     height = "utility" if any(is_number(t.get("utility")) for t in trials) else "kept_share"
     heights, ends, floor = _heights(trials, height)
     caption = (
-        "Every filter setting that was tried: the judge's excess risk of what it keeps (upper bound) against the AUROC "
-        "on calibration patients of a probe trained on it. Crosses break a bound, diamonds are on the Pareto front: no "
+        "Every filter setting that was tried: how much of what it keeps the judge takes for a train patient (upper "
+        "bound) against the AUROC on calibration patients of a probe trained on it. Crosses break a bound, diamonds "
+        "are on the Pareto front: no "
         "other is as good in utility, risk and share kept at once. The ring is the setting that was chosen."
         + _remarks(trials, height)
     )
+    chosen = [row for row, t in enumerate(trials) if t.get("chosen")]
+    panel = {"dropped": [t.get("dropped") or [] for t in trials], "chosen": next(iter(chosen), 0)}
     plot = go.Figure()
     plot.add_scatter(
         x=[t["risk_high"] for t in trials], y=heights, mode="markers", showlegend=False,
         customdata=[hover(t) for t in trials], hovertemplate="%{customdata}<extra></extra>",
-        meta=None if public else {"dropped": [t.get("dropped") or [] for t in trials]},
+        meta=None if public else panel,
         marker={
             "size": 13, "color": [t.get("kept_share") for t in trials], "colorscale": "Cividis",
             "cmin": 0, "cmax": 1, "symbol": [_symbol(t) for t in trials],
@@ -84,20 +87,19 @@ def frontier(evidence: Evidence, *, public: bool) -> Figure | None:
             "colorbar": {"title": {"text": "kept<br> "}, "thickness": 10, "tickformat": ".0%", "outlinewidth": 0},
         },
     )  # fmt: skip
-    chosen = [row for row, t in enumerate(trials) if t.get("chosen")]
     plot.add_scatter(
         x=[trials[row]["risk_high"] for row in chosen], y=[heights[row] for row in chosen], mode="markers",
         name="chosen", hoverinfo="skip",
         marker={"size": 24, "symbol": "circle-open", "color": VERMILION, "line": {"width": 3}},
     )  # fmt: skip
     layout(plot, 340)
-    plot.update_xaxes(title_text="judge's excess risk, upper bound")
+    plot.update_xaxes(title_text="share that the judge takes for a train patient, upper bound")
     axis = {"utility": "findings AUROC", "kept_share": "share kept (no AUROC could be measured)"}[height]
     plot.update_yaxes(title_text=axis, range=ends)
     if floor is not None:
         dots = {"color": INK, "width": 1, "dash": "dot"}
         plot.add_hline(y=floor, line=dots, annotation_text="no AUROC", annotation_position="bottom right")
-    vertical(plot, {"allowed": evidence.artifacts.config.tune.max_excess_risk})
+    vertical(plot, {"allowed": evidence.artifacts.config.tune.max_reidentification_rate})
     shown = [name for name in TRIAL if name != "dropped" and any(name in t for t in trials)]
     rows = [[_number(t.get(column)) for column in shown] for t in trials]
     drawn = Figure("frontier", "Privacy against utility", caption, plot, shown, rows)

@@ -72,7 +72,7 @@ class Auditor:
 
     def rates(self, samples: pa.Table) -> Metrics:
         """Measure how often samples, columns.MATCHES, are taken for somebody, and what of it is beyond chance."""
-        return self._rates(samples, self._likeness(samples, "unseen_score", self.identity))
+        return self._rates(samples, self._alike(samples))
 
     def _rates(self, samples: pa.Table, alike: Likeness | None) -> Metrics:
         return identification.rates(
@@ -91,12 +91,13 @@ class Auditor:
         structures, unseen = numbers(samples, "structure_score"), numbers(samples, "unseen_structure_score")
         controls, whose = numbers(self.control, "score"), numbers(self.control, "query_patient_id")
         threshold, how = self.identity.threshold, self.confidence
-        alike = self._likeness(samples, "unseen_score", self.identity)
+        alike = self._alike(samples)
         metrics = self._rates(samples, alike) | {"unseen_rate": self._taken_for_unseen(samples, alike)}
         metrics |= identification.similarities(scores, controls, how)
         metrics["leak_rate"] = self._leaked(samples, alike)
         copied = numbers(self.control, "structure_score"), whose
-        by_structure = self._likeness(samples, "unseen_structure_score", self.structure)
+        seen_as = "unseen_structure_score", self.structure.threshold
+        by_structure = likeness_of(samples, self.strangers, *seen_as, self.confidence)
         # One picture that is copied again and again is one piece of evidence, whomever the network takes it for.
         whom = np.array([self.owners[name] for name in samples["structure_image_id"].to_pylist()], dtype=str)
         metrics |= near_copy_rates(structures, whom, *copied, self.structure.threshold, how, by_structure)
@@ -153,17 +154,8 @@ class Auditor:
         hits = numbers(self.probe, "score") >= self.identity.threshold
         return hits, patients, identification.people_weights(patients, self.people[0].to_numpy())
 
-    def _likeness(self, samples: pa.Table, column: str, point: OperatingPoint) -> Likeness | None:
-        """Say how often samples, and calibration people, are taken for somebody of the unseen gallery."""
-        if not len(samples) or not len(self.strangers):
-            return None
-        tables = (samples, "unseen_patient_id"), (self.strangers, "query_patient_id")
-        return Likeness(
-            *(
-                korn_graubard(numbers(t, column) >= point.threshold, numbers(t, who), self.confidence)
-                for t, who in tables
-            )
-        )
+    def _alike(self, samples: pa.Table) -> Likeness | None:
+        return likeness_of(samples, self.strangers, "unseen_score", self.identity.threshold, self.confidence)
 
     def _taken_for_unseen(self, samples: pa.Table, alike: Likeness | None) -> MetricResult:
         if alike is None:
@@ -197,6 +189,24 @@ class Auditor:
         rate = korn_graubard(right, patients, self.confidence, exact=True, weights=weights)
         note = f"{right.mean():.3g} of the images; people weighed by how many gallery images such people have"
         return rate_result(rate, unit=unit, reference="ISO/IEC 19795-1; Holt and Smith 1979", note=note)
+
+
+def likeness_of(
+    samples: pa.Table, strangers: pa.Table, column: str, threshold: float, confidence: float
+) -> Likeness | None:
+    """Say how often samples, and calibration people, are taken for somebody of the unseen gallery; None without any.
+
+    Args:
+        samples: columns.MATCHES.
+        strangers: the same of calibration images.
+        column: whose values decide, `unseen_…`.
+        threshold: from which on somebody is taken for somebody.
+        confidence: of the intervals.
+    """
+    if not len(samples) or not len(strangers):
+        return None
+    tables = (samples, "unseen_patient_id"), (strangers, "query_patient_id")
+    return Likeness(*(korn_graubard(numbers(t, column) >= threshold, numbers(t, who), confidence) for t, who in tables))
 
 
 def _patients_hit(samples: pa.Table, threshold: float, size: int, confidence: float) -> Metrics:

@@ -131,6 +131,19 @@ class Stage(ABC):
         """Return the view of one folder of this node's artifact."""
         return View(self, folder)
 
+    def sources(self) -> list["Stage"]:
+        """Return all nodes that this one reads, itself or through others, each after those that it reads."""
+        found: dict[str, Stage] = {}
+        for view in self.inputs.values():
+            found |= {stage.node: stage for stage in (*view.node.sources(), view.node) if stage.node not in found}
+        return list(found.values())
+
+    def is_like(self, other: "Stage") -> bool:
+        """Whether another node is of the same kind, configured in the same way, and reads nodes of the same names."""
+        kinds, configs = (type(self), type(other)), (self.config, other.config)
+        reads = [{name: (view.node.node, view.folder) for name, view in one.inputs.items()} for one in (self, other)]
+        return kinds[0] is kinds[1] and configs[0] == configs[1] and reads[0] == reads[1] and self.seed == other.seed
+
     @abstractmethod
     def run(self, context: Context) -> Outcome:
         """Fill `context.out` from `context.inputs`."""

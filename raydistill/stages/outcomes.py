@@ -8,14 +8,14 @@ BREAKS = "breaks_"
 """How columns of trials begin that say by how much a bound is broken; 0 or less keeps it."""
 
 BOUNDS = {
-    "risk": "too high an excess risk in the judge's eye",
+    "risk": "too many taken for a train patient by the judge",
     "near_copies": "too many near-copies",
     "kept_share": "too few samples kept",
     "taught": "nothing to learn from",
 }
 """What a setting comes to that breaks a bound."""
 
-SET_BY = {"risk": "max_excess_risk", "near_copies": "max_near_copy_excess", "kept_share": "min_kept_share"}
+SET_BY = {"risk": "max_reidentification_rate", "near_copies": "max_near_copy_rate", "kept_share": "min_kept_share"}
 """Where `tune` sets the bound."""
 
 OUTCOME = ("kept_share", "utility", "risk_high", "near_copies_high")

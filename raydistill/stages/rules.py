@@ -3,13 +3,13 @@
 Where samples were made in several ways, rules choose among those made in the one that the search chose.
 """
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from raydistill.core.columns import JUDGED
+from raydistill.core.columns import AUDITED, JUDGED
 from raydistill.core.config import EvaluateConfig
 from raydistill.core.errors import NothingToDo
 from raydistill.core.section import Compute, Section
@@ -23,6 +23,7 @@ from raydistill.metrics import classifier
 from raydistill.metrics.identification import rates
 from raydistill.metrics.repeated import luck_of_training, repeated_auroc, repeated_difference
 from raydistill.metrics.result import MetricResult
+from raydistill.stages.auditor import likeness_of, numbers
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.classifier import Lesson, Pupil, teach
 from raydistill.stages.images import pixels, read_sampled, rows_of
@@ -45,7 +46,7 @@ class Rules(Stage):
     Output: `metrics.json`: `rule_utility.<rule>`, `rule_regret.<rule>`, `rule_excess_risk.<rule>`, `rule_kept.<rule>`.
     """
 
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     config: RulesNodeConfig
 
     @property
@@ -66,7 +67,7 @@ class Rules(Stage):
         chosen = rows_of(inputs["verdicts"], ids, ["sample_id", "keep"], "sample_id")["keep"].to_numpy()
         strangers = (inputs["matches"] / "calibration").read_table()
         rules = {CHOSEN: chosen} | simple_rules(matches, strangers, chosen, how.confidence, context.seed)
-        audited = rows_of(inputs["auditor"] / "samples", ids, JUDGED, "query_id")
+        audited = rows_of(inputs["auditor"] / "samples", ids, AUDITED, "query_id")
         metrics = _kept(rules, how) | _risks(rules, audited, inputs["auditor"], how)
         metrics |= self._utilities(context, rules, samples)
         context.out.write_json("metrics.json", {name: one.model_dump(mode="json") for name, one in metrics.items()})
@@ -134,15 +135,21 @@ def _kept(rules: dict[str, NDArray[np.bool_]], how: EvaluateConfig) -> dict[str,
 def _risks(
     rules: dict[str, NDArray[np.bool_]], audited: pa.Table, matches: Store, how: EvaluateConfig
 ) -> dict[str, MetricResult]:
-    """Measure what each rule leaves behind, in the eye of the auditor, at its own threshold."""
+    """Measure what each rule leaves behind, in the eye of the auditor, at its own threshold, as an audit does."""
     strangers, control = ((matches / role).read_table() for role in ("calibration", "evaluation"))
     people = strangers["query_patient_id"].to_pylist()
     threshold = calibrate(strangers["score"].to_numpy(), people, how.audit_fpir, how.confidence).threshold
-    scores, nearest = audited["score"].to_numpy(), audited["nearest_patient_id"].to_numpy()
-    controls: tuple[Any, Any] = control["score"].to_numpy(), control["query_patient_id"].to_numpy()
-    return {
-        f"rule_excess_risk.{rule}": rates(scores[keep], nearest[keep], *controls, threshold, how.confidence)[
-            "excess_risk"
-        ]
-        for rule, keep in rules.items()
-    }
+    metrics = {}
+    for rule, keep in rules.items():
+        kept = audited.filter(pa.array(keep))
+        found = rates(
+            numbers(kept, "score"),
+            numbers(kept, "nearest_patient_id"),
+            numbers(control, "score"),
+            numbers(control, "query_patient_id"),
+            threshold,
+            how.confidence,
+            likeness_of(kept, strangers, "unseen_score", threshold, how.confidence),
+        )
+        metrics[f"rule_excess_risk.{rule}"] = found["excess_risk"]
+    return metrics

@@ -9,27 +9,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from raydistill.core.columns import JUDGED
 from raydistill.core.config import FilterConfig
-from raydistill.core.errors import NothingToDo
 from raydistill.core.searching import ShortStudent, TuneConfig
 from raydistill.core.section import Compute, Section
-from raydistill.core.seeds import generator
-from raydistill.diffusion.features import public_features
 from raydistill.matching.calibration import calibrate
 from raydistill.matching.policy import Policy, judged, make_policy, policy_at
 from raydistill.matching.selection import Selection, in_the_way, left_out
-from raydistill.metrics.classifier import FindingsProbe, label_matrix
-from raydistill.metrics.identification import rates
+from raydistill.metrics.classifier import FindingsProbe
+from raydistill.metrics.intervals import korn_graubard
 from raydistill.metrics.utility import macro_auroc, supported
-from raydistill.stages.base import Context
-from raydistill.stages.images import pixels, read_kept, read_sampled, rows_of
 from raydistill.stages.outcomes import BREAKS
-from raydistill.stages.selecting import ASKED, candidates
 from raydistill.stages.space import setting_of
-
-PANEL = 48
-"""Samples that are shown with every trial."""
 
 
 class TuneNodeConfig(Section):
@@ -57,7 +47,8 @@ class Evidence:
         strangers: the filter's matches of calibration images.
         judge: the judge's matches of the N, columns.JUDGED.
         judge_strangers: the judge's matches of calibration images, columns.MATCHES.
-        images: uint8 (N, R, R), the samples; `test_images` (M, R, R), calibration images. No trial reads them.
+        images: uint8 (N, R, R), the samples; `test_images` (M, R, R), calibration images. None (0, 1, 1) while trials
+            go on, which don't look at pictures.
         features: (N, D) float32 of the samples; `labels` (N, F) what was asked of them, where `has_labels` (N,).
         prompts: (N,) texts that they were asked for by.
         test_features: (M, D) float32 of calibration images; `test_labels` (M, F), `test_patients` (M,).
@@ -126,8 +117,8 @@ def evaluate_setting(tried: dict[str, float], evidence: Evidence, config: TuneNo
     Returns:
         The whole setting, `kept_share`, `utility` (macro AUROC; NaN where nothing is kept that can be learned from),
         `objective` (the utility, or in a cohort without findings the share that is kept), `risk` and `risk_high` (the
-        judge's excess risk of what is kept and its upper bound), `near_copies_high` (that of near-copies beyond
-        chance), `constraints`, and as columns `breaks_<bound>` (by how much, each), `excess` (all together),
+        share of what is kept that the judge takes for a train patient, and its upper bound), `near_copies_high` (that
+        of near-copies), `constraints`, and as columns `breaks_<bound>` (by how much, each), `excess` (all together),
         `feasible`, and `dropped` (who of the panel).
     """
     limits, setting = config.tune, setting_of(config.tune.space, tried)
@@ -135,12 +126,12 @@ def evaluate_setting(tried: dict[str, float], evidence: Evidence, config: TuneNo
     keep = kept_by(policy, evidence, config)
     of = in_the_way(evidence.candidates, policy.selection)[evidence.looked]
     kept_share = float(keep.sum() / max(1, of.sum()))
-    risk, risk_high = _excess(evidence, keep, "score", config.audit_fpir, config.confidence)
-    copies_high = _excess(evidence, keep, "structure_score", config.audit_near_copy_fpir, config.confidence)[1]
+    risk, risk_high = _rate(evidence, keep, "score", config.audit_fpir, config.confidence)
+    copies_high = _rate(evidence, keep, "structure_score", config.audit_near_copy_fpir, config.confidence)[1]
     utility = _utility(evidence, keep, config.confidence)
     constraints = {
-        "risk": risk_high - limits.max_excess_risk,
-        "near_copies": copies_high - limits.max_near_copy_excess,
+        "risk": risk_high - limits.max_reidentification_rate,
+        "near_copies": copies_high - limits.max_near_copy_rate,
         "kept_share": limits.min_kept_share - kept_share,
         "taught": float(evidence.can_teach and utility is None),
     }
@@ -169,23 +160,21 @@ def kept_by(policy: Policy, evidence: Evidence, config: TuneNodeConfig) -> NDArr
     return np.asarray(keep[evidence.looked])
 
 
-def _excess(
+def _rate(
     evidence: Evidence, keep: NDArray[np.bool_], column: str, fpir: float, confidence: float
 ) -> tuple[float, float]:
-    """Return how many of the kept samples reach a threshold of the judge's beyond chance, and the upper bound.
+    """Return how many of the kept samples reach a threshold of the judge's, and the upper bound; 1 where none is kept.
 
-    Where nothing is kept, or nothing can be said, both are 1.
+    Nothing is taken off for chance. How often samples that show nobody would be taken for somebody is not strangers'
+    rate (decision 34), and the people who could tell, an unseen gallery, are kept from the search (decision 38).
     """
     if not keep.any():
         return 1.0, 1.0
     kept, strangers = evidence.judge.filter(pa.array(keep)), evidence.judge_strangers
-    control = strangers[column].to_numpy(), strangers["query_patient_id"].to_numpy()
-    threshold = calibrate(*control, fpir, confidence).threshold
-    scores, nearest = kept[column].to_numpy(), kept["nearest_patient_id"].to_numpy()
-    result = rates(scores, nearest, *control, threshold, confidence=confidence)["excess_risk"]
-    if result.value is None or result.interval is None:
-        return 1.0, 1.0
-    return result.value, result.interval[1]
+    people = strangers["query_patient_id"].to_numpy()
+    threshold = calibrate(strangers[column].to_numpy(), people, fpir, confidence).threshold
+    rate = korn_graubard(kept[column].to_numpy() >= threshold, kept["nearest_patient_id"].to_numpy(), confidence)
+    return rate.value, rate.high
 
 
 def _utility(evidence: Evidence, keep: NDArray[np.bool_], confidence: float) -> float | None:
@@ -202,42 +191,3 @@ def _utility(evidence: Evidence, keep: NDArray[np.bool_], confidence: float) -> 
         bootstrap=0,
         seed=0,
     ).value
-
-
-def read_evidence(context: Context, config: TuneConfig) -> Evidence:
-    """Read and compute once what all trials share."""
-    inputs = context.inputs
-    columns, most = [*ASKED, "image"], config.max_samples
-    samples = read_sampled({"images": inputs["samples"]}, columns, most, context.seed).sort_by("sample_id")
-    if not samples.num_rows:
-        raise NothingToDo("no sample to filter: the teacher made no image")
-    columns = ["image", "labels", "patient_id"]
-    real = read_sampled({"images": inputs["calibration"]}, columns, most, context.seed)
-    real = real.filter(real["labels"].is_valid())
-    images, tested = pixels(samples), pixels(real) if real.num_rows else np.zeros((0, 1, 1), np.uint8)
-    findings = inputs["findings"].read_json("findings.json")["findings"]
-    # How many of a kind are kept depends on all that there are.
-    counted = config.space.patient_quota is not None or any(config.space.balance)
-    asked = read_kept({"images": inputs["samples"]}, list(ASKED)).sort_by("sample_id") if counted else samples
-    matches, judge = (
-        rows_of(inputs[eye] / "samples", ids, JUDGED, "query_id")
-        for eye, ids in (("matches", asked["sample_id"]), ("judge", samples["sample_id"]))
-    )
-    return Evidence(
-        matches=matches,
-        candidates=candidates(asked, matches, inputs["sharing"].read_table()),
-        looked=pc.index_in(samples["sample_id"], asked["sample_id"].combine_chunks()).to_numpy(),
-        panel=np.sort(generator(context.seed, "panel").permutation(samples.num_rows)[:PANEL]),
-        strangers=(inputs["matches"] / "calibration").read_table(),
-        judge=judge,
-        judge_strangers=(inputs["judge"] / "calibration").read_table(),
-        images=images,
-        test_images=tested,
-        features=public_features(images),
-        labels=label_matrix([labels or [] for labels in samples["labels"].to_pylist()], findings),
-        has_labels=samples["labels"].is_valid().to_numpy(),
-        prompts=samples["prompt"].to_numpy(),
-        test_features=public_features(tested) if real.num_rows else np.zeros((0, 0), np.float32),
-        test_labels=label_matrix(real["labels"].to_pylist(), findings),
-        test_patients=real["patient_id"].to_numpy(),
-    )

@@ -5,7 +5,6 @@ are not an input of this stage.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -22,11 +21,12 @@ from raydistill.distributed.tune import Bounds, Search, search
 from raydistill.metrics.importances import importances
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.classifier import Lesson
+from raydistill.stages.evidence import read_evidence, with_pictures
 from raydistill.stages.outcomes import broken, broken_in_words, different, outcomes_in_words
 from raydistill.stages.rungs import climb, luck_of, rank_agreement
 from raydistill.stages.short_student import student_utility, what_decides
 from raydistill.stages.space import bounds_of, cut_fpirs, cut_prompts, in_reach, searched, setting_of
-from raydistill.stages.trial import Evidence, TuneNodeConfig, evaluate_setting, kept_by, policy_for, read_evidence
+from raydistill.stages.trial import Evidence, TuneNodeConfig, evaluate_setting, kept_by, policy_for
 
 GOALS = {"objective": "max", "risk_high": "min", "kept_share": "max"}
 """What is searched for: the first alone, or all of them."""
@@ -45,7 +45,7 @@ class Tune(Stage):
     `importances/` where there is something to tell apart.
     """
 
-    version: ClassVar[int] = 11
+    version: ClassVar[int] = 13
     config: TuneNodeConfig
 
     def key_config(self) -> dict[str, Any]:
@@ -61,18 +61,18 @@ class Tune(Stage):
 
     def run(self, context: Context) -> Outcome:
         """Search, choose, and write the whole frontier beside the choice."""
-        evidence = read_evidence(context, self.config.tune)
+        evidence = read_evidence(context, self.config)
         asked = self.config.tune.space
         space = in_reach(asked, evidence.supported_fpir, evidence.most_sharing)
         cut = cut_fpirs(asked, space, evidence.calibration_patients)
         config = self.config.model_copy(update={"tune": self.config.tune.model_copy(update={"space": space})})
         plan = plan_of(config.tune, context.seed)
-        # No trial looks at pictures, which may be gigabytes.
-        shared = replace(evidence, images=evidence.images[:0], test_images=evidence.test_images[:0])
         # What Ray Tune writes is kept with what people watch: `ray.tune.Tuner.restore` opens it as a `ResultGrid`.
-        folder = context.logs or context.work
+        stores = context.work, context.logs or context.work
         found = partial(_show, context.standings, list(plan.bounds))
-        trials = search(evaluate_setting, {"config": config}, shared, plan, folder, context.progress, found)
+        trials = search(evaluate_setting, {"config": config}, evidence, plan, *stores, context.progress, found)
+        # No trial looks at pictures, which may be gigabytes.
+        evidence = with_pictures(evidence, context, config)
         table = pd.DataFrame(trials).sort_values(list(bounds_of(space)), ignore_index=True)
         kept, goal = _kept(table, evidence, config), config.tune.goal
         table["pareto"] = undominated(table)

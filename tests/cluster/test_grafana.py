@@ -4,17 +4,31 @@ import json
 import re
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from threading import Event
 
 import pytest
 
-from raydistill.core.progress import silent
+from raydistill.core.config import Config
 from raydistill.core.store import Store
-from raydistill.core.training import TrackingConfig
+from raydistill.core.training import GuardConfig
+from raydistill.display import Display
 from raydistill.distributed.gauges import watched
-from raydistill.distributed.tracking import METRICS, Tracking
-from raydistill.distributed.tune import Bounds, Search, search
-from tests.distributed.toys import kept
+from raydistill.distributed.job import Guard
+from raydistill.distributed.train import train
+from raydistill.distributed.tune import Search, search
+from raydistill.pipeline import wire
+from raydistill.runner import Runner
+from raydistill.running import _execute
+from raydistill.stages.base import Outcome, Stage
+from raydistill.stages.space import searched
+from raydistill.stages.trial import evaluate_setting
+from tests.distributed.jobs import curve_job
+from tests.distributed.test_split import guard_rows, stream
+from tests.distributed.toys import Rows
+from tests.stages.test_trial import evidence
 
 pytestmark = pytest.mark.ray
 
@@ -40,18 +54,44 @@ def exported():
         return set(re.findall(r"^(\w+)[{ ]", answer.read().decode(), re.MULTILINE))
 
 
+class Watched(Stage):
+    """A training, held against other rows, then a search over filter settings, both of the product; their data is small."""
+
+    def run(self, context):
+        guard = Guard(partial(guard_rows, 3.0), GuardConfig(every=10, draws=1))
+        more = {"guard": guard, "logs": context.logs, "name": "teacher"}
+        train(
+            curve_job(context.work.path, make=partial(Rows, pause=0.1), more=more | {"stream": stream(12)}),
+            0,
+            context.progress,
+        )
+        config = next(stage for stage in wire(Config()) if stage.node == "tune").config
+        space = Search(searched(config.tune.space), {"objective": "max"}, num_trials=2, batch=2, seed=0)
+        search(evaluate_setting, {"config": config}, evidence(), space, context.work, context.logs, context.progress)
+        return Outcome()
+
+
 def test_every_query_names_a_metric_that_a_run_exports(local_ray, tmp_path):
-    watched(silent, "teacher_samples")(3, 10, "images")
-    point = {"step": 1} | dict.fromkeys(METRICS, 0.5)
-    Tracking(TrackingConfig(tensorboard=False), Store.open(str(tmp_path)), "teacher").after_report(
-        None, [{"points": [point]}], None
-    )
-    space = Search({"x": Bounds(0.1, 1.0)}, {"objective": "max"}, num_trials=2, batch=2, seed=0)
-    search(kept, {}, 0.3, space, Store.open(str(tmp_path / "search")), silent)
-    deadline, missing = time.monotonic() + LIMIT_S, queried()
-    while missing and time.monotonic() < deadline:
-        time.sleep(1)
-        missing -= exported()
+    """Nothing is told here: all of it is what the product says of a node that it executes, and what Ray says of itself."""
+    stage = Watched("teacher", Config(), {}, 0)
+    runner = Runner(Store.open(str(tmp_path)), Config(), [stage])
+    missing, over = queried(), Event()
+
+    def look():
+        deadline = None
+        while missing and (deadline is None or time.monotonic() < deadline):
+            time.sleep(0.5)
+            missing.difference_update(exported())
+            # What has just been told is exported a few seconds later.
+            deadline = deadline or (time.monotonic() + LIMIT_S if over.is_set() else None)
+
+    with ThreadPoolExecutor(1) as looking:
+        looked = looking.submit(look)
+        try:
+            _execute(runner, stage, 1, Display(quiet=True))
+        finally:
+            over.set()
+        looked.result()
     assert not missing
 
 

@@ -18,7 +18,9 @@ LIMIT_S = 240
 
 @pytest.fixture(scope="module")
 def address():
-    with cluster() as found:
+    with cluster() as found, pytest.MonkeyPatch.context() as here:
+        # This process may have a Ray of its own, which a client would ask instead.
+        here.setenv("RAY_API_SERVER_ADDRESS", found)
         yield found
 
 
@@ -29,7 +31,9 @@ def line(address, *job):
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_job_s_own_exit_code_and_log_come_back(address, tmp_path):
-    said = finished(line(address, "audit", "--set", "nmae=x", "--images", str(tmp_path)), **ENVIRONMENT)
+    # Of two clusters the one that was named is meant.
+    elsewhere = ENVIRONMENT | {"RAY_ADDRESS": "127.0.0.1:1"}
+    said = finished(line(address, "audit", "--set", "nmae=x", "--images", str(tmp_path)), **elsewhere)
     assert said.returncode == 2, said.stderr
     assert "nmae: unknown key; did you mean name?" in said.stdout
     job = said.stdout.split()[1]
@@ -72,7 +76,9 @@ def test_what_looks_like_a_secret_is_not_handed_over(tmp_path):
         environment_of(file)
 
 
-def test_a_folder_without_jobs_and_an_address_that_does_not_answer_are_said(tmp_path):
+def test_a_folder_without_jobs_and_an_address_that_does_not_answer_are_said(tmp_path, monkeypatch):
+    for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
     with pytest.raises(InputError, match=r"holds no jobs/distill\.py"):
         submit("http://127.0.0.1:1", "distill", [], tmp_path, None, print)
     with pytest.raises(InputError, match=r"no job could be submitted to http://127\.0\.0\.1:1"):

@@ -21,7 +21,8 @@ def test_a_trial_is_read_back(tmp_path):
         {"x": 0.25, "n": 3, "utility": 0.75, "risk": float("nan")},
         {"x": 0.5, "n": 4, "utility": 0.5, "risk": 0.1},
     ]
-    write_hparams(Store.open(str(tmp_path)), trials, ["x", "n"], ["utility", "risk"])
+    for _ in range(2):
+        write_hparams(Store.open(str(tmp_path)), trials, ["x", "n"], ["utility", "risk"])
     files = sorted(tmp_path.rglob("events*"))
     assert [path.parent.name for path in files] == ["trial-0000", "trial-0001"]
     values = [value for event in records(files[0]) for value in event.summary.value]

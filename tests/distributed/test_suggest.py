@@ -4,7 +4,8 @@ import pytest
 from ray.tune.search import Searcher
 
 from raydistill.core.searching import TuneConfig
-from raydistill.distributed.suggest import InBatches, count_of, domains, suggester
+from raydistill.distributed.pacing import STARTING_S, InBatches, Paced
+from raydistill.distributed.suggest import count_of, domains, suggester
 from raydistill.distributed.tune import Bounds, Search
 from raydistill.stages.tune import plan_of
 
@@ -41,6 +42,17 @@ def test_a_trial_that_ends_before_the_next_begins_is_no_batch():
     assert search.suggest("b") == {"after": 0}
     search.on_trial_complete("b", {"objective": 1})
     assert search.suggest("c") == {"after": 2}
+
+
+def test_one_at_a_time_while_trials_are_shorter_than_the_start_of_a_worker():
+    search, short, long = Paced(InBatches(Told(), 3)), {"time_total_s": 0.1}, {"time_total_s": 2 * STARTING_S}
+    assert [search.suggest(name) for name in "ab"] == [{"after": 0}, None]
+    search.on_trial_complete("a", short)
+    assert [search.suggest(name) for name in "bc"] == [{"after": 0}, None]
+    search.on_trial_complete("b", long)
+    assert [search.suggest(name) for name in "cd"] == [{"after": 0}, None], "the batch has three"
+    search.on_trial_complete("c", error=True)
+    assert [search.suggest(name) for name in "defg"] == [{"after": 3}] * 3 + [None]
 
 
 def settings(way, plan, of="target_fpir"):

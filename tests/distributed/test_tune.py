@@ -32,18 +32,20 @@ from raydistill.core.store import Store
 from raydistill.distributed.session import session
 from tests.distributed.test_tune import TRIALS, searched
 with session(ClusterConfig(num_cpus=2, object_store_mb=100)):
-    searched(sys.argv[1], trials=TRIALS, seconds=1.5, log=sys.argv[2])
+    searched(sys.argv[1], trials=TRIALS, seconds=0.6, log=sys.argv[2])
 """
 
 
 def searched(folder, trials=TRIALS, progress=silent, shown=None, **arguments):
     space = Search(bounds={"x": X}, goals=OBJECTIVE, num_trials=trials, batch=2, seed=1)
-    return search(bowl, arguments, 0.3, space, Store.open(str(folder)), progress, shown)
+    store = Store.open(str(folder))
+    return search(bowl, arguments, 0.3, space, store / "work", store / "logs", progress, shown)
 
 
 def climbed(folder, algorithm, trials, goals=OBJECTIVE, most=0.3, **bounds):
     space = Search(bounds=bounds, goals=goals, num_trials=trials, batch=4, seed=1, algorithm=algorithm)
-    return search(slope, {}, most, space, Store.open(str(folder)), silent)
+    store = Store.open(str(folder))
+    return search(slope, {}, most, space, store, store, silent)
 
 
 def settings(found):
@@ -59,8 +61,9 @@ def test_the_same_search_tries_the_same_settings_whichever_trial_ends_first(loca
     assert told[-1] == (STARTUP + 6, STARTUP + 6, "trials")
     assert settings(shown[-1]) == settings(first)
     # As docs/metrics.md says.
-    grid = Tuner.restore(str(tmp_path / "a/search"), "_trial").get_results()
+    grid = Tuner.restore(str(tmp_path / "a/logs/search"), "_trial").get_results()
     assert sorted(result.metrics["measured"]["x"] for result in grid) == settings(first)
+    assert {file.split("/")[0] for file in Store.open(str(tmp_path / "a")).files("logs")} == {"search"}
 
 
 def test_a_killed_search_goes_on_with_the_trials_it_has(local_ray, tmp_path):
@@ -80,22 +83,25 @@ def test_a_killed_search_goes_on_with_the_trials_it_has(local_ray, tmp_path):
     assert len(before) < TRIALS
     tried = [f"{trial['x']:.6f}" for trial in found]
     assert len(set(tried)) == TRIALS
-    assert set(before[:2]) <= set(tried)
+    assert set(before) <= set(tried)
     # Again comes what was under way: two at most.
     assert len(log.read_text().splitlines()) <= TRIALS + 2 < TRIALS + len(before)
+    assert settings(found) == settings(searched(tmp_path / "never killed"))
 
 
 def test_a_trial_whose_worker_dies_is_tried_again(local_ray, tmp_path):
     log, space = tmp_path / "log", Search({"x": X}, OBJECTIVE, num_trials=1, batch=1, seed=1)
-    found = search(fragile, {"log": str(log), "deaths": 2}, 0.3, space, Store.open(str(tmp_path / "run")), silent)
+    store = Store.open(str(tmp_path / "run"))
+    found = search(fragile, {"log": str(log), "deaths": 2}, 0.3, space, store, store, silent)
     assert found[0]["objective"] == 0.3
     assert len(log.read_text().splitlines()) == 3
 
 
 def test_a_trial_that_dies_every_time_ends_the_search_in_one_line(local_ray, tmp_path):
     log, space = tmp_path / "log", Search({"x": X}, OBJECTIVE, num_trials=1, batch=1, seed=1)
+    store = Store.open(str(tmp_path / "run"))
     with pytest.raises(TrainingError, match="1 trials failed, the first: ") as raised:
-        search(fragile, {"log": str(log), "deaths": 99}, 0.3, space, Store.open(str(tmp_path / "run")), silent)
+        search(fragile, {"log": str(log), "deaths": 99}, 0.3, space, store, store, silent)
     assert "\n" not in str(raised.value)
     assert len(log.read_text().splitlines()) == 1 + MAX_FAILURES
 
@@ -103,10 +109,12 @@ def test_a_trial_that_dies_every_time_ends_the_search_in_one_line(local_ray, tmp
 def test_a_search_that_is_begun_again_measures_nothing_twice_whatever_ray_remembers(local_ray, tmp_path):
     log = tmp_path / "log"
     first = searched(tmp_path / "run", log=str(log))
-    store = Store.open(str(tmp_path / "run"))
-    for number, name in enumerate((store / "search").files()):
-        (store / "search" / name).delete() if number % 2 else store.write_bytes(f"search/{name}", b"half a")
-    (store / "measured" / store.files("measured")[0]).delete()
+    work, logs = (Store.open(str(tmp_path / "run" / folder)) for folder in ("work", "logs"))
+    for number, name in enumerate((logs / "search").files()):
+        (logs / "search" / name).delete() if number % 2 else logs.write_bytes(f"search/{name}", b"half a")
+    # As one that was killed leaves it: a setting not measured yet, and another half written.
+    (work / "measured" / work.files("measured")[0]).delete()
+    work.write_bytes("measured/0.json.1.partial", b"half a")
     assert searched(tmp_path / "run", log=str(log)) == first
     assert len(log.read_text().splitlines()) == TRIALS + 1
 

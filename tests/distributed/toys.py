@@ -169,9 +169,3 @@ def slope(setting, shared):
     """Rises with `x`, but only up to `shared` is it allowed; what it costs is `x` itself, and `n` nothing."""
     x, n = setting.get("x", 0.5), setting.get("n", 1)
     return {"x": x, "n": n, "objective": x, "cost": x, "constraints": {"x": x - shared}}
-
-
-def kept(setting, shared):
-    """What a trial of the real search measures, of a setting that keeps `x` and risks as much."""
-    x = setting["x"]
-    return {"x": x, "objective": x, "kept_share": x, "risk_high": x, "constraints": {"risk": x - shared}}

@@ -38,7 +38,7 @@ SMALL = [
     ),
     "match={compute: {num_workers: 1, num_cpus: 0.5, num_gpus: 0}}",
     "selftest={num_images: 4, strengths: [0.3], num_inference_steps: 3, compute: {num_workers: 1, num_cpus: 0.5, num_gpus: 0}}",
-    "tune={num_trials: 2, max_excess_risk: 1.0, min_kept_share: 0.0}",
+    "tune={num_trials: 2, max_reidentification_rate: 1.0, min_kept_share: 0.0}",
     "evaluate={bootstrap: 20, membership_images: 8, probe_steps: 5, compute: {num_workers: 1, num_cpus: 1, num_gpus: 0}}",
     "cluster={num_cpus: 4, object_store_mb: 200, health_check_interval_s: 0.2}",
 ]

@@ -132,14 +132,16 @@ def test_the_same_command_again_does_nothing_but_say_so(golden):
 
 
 def test_the_search_alone_goes_on_from_the_run_s_own_configuration(golden):
-    before = golden["store"].read_bytes("summary.json")
+    before = golden["store"].read_json("summary.json")
     line = [sys.executable, "jobs/tune.py", "--run-dir", golden["uri"]]
     said = finished(line, **ENVIRONMENT)
     assert said.returncode == 0, said.stderr[-3000:]
-    assert "everything up to tune" in said.stderr
+    assert "up to date; nothing to run" in said.stderr
     assert "target_fpir" in said.stdout
     assert f"--run-dir {golden['uri']}" in said.stdout
-    assert golden["store"].read_bytes("summary.json") == before
+    after = golden["store"].read_json("summary.json")
+    assert (after["verdict"], after["metrics"]) == (before["verdict"], before["metrics"])
+    assert {entry["state"] for entry in after["nodes"].values()} <= {"cached", "skipped"}
 
 
 def test_what_the_run_took_is_what_the_same_elsewhere_is_said_to_take(golden):
@@ -154,7 +156,7 @@ def test_what_the_run_took_is_what_the_same_elsewhere_is_said_to_take(golden):
 
 
 def test_a_changed_threshold_reruns_only_what_follows(golden):
-    config = load_config(MICRO, ["tune.max_excess_risk=0.5"])
+    config = load_config(MICRO, ["tune.max_reidentification_rate=0.5"])
     states = {line.node: line.state for line in Runner(golden["store"], config, wire(config)).plan()}
     cached = {node for node, state in states.items() if state == "cached"}
     assert {"ingest", "reid_filter", "reid_auditor", "teacher", "teacher_samples", "teacher_matches"} <= cached

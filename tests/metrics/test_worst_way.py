@@ -1,7 +1,9 @@
 """The worst of several ways of asking: judged by all of them, and by what nothing is known of."""
 
+import numpy as np
 import pytest
 
+from raydistill.metrics.identification import rates
 from raydistill.metrics.result import Check, MetricResult, insufficient
 from raydistill.metrics.worst_way import worst_way
 
@@ -40,3 +42,32 @@ def test_it_says_which_way_and_of_which_nothing_can_be_said():
     assert worst.note.startswith("threshold 0.5; guidance_8, the largest of 3 ways")
     assert worst.note.endswith("of steps_5 nothing can be said")
     assert "asked for by steps_5 nothing can be said" in worst_way({"guidance_1": CLEAR, "steps_5": NONE}).note
+
+
+WAYS, ASKED, STRANGERS, CONTROL, ROUNDS = 8, 300, 400, 0.05, 300
+SPREAD = np.linspace(0.0, 0.06, WAYS)
+
+
+def looked_at(rng, excess, confidence):
+    """Ask in every way, each as often; the strangers beside them are the same people all the time."""
+    strangers, people = (rng.random(STRANGERS) < CONTROL).astype(float), np.arange(STRANGERS)
+    shares = CONTROL + (1 - CONTROL) * np.broadcast_to(excess, WAYS)
+    made = [(rng.random(ASKED) < share).astype(float) for share in shares]
+    each = np.arange(ASKED)
+    return worst_way(
+        {str(i): rates(m, each, strangers, people, 0.5, confidence)["excess_risk"] for i, m in enumerate(made)}
+    )
+
+
+@pytest.mark.parametrize("excess", [0.0, 0.05, SPREAD], ids=["none", "all", "spread"])
+def test_all_ways_together_are_wrong_as_seldom_as_one(excess):
+    rng, largest = np.random.default_rng(0), np.max(excess)
+    ends = np.array([looked_at(rng, excess, 1 - 0.05 / WAYS).interval for _ in range(ROUNDS)])
+    assert np.mean(ends[:, 0] > largest) <= 0.025
+    assert np.mean(ends[:, 1] < largest) <= 0.025
+
+
+def test_uncorrected_they_would_accuse_too_often():
+    rng = np.random.default_rng(0)
+    lows = np.array([looked_at(rng, 0.05, 0.95).interval[0] for _ in range(ROUNDS)])
+    assert np.mean(lows > 0.05) > 0.05

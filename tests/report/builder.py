@@ -108,7 +108,13 @@ class Builder:
             "structure_score": self.rng.uniform(low - 0.2, high - 0.02, count).astype(np.float32),
             "structure_image_id": [train[int(i)]["image_id"] for i in self.rng.integers(0, len(train), count)],
         }  # fmt: skip
+        columns |= self.unseen(count)
         return pa.table({f.name: columns.get(f.name, pa.nulls(count, f.type)) for f in MATCHES}, schema=MATCHES)
+
+    def unseen(self, count):
+        rng, people = np.random.default_rng(count), self.real["evaluation"]["patient_id"].to_pylist()
+        scores = {name: rng.uniform(0.2, 0.9, count) for name in ("unseen_score", "unseen_structure_score")}
+        return scores | {"unseen_patient_id": rng.choice(people, count)}
 
     def eye(self, eye, samples, scores):
         made = samples.filter(pa.compute.is_valid(samples["image"]))["sample_id"].to_pylist()

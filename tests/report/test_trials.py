@@ -1,10 +1,15 @@
 """The search on the page: who is ringed, what a missing utility is replaced by, what has nothing to show."""
 
+import json
 import math
+import shutil
+import subprocess
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
+from raydistill.report import trials as drawing
 from raydistill.report.evidence import Evidence
 from raydistill.report.settings import importances, parallel, why_no_importances
 from raydistill.report.trials import frontier
@@ -60,6 +65,36 @@ def test_pointing_at_a_trial_tells_its_setting_and_inside_what_it_dropped(eviden
     assert outside.meta is None
 
 
+EQUAL = [
+    trial(0.6, chosen=False, dropped=["s1", "s2"]),
+    trial(0.7, chosen=False, dropped=["s1", "s2", "s3"]),
+    trial(0.8, dropped=["s3"]),
+    trial(0.5, chosen=False, risk_high=0.2, dropped=[]),
+]
+"""Three of the same risk, the last of which was chosen."""
+
+
+def test_the_grid_opens_on_the_chosen_setting_also_among_those_of_equal_risk(evidence):
+    meta = frontier(evidence(*EQUAL), public=False).plot.data[0].meta
+    assert meta["dropped"][meta["chosen"]] == ["s3"]
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="no node here to run the page's script")
+def test_the_script_shows_the_chosen_setting_then_what_one_points_at_or_selects(evidence):
+    figure = frontier(evidence(*EQUAL), public=False)
+    script = Path(drawing.__file__).parent / "templates" / "page.js"
+    given = {"figure": json.loads(figure.plot.to_json()), "samples": ["s1", "s2", "s3"], "script": script.read_text()}
+    said = subprocess.run(
+        ["node", Path(__file__).with_name("browser.js")], input=json.dumps(given), capture_output=True, text=True
+    )
+    assert said.returncode == 0, said.stderr
+    steps = {step["did"]: (step["faded"], step["said"], step["selected"]) for step in json.loads(said.stdout)}
+    assert steps["opened"] == (["s3"], "2 of 3 kept", 2)
+    assert steps["pointed at 1"] == (["s1", "s2", "s3"], "0 of 3 kept", 1)
+    assert steps["pointed at the ring"] == steps["pointed at 1"]
+    assert steps["selected 3"] == ([], "3 of 3 kept", 3)
+
+
 @pytest.mark.parametrize("missing", [None, NAN])
 def test_without_any_utility_the_share_kept_takes_its_place(evidence, missing):
     figure = frontier(evidence(trial(missing), trial(missing, kept_share=0.3)), public=True)
@@ -96,10 +131,10 @@ def test_which_bounds_a_setting_breaks_is_said_where_one_points(evidence):
     assert (
         figure.plot.data[0]
         .customdata[0]
-        .endswith("too high an excess risk in the judge's eye, by 0.023<br>nothing to learn from")
+        .endswith("too many taken for a train patient by the judge, by 0.023<br>nothing to learn from")
     )
     assert (
-        "(1 of 1 settings come to too high an excess risk in the judge's eye (tune.max_excess_risk), 1 to nothing"
+        "(1 of 1 settings come to too many taken for a train patient by the judge (tune.max_reidentification_rate), 1 to nothing"
         in (figure.caption)
     )
 

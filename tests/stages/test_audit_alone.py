@@ -20,8 +20,8 @@ from raydistill.data.images import encode_png
 from raydistill.data.phantom import render
 from raydistill.diffusion.components import build_tiny
 from raydistill.pipeline import wire
-from raydistill.run import finish
 from raydistill.runner import Runner
+from raydistill.running import finish
 from raydistill.stages.base import Context
 from tests.stages.gate import STUDENT, results
 

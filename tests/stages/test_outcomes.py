@@ -25,5 +25,5 @@ def test_the_bound_that_most_settings_break_comes_first():
     table = trials(breaks_risk=[0.1, -0.1, 0.0], breaks_near_copies=[0.2, 0.1, -0.1], breaks_taught=[0.0] * 3)
     assert broken(table) == {"near_copies": 2, "risk": 1}
     said = broken_in_words(broken(table), len(table))
-    assert said.startswith("2 of 3 settings come to too many near-copies (tune.max_near_copy_excess), 1 to too high")
+    assert said.startswith("2 of 3 settings come to too many near-copies (tune.max_near_copy_rate), 1 to too many")
     assert broken(trials(kept_share=[0.1])) == {}

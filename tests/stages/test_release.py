@@ -30,7 +30,7 @@ def test_without_a_setting_that_keeps_its_bounds_the_one_that_is_broken_is_named
     assert verdict["verdict"] == "insufficient_evidence"
     assert verdict["reasons"][0] == (
         "No setting of the filter kept every bound of the search: 7 of 9 settings come to too many near-copies "
-        "(tune.max_near_copy_excess)."
+        "(tune.max_near_copy_rate)."
     )
 
 

@@ -7,6 +7,7 @@ import pytest
 from raydistill.core.config import EvaluateConfig
 from raydistill.core.progress import silent
 from raydistill.report.rules import DIFFERENCE, conclusion, rules
+from raydistill.stages.auditor import Auditor
 from raydistill.stages.base import Context
 from raydistill.stages.rules import Rules, RulesNodeConfig
 from tests.report.builder import build
@@ -44,7 +45,22 @@ def compared(tmp_path, monkeypatch):
         stage.run(Context(inputs, out, out / "work", 0, {}, silent))
         return {"search": out.read_json("metrics.json")}
 
+    compare.auditor = lambda: _auditor(runner)
     return compare
+
+
+def _auditor(runner):
+    """Return what an audit holds samples against, and all samples as it sees them."""
+    at = {node: runner.artifact(node, m.key) for node, m in runner.manifests.items()}
+    matches = at["teacher_matches"] / "auditor"
+    inputs = {"matches": matches, "train": at["ingest"] / "train", "evaluation": at["ingest"] / "evaluation"}
+    return Auditor.of(inputs, EvaluateConfig()), (matches / "samples").read_table()
+
+
+def test_what_a_rule_leaves_behind_is_measured_as_an_audit_does(compared):
+    left, (auditor, samples) = compared(3.0)["search"]["rule_excess_risk.no_filter"], compared.auditor()
+    assert left == auditor.rates(samples)["excess_risk"].model_dump(mode="json")
+    assert "times" in left["note"]
 
 
 def test_above_0_the_search_did_better_and_the_page_says_so(compared):

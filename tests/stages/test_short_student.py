@@ -36,7 +36,7 @@ SMALL = {
     "student_samples": {"num_inference_steps": 2, "batch_size": 8, "rows_per_piece": 8},
     "evaluate": {"probe_steps": 10},
 }  # fmt: skip
-LIMITS = {"num_trials": 2, "candidates": 2, "max_excess_risk": 1.0, "max_near_copy_excess": 1.0}
+LIMITS = {"num_trials": 2, "candidates": 2, "max_reidentification_rate": 1.0, "max_near_copy_rate": 1.0}
 SHORT = {"students": 2, "student_share": 0.2, "student_samples": 20}
 
 

@@ -341,7 +341,7 @@ def test_layers_that_the_unet_does_not_have_are_named_before_anything_starts(tmp
 )
 def test_an_error_names_the_stage(tmp_path, eyes, message):
     from raydistill.pipeline import wire
-    from raydistill.run import check_before_ray
+    from raydistill.running import check_before_ray
 
     config = Config.model_validate({"eyes": eyes})
     with pytest.raises(ConfigError, match=message):

@@ -171,7 +171,7 @@ def evidence(labelled=MANY, shared=None, counted=MANY, **judged):
 
 
 def measured(evidence, **tune):
-    limits = {"max_excess_risk": 1.0, "max_near_copy_excess": 1.0} | tune
+    limits = {"max_reidentification_rate": 1.0, "max_near_copy_rate": 1.0} | tune
     config = next(stage for stage in wire(Config(tune=limits)) if stage.node == "tune").config
     return evaluate_setting(SETTING, evidence, config)
 
@@ -202,9 +202,18 @@ def test_a_quota_counts_samples_that_nobody_looks_at():
     assert measured(evidence(counted=4 * MANY), space=space)["kept_share"] < 1.0
 
 
+def test_nothing_of_what_the_judge_recognises_is_put_down_to_chance():
+    """Samples that show nobody are taken for somebody less often than strangers are: chance would hide a leak."""
+    shown = {"score": [0.95] * 4 + [0.1] * (MANY - 4)}
+    found = measured(evidence(**shown), max_reidentification_rate=0.1)
+    assert found["risk"] == pytest.approx(4 / MANY)
+    assert found["risk_high"] > found["risk"]
+    assert broken(pd.DataFrame([found])) == {"risk": 1}
+
+
 def test_near_copies_break_a_bound_of_their_own():
     copies = {"structure_score": [0.95] * FEW + [0.1] * (MANY - FEW)}
-    found = measured(evidence(**copies), max_near_copy_excess=0.1)
+    found = measured(evidence(**copies), max_near_copy_rate=0.1)
     assert found["constraints"]["risk"] <= 0 < found["constraints"]["near_copies"]
     assert found["breaks_near_copies"] == found["excess"] == found["constraints"]["near_copies"]
     assert broken(pd.DataFrame([found])) == {"near_copies": 1}

@@ -9,7 +9,7 @@ const panel = document.querySelector("#panel");
 if (panel) {
   const drawing = document.querySelector("#frontier .plot");
   const select = panel.querySelector("select");
-  const dropped = drawing.data[0].meta.dropped;
+  const { chosen, dropped } = drawing.data[0].meta;
   const show = (number) => {
     const gone = new Set(dropped[number]);
     const images = [...panel.querySelectorAll("img")];
@@ -19,7 +19,7 @@ if (panel) {
   };
   drawing.on("plotly_hover", (event) => event.points[0].curveNumber === 0 && show(event.points[0].pointNumber));
   select.addEventListener("change", () => show(Number(select.value)));
-  show(Math.max(0, drawing.data[0].x.indexOf(drawing.data[1].x[0])));
+  show(chosen);
 }
 // A scroll bar, a late font or a turned phone changes a plot's width without resizing the window.
 const observer = new ResizeObserver((seen) => seen.forEach((one) => Plotly.Plots.resize(one.target)));

@@ -2,27 +2,17 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any
 
 from raydistill.core.config import Config
 from raydistill.core.errors import ConfigError, InputError
+from raydistill.core.manifest import SUMMARY, Manifest
 from raydistill.core.store import Store
 from raydistill.display import Display
+from raydistill.result import UNDECIDED, RunResult
 
-UNDECIDED = "not yet"
 TEMPORARY = "/runtime_resources/working_dir_files/"
 """Part of the path at which Ray unpacks what `ray job submit --working-dir` uploaded."""
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What a run came to: the verdict, its reasons, and where everything is."""
-
-    verdict: str
-    reasons: list[str]
-    run_uri: str
-    summary: dict[str, Any]
 
 
 def default_run_dir(config: Config) -> str:
@@ -82,16 +72,13 @@ def _never(stages: Sequence[Any], now: Any, later: Any) -> str | None:
     return None
 
 
-def run(
-    config: Config, run_dir: str | None = None, display: Display | None = None, until: str | None = None
-) -> RunResult:
+def run(config: Config, run_dir: str | None = None, display: Display | None = None) -> RunResult:
     """Bring every node up to date, then write summary, report and, if the verdict allows it, the release.
 
     Args:
         config: the resolved configuration.
         run_dir: a path or URI; `runs/<name>` by default. The same folder again resumes.
         display: what the person at the terminal sees; nothing by default.
-        until: the last node to bring up to date; all of them without one. What follows it is pending then.
 
     Returns:
         The verdict, `not yet` where it wasn't reached, and where to look.
@@ -110,70 +97,75 @@ def run(
     if store.is_local and TEMPORARY in store.path:
         display.line(f"the run folder {store.path} is the job's temporary folder and goes with it: pass --run-dir")
     runner = Runner(store, config, wire(config))
-    wanted = _until(runner.stages, until)
     check_before_ray(config, store, runner.stages)
     states = {stage.node: "pending" for stage in runner.stages}
     cached = {line.node for line in runner.plan() if line.state == "cached"}
-    if until and cached >= {stage.node for stage in wanted} and runner.is_of_this():
-        display.line(f"everything up to {until} in {store.uri} is up to date; nothing to run")
-        return RunResult(UNDECIDED, [], store.uri, {})
     if len(cached) == len(states):
         runner.open()
         display.line(f"everything in {store.uri} is up to date; nothing to run")
         return finish(runner, _found(runner, runner.stages))
-    from raydistill.report.bundle import withdraw
-    from raydistill.report.html import PAGE
-
-    # They speak of other evidence than what will be there; a run that is killed on the way must not leave them.
-    withdraw(store)
-    store.delete(PAGE)
+    _take_back(store)
     runner.open()
-    _run_stages(runner, wanted, states, display)
+    _run_stages(runner, states, display)
     return finish(runner, states)
 
 
-def run_alone(config: Config, node: str, run_dir: str, display: Display | None = None) -> None:
+def run_alone(config: Config, node: str, run_dir: str, display: Display | None = None) -> Manifest:
     """Bring one node of a run up to date, whose inputs are all there; until it has ended, the run is what it was.
+
+    Keys of what it reads are those that the run knows: the source needn't be there any more.
 
     Args:
         config: the resolved configuration; the run folder is of this when the node has ended.
-        node: what is brought up to date. What follows it is pending then, and report and release are taken back.
+        node: what is brought up to date. What isn't current any more is pending then, and report and release are taken
+            back.
         run_dir: path or URI of the run.
         display: as for `run`.
+
+    Returns:
+        The node's manifest.
 
     Raises:
         InputError: when something that the node reads isn't there.
     """
-    from raydistill.distributed.session import prepare_libraries
+    from raydistill.folder import new_runner, unchanged
 
-    prepare_libraries()
-    from raydistill.pipeline import wire
-    from raydistill.report.bundle import withdraw
-    from raydistill.report.html import PAGE
-    from raydistill.runner import Runner
-
-    display, store = display or Display(quiet=True), Store.open(run_dir)
-    runner = Runner(store, config, wire(config))
-    *before, stage = _until(runner.stages, node)
-    check_before_ray(config, store, [stage])
+    display, known = display or Display(quiet=True), unchanged(config, run_dir)
+    runner = new_runner(config, run_dir, known)
+    number, stage = next((i, one) for i, one in enumerate(runner.stages, start=1) if one.node == node)
+    check_before_ray(config, runner.run, [stage])
     states = {line.node: line.state for line in runner.plan()}
-    if missing := [other.node for other in before if states[other.node] != "cached"]:
+    if missing := [other.node for other in stage.sources() if states[other.node] != "cached"]:
         raise InputError(
-            f"{node} reads what {missing[0]} makes, and {store.uri} has none for this configuration: finish the run up "
-            f"to there (raydistill run), or leave what is set for {missing[0]} as it is"
+            f"{node} reads what {missing[0]} makes, and {runner.run.uri} has none for this configuration: finish the "
+            f"run up to there (raydistill run), or leave what is set for {missing[0]} as it is"
         )
     if states[node] == "cached" and runner.is_of_this():
-        display.line(f"everything up to {node} in {store.uri} is up to date; nothing to run")
-        return
-    with ExitStack() as stack:
-        if states[node] != "cached":
-            _connect(stack, runner, display)
-            _say_what_is_waited_for(runner, stage, display)
-        _execute(runner, stage, len(before) + 1, display)
-    withdraw(store)
-    store.delete(PAGE)
+        display.line(f"{node} in {runner.run.uri} is up to date; nothing to run")
+    else:
+        with ExitStack() as stack:
+            if states[node] != "cached":
+                _connect(stack, runner, display)
+                _say_what_is_waited_for(runner, stage, display)
+            _execute(runner, stage, number, display)
+    # Also where nothing was to run: a kill may have kept the last attempt from getting so far.
+    cached = {line.node for line in runner.plan() if line.state == "cached"}
+    if len(cached) < len(runner.stages):
+        _take_back(runner.run)
     runner.open()
-    finish(runner, {other.node: "pending" for other in runner.stages} | _found(runner, (*before, stage)))
+    found = _found(runner, [other for other in runner.stages if other.node in cached])
+    finish(runner, {other.node: "pending" for other in runner.stages} | found)
+    manifest: Manifest = runner.manifests[node]
+    return manifest
+
+
+def _take_back(run: Store) -> None:
+    """Delete what speaks of other evidence than what will be there: a run killed on the way must not leave it."""
+    from raydistill.report.bundle import withdraw
+    from raydistill.report.html import PAGE
+
+    withdraw(run)
+    run.delete(PAGE)
 
 
 def _found(runner: Any, stages: Sequence[Any]) -> dict[str, str]:
@@ -181,19 +173,11 @@ def _found(runner: Any, stages: Sequence[Any]) -> dict[str, str]:
     return {one.node: "skipped" if runner.manifests[one.node].skipped else "cached" for one in stages}
 
 
-def _until(stages: Sequence[Any], until: str | None) -> Sequence[Any]:
-    """Return the stages up to a node."""
-    nodes = [stage.node for stage in stages]
-    if until and until not in nodes:
-        raise ConfigError(f"there is no node {until}; there are {', '.join(nodes)}")
-    return stages[: nodes.index(until) + 1] if until else stages
-
-
-def _run_stages(runner: Any, stages: Sequence[Any], states: dict[str, str], display: Display) -> None:
+def _run_stages(runner: Any, states: dict[str, str], display: Display) -> None:
     """Run the nodes in order; Ray starts, or is joined, before the first that needs it and isn't cached."""
     with ExitStack() as stack:
         is_connected = False
-        for number, stage in enumerate(stages, start=1):
+        for number, stage in enumerate(runner.stages, start=1):
             if stage.needs_ray and not is_connected and not runner.is_cached(stage):
                 _connect(stack, runner, display)
                 is_connected = True
@@ -269,5 +253,5 @@ def _write_summary(runner: Any, states: dict[str, str]) -> dict[str, Any]:
     from raydistill.summary import summarise
 
     summary = summarise(runner, states)
-    runner.run.write_json("summary.json", summary)
+    runner.run.write_json(SUMMARY, summary)
     return summary
