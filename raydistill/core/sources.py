@@ -37,6 +37,7 @@ class Archive(Section):
     Nothing is written before `pseudonymise` has done its work: patients and images are called by keyed hashes.
     """
 
+    kind: str
     path: str
     pseudonymise: bool = Field(False, description="Call patients and images by keyed hashes of their ids.")
     pseudonym_key: str | None = Field(
@@ -76,7 +77,7 @@ class ImageFolderSource(Archive):
     kind: Literal["image_folder"]
 
 
-class DicomSource(Archive, DicomConfig):
+class DicomSource(DicomConfig, Archive):
     """A folder of DICOM files, in any folders below it."""
 
     kind: Literal["dicom"]
@@ -86,7 +87,7 @@ class DicomSource(Archive, DicomConfig):
     )
 
 
-class CsvSource(Archive, DicomConfig):
+class CsvSource(DicomConfig, Archive):
     """A table that names image files, DICOM among them; a path in it is relative to `images`."""
 
     kind: Literal["csv"]

@@ -350,7 +350,7 @@ def dicoms():
         "colour": (dicom(np.dstack([pixels] * 3)), KEPT),
     }  # fmt: skip
     for name, (content, outcome) in found.items():
-        yield Case("dicom", name, lambda folder, content=content: _dicom_folder(folder, content), outcome, rows=7)
+        yield Case("dicom", name, lambda folder, content=content: dicom_folder(folder, content), outcome, rows=7)
     uid = {"SOPInstanceUID": "1.2.3.4"}
     twins = {
         "instance_twice": ([dicom(ramp(51), **uid), dicom(ramp(52).T, **uid)], "duplicate_id", 1),
@@ -358,7 +358,7 @@ def dicoms():
         "nearly_one_picture_of_two": ([dicom(_blocks(51)), dicom(_blocks(51) + _blocks(51) // 20, PatientID="p9")], "near_duplicate", 1),
     }  # fmt: skip
     for name, (contents, outcome, bad) in twins.items():
-        yield Case("dicom", name, lambda folder, both=contents: _dicom_folder(folder, *both), outcome, rows=8, bad=bad)
+        yield Case("dicom", name, lambda folder, both=contents: dicom_folder(folder, *both), outcome, rows=8, bad=bad)
     yield Case(
         "dicom",
         "no_dicom_at_all",
@@ -375,7 +375,7 @@ def _blocks(number):
     return decode(picture(number)).astype(np.uint16) * 16
 
 
-def _dicom_folder(folder, *damaged):
+def dicom_folder(folder, *damaged):
     for number in range(6):
         archives.put(folder / f"{number}.dcm", dicom(_blocks(number), bits=12, PatientID=f"p{number}"))
     for number, content in enumerate(damaged):
