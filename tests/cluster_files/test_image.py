@@ -181,5 +181,5 @@ def test_the_steps_of_the_cpu_target_make_a_raydistill_that_works(tmp_path):
     assert {name: version.partition("+")[0] for name, version in have.items()} == {
         name: pins.get(name) for name in have
     }
-    assert {"boto3", "google-api-python-client", "ray", "torch", "deepspeed"} <= set(have)
+    assert {"boto3", "datasets", "google-api-python-client", "pydicom", "ray", "torch", "deepspeed"} <= set(have)
     assert not {"pytest", "ruff", "moto"} & set(have)
