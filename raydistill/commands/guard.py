@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal
 import typer
 
 from raydistill.core.errors import RaydistillError
+from raydistill.core.interrupt import INTERRUPTED
 
-INTERRUPTED, UNREAD = 130, 141
-"""128 and the number of the signal, as shells have it: SIGINT, SIGPIPE."""
+UNREAD = 141
+"""Exit code: 128 and the number of SIGPIPE, as shells have it."""
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file; the defaults without one.")]
 RunDirOption = Annotated[str | None, typer.Option("--run-dir", help="Path or URI; runs/<name> by default.")]
