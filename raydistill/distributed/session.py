@@ -126,6 +126,17 @@ def _started(config: ClusterConfig) -> Iterator[None]:
     # The variable above for this process, should Ray have been imported before it was set.
     ray_constants.ENABLE_RAY_CLUSTER = False
     try:
+        _start(config)
+        yield
+    finally:
+        ray.shutdown()
+        os.environ.pop("RAY_ADDRESS")
+
+
+def _start(config: ClusterConfig) -> None:
+    import ray
+
+    try:
         ray.init(
             address="local",
             num_cpus=config.num_cpus,
@@ -134,10 +145,13 @@ def _started(config: ClusterConfig) -> Iterator[None]:
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
-        yield
-    finally:
-        ray.shutdown()
-        os.environ.pop("RAY_ADDRESS")
+    except ValueError as error:
+        # This machine has less memory than that.
+        said = " ".join(str(error).split())
+        raise ConfigError(
+            f"no Ray can be started here with cluster.object_store_mb {config.object_store_mb}: {said} Lower it, take "
+            "another preset, or join a larger cluster through RAY_ADDRESS"
+        ) from error
 
 
 def describe() -> dict[str, Any]:
