@@ -240,7 +240,7 @@ def _execute(runner: Any, stage: Any, number: int, display: Display) -> str:
     """Bring a node up to date before a person's eyes; return its state."""
     from raydistill.distributed.gauges import watched
 
-    with display.stage(stage.node, number, len(runner.stages)) as shown:
+    with display.stage(stage.node, number, len(runner.stages), type(stage).__name__) as shown:
         manifest, cached = runner.execute(stage, watched(shown.progress, stage.node), shown.standings)
         state = "skipped" if manifest.skipped else "cached" if cached else "done"
         shown.finish(state, manifest)
