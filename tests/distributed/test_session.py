@@ -29,7 +29,10 @@ with session(ClusterConfig(num_cpus=1, object_store_mb=100)):
 
 
 def ran(code):
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True).stdout
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=280, check=True)
+    # Each line of a log is ours.
+    assert done.stderr == ""
+    return done.stdout
 
 
 @pytest.mark.ray
