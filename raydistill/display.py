@@ -49,8 +49,14 @@ class Display:
         """Write to the terminal behind standard error."""
         self.console, self.line_every_s = Console(file=sys.stderr, quiet=quiet, highlight=False), line_every_s
 
-    def line(self, text: str) -> None:
-        """Write one line."""
+    def line(self, text: str, node: str | None = None, kind: str | None = None) -> None:
+        """Write one line.
+
+        Args:
+            text: for a person.
+            node: whom it is about, for logs.
+            kind: of stage, for logs.
+        """
         self.console.print(text, markup=False, soft_wrap=True)
 
     def result(self, event: str, lines: Sequence[str], **fields: Any) -> None:

@@ -38,9 +38,9 @@ class Events(Display):
             sys.stderr.write(f"{said}\n")
             sys.stderr.flush()
 
-    def line(self, text: str) -> None:
+    def line(self, text: str, node: str | None = None, kind: str | None = None) -> None:
         """Write what would be a line for a person."""
-        self.event("said", text=text)
+        self.event("said", node, kind, text=text)
 
     def result(self, event: str, lines: Sequence[str], **fields: Any) -> None:
         """Write what all came to."""

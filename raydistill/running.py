@@ -222,7 +222,8 @@ def _say_what_is_waited_for(runner: Any, stage: Any, display: Display) -> None:
 
     short = _lack(stage, present(), None)
     if short and not runner.is_cached(stage):
-        display.line(f"{short.said}: it waits until the cluster has grown")
+        said = f"{short.said}: it waits until the cluster has grown"
+        display.line(said, stage.node, type(stage).__name__)
 
 
 def _run_stage(runner: Any, stage: Any, number: int, states: dict[str, str], display: Display) -> None:

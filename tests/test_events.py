@@ -28,14 +28,16 @@ def told(capsys):
 def test_a_stage_begins_runs_and_ends_in_events(capsys):
     events = Events("runs/demo", line_every_s=0.0)
     events.line("Ray at 127.0.0.1:1: 1 nodes")
+    events.line("teacher asks for 2 workers: it waits", "teacher", "TrainDiffusion")
     with events.stage("teacher", 6, 27, "TrainDiffusion") as stage:
         stage.progress(1, 10, "steps")
         stage.standings([{"utility": 0.7}])
         stage.finish("done", manifest(notes=["a note"]))
-    every = said, began, running, standings, done, note = told(capsys)
+    every = said, waits, began, running, standings, done, note = told(capsys)
     assert all(event["run"] == "runs/demo" and event["host"] and event["time"] for event in every)
     assert (said["node"], said["stage"]) == (None, None)
     assert all((event["node"], event["stage"]) == ("teacher", "TrainDiffusion") for event in every[1:])
+    assert (waits["event"], waits["text"]) == ("said", "teacher asks for 2 workers: it waits")
     assert (said["event"], said["text"]) == ("said", "Ray at 127.0.0.1:1: 1 nodes")
     assert (began["event"], began["number"], began["of"]) == ("began", 6, 27)
     assert (running["done"], running["total"], running["unit"]) == (1, 10, "steps")
