@@ -26,13 +26,17 @@ def plan(
     rates_from: Annotated[
         str | None, typer.Option(help="Run folder whose measured rates are used; --run-dir's own by default.")
     ] = None,
+    gpu: Annotated[str | None, typer.Option(help="GPU of stages that don't name theirs, such as L4.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show every node, cached or not, what it reads, and what is still to run with hours, machines and money.
 
     Refuses what a configuration alone shows to be wrong.
     """
-    resolved, table = load_config(config, overrides or []), read_prices(prices)
+    resolved, table = load_config(config, overrides or []), read_prices(prices, gpu)
+    from raydistill.distributed.session import prepare_libraries
+
+    prepare_libraries()
     from raydistill.costs import words
     from raydistill.costs.plan import estimate, own_rates, rates_of
     from raydistill.running import check_configured, default_run_dir, short_here
