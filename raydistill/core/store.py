@@ -88,6 +88,17 @@ class Store:
         """Whether a file or folder is there."""
         return bool(self._info(name).type != fs.FileType.NotFound)
 
+    def size(self, name: str) -> int:
+        """Return the bytes of a file.
+
+        Raises:
+            FileNotFoundError: when there is no such file.
+        """
+        info = self._info(name)
+        if info.type != fs.FileType.File:
+            raise FileNotFoundError(f"no file {(self / name).uri}")
+        return int(info.size)
+
     def read_bytes(self, name: str) -> bytes:
         """Read a whole file.
 
@@ -96,6 +107,11 @@ class Store:
         """
         with self.filesystem.open_input_file(self._at(name)) as stream:
             return bytes(stream.read())
+
+    def read_start(self, name: str, count: int) -> bytes:
+        """Read the first bytes of a file; all of one that is shorter."""
+        with self.filesystem.open_input_file(self._at(name)) as stream:
+            return bytes(stream.read(count))
 
     def write_bytes(self, name: str, content: bytes | pa.Buffer) -> None:
         """Write a whole file so that it appears complete or not at all."""

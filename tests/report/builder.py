@@ -4,6 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pyarrow as pa
+from safetensors.numpy import save
 
 from raydistill.core.columns import AUDITED, MATCHES, RECORDS, SAMPLES, VERDICTS
 from raydistill.core.config import Config
@@ -169,7 +170,7 @@ def build(folder, config=None, verdict="pass", samples=48, teacher_scores=(0.3, 
     for node, epochs in (("teacher", 98.5), ("student", 61.0)):
         model = {
             "model/model_index.json": {"_class_name": "StableDiffusionPipeline"},
-            "model/unet/x.safetensors": b"w" * 99,
+            "model/unet/x.safetensors": save({"w": np.ones(9, np.float32)}),
         }
         marker = {"model/raydistill.json": {"trained_on": [f"{node}_x"]}}
         b.artifact(
@@ -354,8 +355,11 @@ def decide(b, verdict):
         "schema": SCHEMA, "decided": "2026-01-01", **decision, "cohort": roles,
         "samples": {"as asked for by default": b.samples},
         "settings": settings(b.runner.config.evidence, b.runner.config.ingest.prompts),
-        "student": {"key": "0123456789abcdef", "touched_real_data": []},
+        "student": {
+            "key": "0123456789abcdef", "digest": "d", "inputs": {}, "started_from": None, "touched_real_data": []
+        },
         "filter": {"identity_threshold": THRESHOLD, "note": None}, "limits": "No formal guarantee.",
+        "budgets": {}, "evaluations": 1, "decisions": 1, "evidence": {},
     }  # fmt: skip
     b.artifact(
         "decision",

@@ -20,10 +20,11 @@ from raydistill.core.errors import LineageError
 from raydistill.core.secret import run_secret
 from raydistill.core.store import Store
 from raydistill.matching.near_copy import StructureIndex
-from raydistill.report.bundle import publish, verify_release
+from raydistill.report.bundle import publish
 from raydistill.report.html import render
 from raydistill.report.patients import pseudonym
 from raydistill.report.pictures import picture
+from raydistill.report.verified import verify_release
 from raydistill.stages.images import pixels
 from tests.report.builder import RARE, SECRET, build
 from tests.report.page import Page
@@ -32,7 +33,10 @@ from tests.report.runs import unfinished, without_student
 pytestmark = pytest.mark.usefixtures("without_plotly")
 ANYWAY = Config(name="phantom", release={"release_anyway": True})
 KEY = "0123456789abcdef"
-TOP = ["README.md", "SHA256SUMS", "certificate.json", "data", "report.html", "student"]
+TOP = [
+    "LICENSE", "README.md", "SHA256SUMS", "certificate.json", "croissant.json", "data", "report.html", "student"
+]  # fmt: skip
+OF_STUDENT = ["LICENSE", "README.md", "SHA256SUMS", "certificate.json"]
 
 
 def release(tmp_path, **arguments):
@@ -50,10 +54,10 @@ def test_a_pass_is_released_whole(tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == TOP
     assert names(folder / "data") == ["part-00000.parquet", "part-00001.parquet"]
     model = tmp_path / "run" / "student" / KEY / "model"
-    assert names(folder / "student") == ["README.md", *names(model)]
+    assert names(folder / "student") == sorted([*OF_STUDENT, *names(model)])
     assert all((folder / "student" / name).read_bytes() == (model / name).read_bytes() for name in names(model))
     assert json.loads((folder / "certificate.json").read_text())["verdict"] == "pass"
-    assert verify_release(runner.run / "release") == len(names(folder)) - 1
+    assert verify_release(runner.run / "release").files == len(names(folder)) - 1
 
 
 def test_a_release_is_signed_where_there_is_a_key_and_what_was_swapped_is_found(tmp_path):
@@ -63,11 +67,11 @@ def test_a_release_is_signed_where_there_is_a_key_and_what_was_swapped_is_found(
     config = Config(name="phantom", release={"signing_key": str(tmp_path / "key.pem")})
     runner, summary, folder = release(tmp_path, config=config)
     public = key.public_key().public_bytes(form[0], serialization.PublicFormat.SubjectPublicKeyInfo)
-    assert verify_release(runner.run / "release", public) == len(names(folder)) - 2
+    assert verify_release(runner.run / "release", public).files == len(names(folder)) - 2
     publish(runner, summary)  # is current, and stays as it is
     copy = tmp_path / "elsewhere"
     shutil.copytree(folder, copy)
-    assert verify_release(Store.open(str(copy)), public) == len(names(folder)) - 2
+    assert verify_release(Store.open(str(copy)), public).files == len(names(folder)) - 2
     weights = copy / "student" / "unet" / "x.safetensors"
     weights.write_bytes(b"other weights")
     sums = (copy / "SHA256SUMS").read_text().splitlines()
@@ -97,7 +101,7 @@ def test_who_asks_for_a_signature_gets_one_or_an_error(tmp_path):
 def test_no_other_verdict_is_released(tmp_path, verdict):
     runner, _, folder = release(tmp_path, verdict=verdict)
     assert not folder.exists()
-    assert verify_release(runner.run / "release") == 0
+    assert verify_release(runner.run / "release") is None
 
 
 @pytest.mark.parametrize("verdict", ["fail", "insufficient_evidence"])
@@ -163,7 +167,7 @@ def test_a_release_that_was_not_finished_is_made_again(tmp_path, harm):
     harm(folder)
     publish(runner, summary)
     assert names(folder) == before
-    assert verify_release(runner.run / "release") == len(before) - 1
+    assert verify_release(runner.run / "release").files == len(before) - 1
 
 
 def test_other_evidence_makes_another_release(tmp_path):
