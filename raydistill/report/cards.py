@@ -120,7 +120,7 @@ def _render(
 
 def _size_category(rows: int) -> str:
     """Return the hub's word for a number of rows."""
-    bounds = ["1K", "10K", "100K", "1M", "10M", "100M", "1B"]
+    bounds = ["1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T"]
     place = sum(rows >= 1000 * 10**power for power in range(len(bounds)))
     if place in (0, len(bounds)):
         return f"n<{bounds[0]}" if place == 0 else f"n>{bounds[-1]}"

@@ -32,6 +32,7 @@ from tests.report.runs import unfinished, without_student
 
 pytestmark = pytest.mark.usefixtures("without_plotly")
 ANYWAY = Config(name="phantom", release={"release_anyway": True})
+MORE = Config(name="phantom", release={"more_formats": ["webdataset", "image_folder"], "licence": "CC-BY-4.0"})
 KEY = "0123456789abcdef"
 TOP = [
     "LICENSE", "README.md", "SHA256SUMS", "certificate.json", "croissant.json", "data", "report.html", "student"
@@ -177,6 +178,51 @@ def test_other_evidence_makes_another_release(tmp_path):
     assert "3.21" in (folder / "README.md").read_text()
 
 
+OTHER = {
+    "licence": {"licence": "CC0-1.0"},
+    "text": {"licence_text": "terms.txt"},
+    "one format": {"more_formats": ["webdataset"]},
+    "no format": {"more_formats": []},
+}
+
+
+@pytest.mark.parametrize("other", OTHER)
+def test_another_way_of_packing_makes_another_release(tmp_path, monkeypatch, other):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "terms.txt").write_text("Ask the board.\n")
+    runner, summary, folder = release(tmp_path, config=MORE)
+    before = names(folder)
+    runner.config = Config(name="phantom", release=OTHER[other])
+    publish(runner, summary)
+    assert verify_release(runner.run / "release").files == len(names(folder)) - 1
+    assert names(folder) != before or other in ("licence", "text")
+    for place in (folder, folder / "student"):
+        said = (place / "LICENSE").read_text()
+        first = {"licence": "Creative Commons Legal Code", "text": "Ask the board."}.get(
+            other, "No licence is granted."
+        )
+        assert said.startswith(first)
+        assert ("license_link: LICENSE" in (place / "README.md").read_text()) is (other != "licence")
+    kinds = {name.split("/")[0] for name in names(folder)} & {"webdataset", "image_folder"}
+    assert kinds == set(OTHER[other].get("more_formats", []))
+    card = (folder / "README.md").read_text()
+    assert all((f"`{kind}/`" in card) is (kind in kinds) for kind in ("webdataset", "image_folder"))
+
+
+def test_another_key_signs_anew(tmp_path):
+    form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    keys = [Ed25519PrivateKey.generate() for _ in range(2)]
+    (tmp_path / "key.pem").write_bytes(keys[0].private_bytes(*form))
+    runner, summary, _ = release(
+        tmp_path, config=Config(name="phantom", release={"signing_key": str(tmp_path / "key.pem")})
+    )
+    (tmp_path / "key.pem").write_bytes(keys[1].private_bytes(*form))
+    publish(runner, summary)
+    public = keys[1].public_key().public_bytes(form[0], serialization.PublicFormat.SubjectPublicKeyInfo)
+    assert verify_release(runner.run / "release", public).is_signed
+    assert verify_release(runner.run / "release" / "student", public).is_signed
+
+
 def test_checksums_cover_everything_and_are_right(tmp_path):
     _, _, folder = release(tmp_path)
     lines = (folder / "SHA256SUMS").read_text().splitlines()
@@ -226,7 +272,7 @@ def test_what_is_not_what_was_judged_does_not_leave(tmp_path, node, path, gone):
 
 
 def test_no_patient_is_anywhere_in_a_release(tmp_path):
-    runner, summary, folder = release(tmp_path)
+    runner, summary, folder = release(tmp_path, config=MORE)
     train = runner.artifact("ingest", KEY).read_table("train").to_pylist()
     assert all(SECRET in row["patient_id"] + row["image_id"] + row["prompt"] for row in train)
     files = {name: (folder / name).read_bytes() for name in names(folder)}
@@ -238,6 +284,8 @@ def test_no_patient_is_anywhere_in_a_release(tmp_path):
     assert SECRET not in repr(tables)
     assert RARE not in repr(tables)
     released = {row["image"]["bytes"] for table in tables for row in table}
+    assert {content for name, content in files.items() if name.endswith(".png")} == released
+    assert all(any(image in files[name] for name in files if name.endswith(".tar")) for image in released)
     assert not released & {row["image"] for row in train}
     shown = files["report.html"].decode()
     assert not any(picture(row["image"], "").uri in shown for row in train)
