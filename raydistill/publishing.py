@@ -14,6 +14,7 @@ from raydistill.core.signing import SIGNATURE, SUMS
 from raydistill.core.store import Store
 from raydistill.report.bundle import STUDENT
 from raydistill.report.checksums import hashed, read_sums
+from raydistill.report.croissant import CROISSANT
 from raydistill.report.verified import Verified, verify_release
 
 HUB = "hf://"
@@ -67,7 +68,7 @@ def checked(release: Store, public_key: bytes | None) -> Verified:
         InputError: when it isn't a release, or its verdict isn't `pass`.
         LineageError: when it isn't what it says.
     """
-    if not release.exists(STUDENT) or not (found := verify_release(release, public_key)):
+    if not release.exists(CROISSANT) or not (found := verify_release(release, public_key)):
         raise InputError(f"{release.uri} is no release: name the folder release/ of a run, or a copy of it")
     if found.verdict != "pass":
         raise InputError(f"{release.uri} isn't published: its verdict is {found.verdict}, and only a pass may be")
@@ -181,32 +182,41 @@ class Hub:
         """
         from huggingface_hub import HfApi
 
+        # Of whichever HTTP library the hub's client is built on.
+        from huggingface_hub.errors import HTTPError
+
         api, local = HfApi(), self.release.keep_local()
         for kind, place, folder in self._repositories():
-            api.create_repo(self.repository, repo_type=kind, private=self.private, exist_ok=True)
-            self._refuse_other(api, kind)
-            api.upload_folder(
-                repo_id=self.repository,
-                repo_type=kind,
-                folder_path=local / folder,
-                commit_message="Release",
-                ignore_patterns=[".gitattributes", ".cache/*"],
-                delete_patterns="*",
-            )
-            there = api.list_repo_files(self.repository, repo_type=kind)
-            missing = set(_in_order(self.release / folder.rstrip("/"))) - set(there)
-            if missing:
-                raise LineageError(f"the hub didn't take {min(missing)}: {HUB}{place}{self.repository} isn't complete")
-            say(f"{HUB}{place}{self.repository}")
+            address = f"{HUB}{place}{self.repository}"
+            try:
+                self._fill(api, kind, address, folder, str(local / folder))
+            except (HTTPError, ValueError) as error:
+                said = " ".join(str(error).split())
+                raise InputError(
+                    f"the hub didn't take {address}: {said}; check its name, the network, and the token (hf auth "
+                    "login, or HF_TOKEN)"
+                ) from error
+            say(address)
+
+    def _fill(self, api: Any, kind: str, address: str, folder: str, local: str) -> None:
+        api.create_repo(self.repository, repo_type=kind, private=self.private, exist_ok=True)
+        there = set(api.list_repo_files(self.repository, repo_type=kind))
+        if there - OF_A_NEW_REPOSITORY and SUMS not in there:
+            raise InputError(f"{address} holds something else than a release: name another")
+        api.upload_folder(
+            repo_id=self.repository,
+            repo_type=kind,
+            folder_path=local,
+            commit_message="Release",
+            ignore_patterns=[".gitattributes", ".cache/*"],
+            delete_patterns="*",
+        )
+        there = set(api.list_repo_files(self.repository, repo_type=kind))
+        missing = set(_in_order(self.release / folder.rstrip("/"))) - there
+        if missing:
+            raise LineageError(f"the hub didn't take {min(missing)}: {address} isn't complete")
 
     def _repositories(self) -> Iterator[tuple[str, str, str]]:
         """Yield the kind of each repository, how its address begins, and the folder of the release that it gets."""
         yield "model", "", f"{STUDENT}/"
         yield "dataset", "datasets/", ""
-
-    def _refuse_other(self, api: Any, kind: str) -> None:
-        there = set(api.list_repo_files(self.repository, repo_type=kind))
-        if there - OF_A_NEW_REPOSITORY and SUMS not in there:
-            raise InputError(
-                f"the {kind} repository {self.repository} holds something else than a release: name another"
-            )

@@ -86,12 +86,11 @@ def _silence(line: str) -> None:
 def _what_lies_in(folder: Store) -> tuple[str, Check]:
     """Return what lies there, and how it is checked."""
     from raydistill.core.signing import SUMS
-    from raydistill.report.bundle import STUDENT
     from raydistill.report.certified import SIGNED
     from raydistill.report.croissant import CROISSANT
 
     if not folder.exists("config.yaml"):
-        if any(folder.exists(name) for name in (SUMS, STUDENT, CROISSANT, "model_index.json")):
+        if any(folder.exists(name) for name in (SUMS, CROISSANT, "model_index.json")):
             return "release", _release
         if folder.exists(SIGNED):
             return "certificate", _certificate

@@ -10,6 +10,7 @@ import mlcroissant
 import pyarrow.parquet as pq
 import pytest
 import webdataset
+from datasets.exceptions import NonMatchingSplitsSizesError
 from huggingface_hub import DatasetCard
 
 from raydistill.core.config import Config
@@ -123,7 +124,7 @@ def test_a_card_that_counts_wrong_is_seen_by_datasets(release, tmp_path):
     (tmp_path / "data").symlink_to(release / "data")
     card = (release / "README.md").read_text()
     (tmp_path / "README.md").write_text(card.replace("num_examples: ", "num_examples: 9"))
-    with pytest.raises(ValueError, match=r"NonMatchingSplits|expected"):
+    with pytest.raises(NonMatchingSplitsSizesError, match="num_examples=9"):
         datasets.load_dataset(str(tmp_path), split="train", cache_dir=str(tmp_path / "cache"))
 
 
