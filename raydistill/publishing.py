@@ -137,6 +137,7 @@ class Bucket:
             LineageError: when the release has changed meanwhile.
         """
         sums = read_sums(self.release)
+        self.target.delete_partial()
         for name in _in_order(self.release):
             content = self.release.read_bytes(name)
             if name in sums and hashed(content) != sums[name]:

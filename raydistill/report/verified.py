@@ -58,20 +58,20 @@ def verify_release(release: Store, public_key: bytes | None = None) -> Verified 
     Raises:
         LineageError: naming the first file that is missing, changed, unlisted or of a kind that no release holds.
     """
-    if not release.files():
+    names = release.files(with_partial=True)
+    if not names:
         return None
     if not release.exists(SUMS):
         raise LineageError(f"{release.uri} has no {SUMS}: it wasn't finished; the same command again finishes it")
     listed = read_sums(release)
-    found = {entry.path: entry.sha256 for entry in release.fingerprint() if entry.path not in (SUMS, SIGNATURE)}
-    beside = {path for path in found if path not in listed and path.startswith(OF_A_HUB)}
-    there = {path: digest for path, digest in found.items() if path not in beside}
+    beside = {path for path in names if path not in listed and path.startswith(OF_A_HUB)}
+    there = {*names} - beside - {SUMS, SIGNATURE}
     for path in sorted({*listed, *there}):
         if path not in there:
             raise LineageError(f"release: {path} is missing from {release.uri}")
         if path not in listed:
             raise LineageError(f"release: {path} in {release.uri} isn't in {SUMS}")
-        if there[path] != listed[path]:
+        if release.entry(path).sha256 != listed[path]:
             raise LineageError(f"release: {path} in {release.uri} isn't what {SUMS} says")
     if release.exists(SIGNATURE):
         check_signature(release.read_bytes(SUMS), release.read_bytes(SIGNATURE), public_key)

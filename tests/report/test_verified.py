@@ -158,6 +158,15 @@ def test_a_list_that_is_none_is_one_line(copy, line):
     assert result.output.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "name", ["manifest.json", "student/x.safetensors.1234.partial", ".hidden", "data/part-9.parquet"]
+)
+def test_no_file_more_is_passed_over(copy, name):
+    (copy / name).write_text("{}")
+    with pytest.raises(LineageError, match=rf"{name} in .* isn't in SHA256SUMS"):
+        verify_release(Store.open(str(copy)))
+
+
 def test_a_copy_that_was_not_finished_is_refused(copy):
     (copy / "SHA256SUMS").unlink()
     result = said("verify", copy)
