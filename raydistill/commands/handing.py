@@ -55,7 +55,7 @@ def publish(
     as_json: JsonOption = False,
 ) -> None:
     """Send a release that verifies and whose verdict is pass to a bucket, or to the Hugging Face hub."""
-    from raydistill.publishing import checked, open_target
+    from raydistill.publishing.released import checked, open_target
 
     source = Store.open(release)
     checked(source, _pem(public_key))
