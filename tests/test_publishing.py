@@ -71,7 +71,11 @@ def test_a_bucket_gets_all_of_it_and_the_same_command_again_nothing(passed, s3_b
     store = Store.open(target)
     assert {name: store.read_bytes(name) for name in store.files()} == held(passed)
     assert verify_release(store, (passed.parents[1] / "public.pem").read_bytes()).is_signed
-    assert result.output.splitlines()[-2] == f"{target}/SHA256SUMS"
+    proof = [
+        f"{part}SHA256SUMS{end}"
+        for part, end in (("student/", ""), ("student/", ".sig.json"), ("", ".sig.json"), ("", ""))
+    ]
+    assert result.output.splitlines()[-5:-1] == [f"{target}/{name}" for name in proof]
     again = said(passed, target)
     assert again.exit_code == 0
     assert again.output.startswith("is there already: ")

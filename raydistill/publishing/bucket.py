@@ -47,10 +47,10 @@ class Bucket:
         Raises:
             LineageError: when the release has changed meanwhile.
         """
-        sums = read_sums(self.release)
-        proof = {name: self.release.read_bytes(name) for name in in_order(self.release) if name not in sums}
+        sums, names = read_sums(self.release), in_order(self.release)
+        proof = {name: self.release.read_bytes(name) for name in names if name not in sums}
         self.target.delete_partial()
-        for name in (*sorted(sums), *proof):
+        for name in names:
             content = proof.get(name) or self.release.read_bytes(name)
             if name in sums and hashed(content) != sums[name]:
                 raise LineageError(f"release: {name} in {self.release.uri} has changed since it was verified")

@@ -45,6 +45,6 @@ class Target(Protocol):
 
 
 def in_order(release: Store) -> list[str]:
-    """List a release's files with their own proof last: without it they are no release."""
-    proof = [name for name in (SIGNATURE, SUMS) if release.exists(name)]
-    return [*sorted(read_sums(release)), *proof]
+    """List a release's files, their proof last and the student's before that of all: without it they are no release."""
+    names = sorted(read_sums(release), key=lambda path: (path.rpartition("/")[2] in (SIGNATURE, SUMS), path))
+    return [*names, *(name for name in (SIGNATURE, SUMS) if release.exists(name))]

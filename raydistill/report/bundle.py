@@ -8,6 +8,7 @@ import io
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -113,9 +114,7 @@ class Bundle:
             release.write_bytes(path, content)
             sums[path] = hashed(content)
 
-        for path, content in self._student():
-            write(path, content)
-        for path, content in self._data():
+        for path, content in chain(self._student(), self._data()):
             write(path, content)
         for path, content in self._documents(Packed.of(release, sums)).items():
             write(path, content)
