@@ -1,1 +1,1 @@
-"""The commands, by what they do: run something, or look at what is there."""
+"""The commands, by what they do: run something, look at what is there, or hand it on."""

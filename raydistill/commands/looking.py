@@ -11,7 +11,6 @@ from raydistill.commands.guard import ConfigOption, JsonOption, RunArgument, Run
 from raydistill.core.errors import InputError
 from raydistill.core.loading import load_config
 from raydistill.core.prices import PACKAGED, read_prices
-from raydistill.core.store import Store
 from raydistill.folder import new_runner, opened, read_summary
 
 
@@ -84,39 +83,6 @@ def status(
     typer.echo(f"verdict: {summary['verdict'] or 'not yet'}")
     for reason in summary["reasons"]:
         typer.echo(f"  - {reason}")
-
-
-@in_one_line
-def verify(
-    run_dir: RunArgument,
-    public_key: Annotated[
-        Path | None, typer.Option(help="PEM file: release and certificate must be signed by this key.")
-    ] = None,
-) -> None:
-    """Re-hash a run's artifacts, or a release alone, and name the first broken link; check the signatures."""
-    from raydistill.core.signing import SUMS
-    from raydistill.report.bundle import FOLDER, verify_release
-    from raydistill.report.certified import CERTIFICATE, SIGNED, verify_certificate
-
-    if public_key and not public_key.is_file():
-        raise InputError(f"--public-key {public_key}: there is no such file")
-    pem = public_key.read_bytes() if public_key else None
-    alone = Store.open(run_dir)
-    if alone.exists(SUMS):
-        typer.echo(f"{verify_release(alone, pem)} files are what {SUMS} says")
-        return
-    if alone.exists(SIGNED) and not alone.exists("config.yaml"):
-        verify_certificate(alone, pem)
-        typer.echo(f"{CERTIFICATE} is what {SIGNED} signs")
-        return
-    runner = opened(run_dir)
-    files = 0
-    for node, count in runner.verify():
-        files += count
-        typer.echo(f"ok  {node}: {count} files")
-    files += verify_release(runner.run / FOLDER, pem)
-    verify_certificate(runner.run, pem)
-    typer.echo(f"{files} files are what their manifests say")
 
 
 @in_one_line
