@@ -77,7 +77,7 @@ def test_the_better_half_goes_on_and_a_kill_costs_no_network(local_ray, tmp_path
     rows = [0, 1, 3]
     beside = first_look(rows, kept, lesson(), (right, np.arange(SAMPLES)), 0, ONE, work, silent)
     assert beside.to_dict() == again["network_utility"][rows].to_dict()
-    assert len(work.files()) == 5
+    assert len(work.files()) == 6
 
 
 @pytest.mark.ray
