@@ -22,7 +22,7 @@ LEAVE = re.compile(r"apt-get|useradd")
 LIMIT_S = 900
 SPEEDY = {
     # Half of what installing takes; what is imported here is compiled then.
-    "PIP_NO_COMPILE": "1",
+    "PIP_COMPILE": "0",
     # What `make setup` built, such as DeepSpeed's wheel, is built already.
     "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache")),
 }
