@@ -17,9 +17,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from raydistill.core.columns import ROLES, SAMPLES
-from raydistill.core.config import Budgets, EvaluateConfig, IngestConfig, PhantomSource, SelfTestConfig
+from raydistill.core.config import Budgets, EvaluateConfig, IngestConfig, SelfTestConfig
 from raydistill.core.generation import MatchConfig
 from raydistill.core.seeds import derive_seed, generator
+from raydistill.core.sources import PhantomSource
 from raydistill.core.store import Store
 from raydistill.data.distortions import TREATMENTS, distort
 from raydistill.data.images import encode_png

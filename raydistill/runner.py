@@ -21,7 +21,7 @@ from raydistill.core.errors import InputError, LineageError, NothingToDo
 from raydistill.core.loading import parse
 from raydistill.core.manifest import SCHEMA_VERSION, SUMMARY, InputEntry, Manifest, artifact_key, digest_files
 from raydistill.core.progress import Progress, Standings, silent, unseen
-from raydistill.core.secret import private_seed, run_secret
+from raydistill.core.secret import private_key, private_seed, run_secret
 from raydistill.core.section import Compute
 from raydistill.core.store import Store, readable
 from raydistill.stages.base import Context, Outcome, Stage
@@ -158,12 +158,14 @@ class Runner:
         """Return what a stage whose inputs are complete runs with."""
         key, sources = self._key(stage), {name: self.manifests[v.node.node] for name, v in stage.inputs.items()}
         folders = {name: self.artifact(source.node, source.key) for name, source in sources.items()}
+        secret = run_secret(self.run)
         return Context(
             inputs={name: folders[name] / view.folder for name, view in stage.inputs.items()},
             out=self.artifact(stage.node, key),
             work=self.run / WORK / stage.node / key,
             seed=stage.seed,
-            private_seed=private_seed(run_secret(self.run), stage.node),
+            private_seed=private_seed(secret, stage.node),
+            private_key=private_key(secret, stage.node),
             manifests=sources,
             logs=self.run / LOGS / stage.node / key,
             tracking=self.config.tracking,

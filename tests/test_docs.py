@@ -4,6 +4,7 @@ import re
 import sys
 import types
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,8 @@ from raydistill.core.errors import ConfigError
 from raydistill.core.imports import build
 from raydistill.core.loading import validate
 from raydistill.core.section import Import
-from raydistill.data.sources import open_source
+from raydistill.core.sources import SourceConfig
+from raydistill.data.sources import Source, open_source
 from raydistill.matching.policy import Policy, judged, make_policy
 from raydistill.matching.search import checked
 from raydistill.metrics.custom import build_metrics, measure
@@ -55,6 +57,22 @@ def test_the_four_extensions_are_what_they_say_they_are():
 def test_a_part_where_another_belongs_is_refused():
     with pytest.raises(ConfigError, match="doesn't take thresholds"):
         make_policy(FilterConfig(policy=Import(factory="mine:Contrast")), THRESHOLDS)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs/howto").glob("*.md")), ids=lambda path: path.stem)
+def test_every_archive_has_a_page_whose_settings_are_settings(path):
+    (block,) = re.findall(r"```yaml\n(.*?)```", path.read_text(), re.DOTALL)
+    config = validate(yaml.safe_load(block)).source
+    assert config.kind == path.stem
+    assert isinstance(open_source(config), Source)
+
+
+def test_archives_without_a_page_are_explained_elsewhere():
+    kinds = {get_args(kind.model_fields["kind"].annotation)[0] for kind in get_args(get_args(SourceConfig)[0])}
+    pages = {path.stem for path in (ROOT / "docs/howto").glob("*.md")}
+    assert kinds - pages == {"parquet", "image_folder", "custom", "phantom"}
+    table = (ROOT / "docs/data.md").read_text()
+    assert all(f"`{kind}`" in table for kind in kinds - {"phantom"})
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=str)

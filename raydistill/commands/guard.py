@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial, wraps
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -62,3 +62,14 @@ def _say(as_event: bool, run: str | None, what: str, text: str) -> None:
         Events(run).event(what, text=text)
     else:
         typer.echo(f"{what}: {text}", err=True)
+
+
+def show_table(header: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:
+    """Print rows under a header, in columns."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*header, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160).print(table)

@@ -1,13 +1,20 @@
 """Commands that look at a run, or at what one would be."""
 
 import json
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from raydistill.commands.guard import ConfigOption, JsonOption, RunArgument, RunDirOption, SetOption, in_one_line
+from raydistill.commands.guard import (
+    ConfigOption,
+    JsonOption,
+    RunArgument,
+    RunDirOption,
+    SetOption,
+    in_one_line,
+    show_table,
+)
 from raydistill.core.errors import InputError
 from raydistill.core.loading import load_config
 from raydistill.core.prices import PACKAGED, read_prices
@@ -54,10 +61,10 @@ def plan(
         )
         return
     rows = [(x.node, x.stage, x.state, x.key or "", ", ".join(sorted(set(x.inputs.values())))) for x in lines]
-    _table(("node", "stage", "state", "key", "reads"), rows)
+    show_table(("node", "stage", "state", "key", "reads"), rows)
     if ahead.bills:
         typer.echo()
-        _table(words.HEADER, words.rows(ahead))
+        show_table(words.HEADER, words.rows(ahead))
         typer.echo("\n".join(words.sentences(ahead, table, source)))
     if here:
         typer.echo(f"`raydistill run` would refuse this here: {here}")
@@ -75,7 +82,7 @@ def status(
         typer.echo(json.dumps(summary, indent=1))
         return
     rows = [(name, n["state"], f"{n['seconds'] or 0:.0f} s", n["rows"] or "") for name, n in summary["nodes"].items()]
-    _table(("node", "state", "time", "rows"), rows)
+    show_table(("node", "state", "time", "rows"), rows)
     if metrics:
         from raydistill.summary import metric_tables
 
@@ -116,13 +123,3 @@ def report(run_dir: RunArgument) -> None:
     runner.plan()
     write_report(runner, read_summary(run_dir))
     typer.echo(f"{runner.run.uri}/report.html")
-
-
-def _table(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*header, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*(str(cell) for cell in row))
-    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160).print(table)

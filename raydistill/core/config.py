@@ -13,40 +13,8 @@ from raydistill.core.generation import AttackConfig, MatchConfig, RequestConfig,
 from raydistill.core.licence import spelled
 from raydistill.core.searching import ShortStudent, TuneConfig
 from raydistill.core.section import Compute, Import, OpenShare, Section, Share
+from raydistill.core.sources import PhantomSource, SourceConfig
 from raydistill.core.training import BackboneConfig, DiffusionConfig, Eyes, TrackingConfig
-
-
-class ParquetSource(Section):
-    """A Parquet file, a folder of them, or a URI of either."""
-
-    kind: Literal["parquet"]
-    path: str
-
-
-class ImageFolderSource(Section):
-    """A folder of image files with `metadata.csv`, `metadata.jsonl` or `metadata.parquet` (column `file_name`)."""
-
-    kind: Literal["image_folder"]
-    path: str
-
-
-class PhantomSource(Section):
-    """The embedded cohort: procedural chest-radiograph-like images whose truth is known."""
-
-    kind: Literal["phantom"]
-    num_patients: PositiveInt = 400
-    max_visits: PositiveInt = Field(6, description="Visits a patient has: 1 to this many, few having many.")
-    resolution: PositiveInt = Field(64, le=2048)
-    seed: int = 0
-
-
-class CustomSource(Import):
-    """Somebody's own reader, a `raydistill.data.sources.Source`."""
-
-    kind: Literal["custom"]
-
-
-SourceConfig = Annotated[ParquetSource | ImageFolderSource | PhantomSource | CustomSource, Field(discriminator="kind")]
 
 
 class PromptConfig(Section):

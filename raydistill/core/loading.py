@@ -13,15 +13,14 @@ from pydantic import BaseModel, ValidationError
 
 from raydistill.core.config import Config, Preset
 from raydistill.core.errors import ConfigError
+from raydistill.core.sources import kind_of
 
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-OF_PYDANTIC = re.compile(r"function-|constrained-|tuple\[")
+OF_PYDANTIC = re.compile(r"function-|constrained-|tuple\[|\[key\]")
 """Parts of a mistake's location that pydantic adds: validators, and kinds that a value may be of."""
 
 PRESETS = Path(__file__).parent / "presets"
 RESERVED = ("schema",)
-METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-"""The table that makes a folder of images a cohort."""
 
 
 def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
@@ -153,15 +152,8 @@ def _merge_source(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str,
     """Another kind of source keeps nothing of the first; a path given without a kind says by itself what it is."""
     kind = over.get("kind", base.get("kind"))
     if "kind" not in over and "path" in over:
-        kind = _kind_of(str(over["path"]), kind if "path" in base else "parquet")
+        kind = kind_of(str(over["path"])) or (kind if "path" in base else "parquet")
     return _merge(base if kind == base.get("kind") else {}, {"kind": kind, **over})
-
-
-def _kind_of(path: str, otherwise: str) -> str:
-    folder = Path(os.path.expandvars(path)).expanduser()
-    if any((folder / name).exists() for name in METADATA):
-        return "image_folder"
-    return "parquet" if folder.suffix == ".parquet" else otherwise
 
 
 def _expand(value: Any, at: str = "") -> Any:

@@ -29,6 +29,18 @@ def run_secret(run: Store) -> bytes:
     return run.read_bytes(KEY_FILE)
 
 
+def private_key(secret: bytes, purpose: str) -> bytes:
+    """Return 32 bytes that nobody can derive without the secret.
+
+    Args:
+        secret: of `run_secret`.
+        purpose: what they are for.
+
+    Source: HMAC-SHA256 as a pseudorandom function, NIST SP 800-108r1, 4.
+    """
+    return hmac.new(secret, f"key/{purpose}".encode(), hashlib.sha256).digest()
+
+
 def private_seed(secret: bytes, node: str) -> int:
     """Return a seed in [0, 2**63) that nobody can derive without the secret.
 

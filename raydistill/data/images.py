@@ -2,7 +2,6 @@
 
 import io
 import struct
-import warnings
 import zlib
 from collections.abc import Sequence
 from typing import Literal, get_args
@@ -11,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from raydistill.core.quiet import quiet
+
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 DEFAULT_MAX_PIXELS = 64_000_000
 
@@ -18,7 +19,7 @@ BadImageReason = Literal["empty", "not_an_image", "broken", "too_large", "severa
 BAD_IMAGE_REASONS: tuple[str, ...] = get_args(BadImageReason)
 
 # Everything Pillow's decoders raise on malformed bytes.
-_DECODER_ERRORS = (
+DECODER_ERRORS = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, AttributeError, OverflowError,
     RuntimeError, MemoryError, ZeroDivisionError, AssertionError, struct.error, zlib.error,
 )  # fmt: skip
@@ -59,19 +60,19 @@ def decode(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> NDArray[np.uint
     if not data:
         raise BadImage("empty", "zero bytes")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return _read(io.BytesIO(data), max_pixels)
+        return _read(io.BytesIO(data), max_pixels)
     except UnidentifiedImageError as error:
         raise BadImage("not_an_image", f"none of {', '.join(FORMATS)}") from error
     except Image.DecompressionBombError as error:
         raise BadImage("too_large", str(error)) from error
-    except _DECODER_ERRORS as error:
+    except DECODER_ERRORS as error:
         raise BadImage("broken", f"{type(error).__name__}: {error}") from error
 
 
 def _read(stream: io.BytesIO, max_pixels: int) -> NDArray[np.uint8]:
-    with Image.open(stream, formats=FORMATS) as picture:
+    with quiet():
+        opened = Image.open(stream, formats=FORMATS)
+    with opened as picture:
         width, height = picture.size
         if width * height > max_pixels:
             raise BadImage("too_large", f"{width} x {height} pixels, the limit is {max_pixels}")

@@ -1,26 +1,29 @@
 """Rows of a source become records of one form, or go to quarantine with a reason. None is lost."""
 
-import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from raydistill.core.columns import QUARANTINE
+from raydistill.core.columns import QUARANTINE, ROLES
 from raydistill.core.config import IngestConfig
 from raydistill.core.errors import InputError
-from raydistill.data.images import BadImage, decode, encode_png, fit_square
-from raydistill.data.rows import RawRow
+from raydistill.core.spool import Kept, Spool
+from raydistill.data.ahead import ahead
+from raydistill.data.rows import RawRow, Unusable
+from raydistill.data.squares import Square, square_of
 from raydistill.data.vocabulary import MAX_AGE, SEXES, VIEWS, findings, plain_words
+
+LEFT_OUT = "left_out"
+"""Why a row isn't used that the configuration excludes."""
 
 REASONS = (
     "missing_image", "undecodable", "too_large", "missing_patient", "duplicate_id", "duplicate_image", "near_duplicate",
-    "empty_text", "bad_field", "path_outside",
+    "empty_text", "bad_field", "path_outside", "burned_in", LEFT_OUT,
 )  # fmt: skip
 """Why a row is quarantined."""
 SHOWN_EXAMPLES = 3
@@ -38,7 +41,7 @@ class Record:
         image_id: unique in the cohort.
         patient_id: whose image it is.
         study_index: order of the patient's studies; the source's, or the order of appearance.
-        image: PNG, 8-bit grey, square.
+        kept: where its image lies.
         labels: finding words, sorted; None when nothing is known.
         view: a word of `vocabulary.VIEWS`; another word of the source in lower case.
         sex: a word of `vocabulary.SEXES`; another word of the source in lower case.
@@ -52,7 +55,7 @@ class Record:
     image_id: str
     patient_id: str
     study_index: int
-    image: bytes
+    kept: Kept = field(repr=False)
     labels: list[str] | None
     view: str | None
     sex: str | None
@@ -60,6 +63,11 @@ class Record:
     text: str | None
     role: str | None
     sha256: str
+
+    @property
+    def image(self) -> bytes:
+        """PNG, 8-bit grey, square; read from disk."""
+        return self.kept.read()
 
 
 @dataclass(frozen=True)
@@ -71,12 +79,14 @@ class Cleaned:
         quarantine: schema `columns.QUARANTINE`, sorted by row.
         rows: rows that were read.
         shared: quarantined rows with a picture that several patients have.
+        bad: quarantined rows that count to `max_bad_rows`.
     """
 
     records: list[Record]
     quarantine: pa.Table
     rows: int
     shared: int = 0
+    bad: int = 0
 
     def without(self, details: Mapping[int, str], reason: str) -> "Cleaned":
         """Quarantine further records.
@@ -89,32 +99,41 @@ class Cleaned:
         kept = [record for i, record in enumerate(self.records) if i not in details]
         return replace(self, records=kept, quarantine=_table([*self.quarantine.to_pylist(), *thrown]))
 
+    def images(self) -> "Images":
+        """Return the records' images, each read when it is its turn."""
+        return Images(self.records)
+
     def reasons(self) -> dict[str, int]:
         """Count the quarantined rows by reason, the most frequent first."""
         return dict(Counter(self.quarantine["reason"].to_pylist()).most_common())
 
 
-class Unusable(Exception):
-    """A row that can't be used.
+class Images(Collection[bytes]):
+    """The images of records, in their order."""
 
-    Args:
-        reason: one of `REASONS`.
-        detail: what exactly, for a person.
+    def __init__(self, records: Sequence[Record]) -> None:
+        """Read nothing yet."""
+        self.records = records
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (record.image for record in self.records)
+
+    def __contains__(self, image: object) -> bool:
+        return any(image == own for own in self)
+
+
+class Unneeded(Unusable):
+    """A row with which nothing is wrong: it repeats a kept one of the same patient, or the configuration excludes it.
+
+    It is no bad row.
     """
-
-    def __init__(self, reason: str, detail: str) -> None:
-        """Remember reason and detail."""
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
-        self.detail = detail
-
-
-class Repeated(Unusable):
-    """A row that repeats a kept one of the same patient: nothing is wrong with it, and it is no bad row."""
 
 
 def clean(rows: Iterable[RawRow], ingest: IngestConfig) -> Cleaned:
-    """Check and convert every row; originals are dropped one by one, the small squares are kept.
+    """Check and convert every row; originals are dropped one by one, the small squares are kept on disk.
 
     Args:
         rows: a source's rows.
@@ -124,14 +143,14 @@ def clean(rows: Iterable[RawRow], ingest: IngestConfig) -> Cleaned:
         Records and quarantine.
 
     Raises:
-        InputError: past `max_bad_rows`, to which repeated rows don't count, with reasons and the first examples.
+        InputError: past `max_bad_rows`, to which unneeded rows don't count, with reasons and the first examples.
     """
     cleaner = _Cleaner(ingest)
-    for raw in rows:
+    for raw, square in ahead(rows, partial(square_of, ingest=ingest)):
         try:
-            cleaner.accept(raw)
+            cleaner.accept(raw, square)
         except Unusable as error:
-            cleaner.reject(raw.row, raw.image_id, error)
+            cleaner.reject(raw.row, raw.image_id, error, raw.origin)
         cleaner.rows += 1
         cleaner.refuse_too_many()
     return cleaner.cleaned()
@@ -140,49 +159,50 @@ def clean(rows: Iterable[RawRow], ingest: IngestConfig) -> Cleaned:
 @dataclass
 class _Cleaner:
     ingest: IngestConfig
+    spool: Spool = field(default_factory=Spool)
     rows: int = 0
     records: dict[int, Record] = field(default_factory=dict)
     bad: dict[int, Entry] = field(default_factory=dict)
-    repeated: dict[int, Entry] = field(default_factory=dict)
+    unneeded: dict[int, Entry] = field(default_factory=dict)
     ids: set[str] = field(default_factory=set)
     by_content: dict[str, Record] = field(default_factory=dict)
     studies: Counter[str] = field(default_factory=Counter)
 
-    def accept(self, raw: RawRow) -> None:
-        patient, image = _required(raw)
+    def accept(self, raw: RawRow, square: Square) -> None:
+        patient = _patient(raw)
         _check_fields(raw)
-        sha256 = content_hash(image)
-        image_id = raw.image_id or f"{sha256[:16]}-{raw.row}"
+        image_id = raw.image_id or f"{square.sha256[:16]}-{raw.row}"
         if image_id in self.ids:
             raise Unusable("duplicate_id", f"an earlier row has the image_id {image_id!r} too")
-        self._refuse_duplicate(sha256, patient)
-        pixels = _pixels(image, self.ingest)
-        drawn = content_hash(pixels)
-        self._refuse_duplicate(drawn, patient)
-        record = self._record(raw, patient, image_id, pixels, sha256)
+        self._refuse_duplicate(square.sha256, patient)
+        if square.problem:
+            raise square.problem
+        self._refuse_duplicate(square.drawn, patient)
+        record = self._record(raw, patient, image_id, square)
         self.ids.add(image_id)
-        self.by_content |= {sha256: record, drawn: record}
+        self.by_content |= {square.sha256: record, square.drawn: record}
         self.studies[patient] += 1
         self.records[raw.row] = record
 
-    def reject(self, row: int, image_id: str | None, error: Unusable) -> None:
-        entries = self.repeated if isinstance(error, Repeated) else self.bad
-        entries[row] = _entry(row, image_id, error.reason, error.detail)
+    def reject(self, row: int, image_id: str | None, error: Unusable, origin: str | None = None) -> None:
+        entries = self.unneeded if isinstance(error, Unneeded) else self.bad
+        detail = f"{origin}: {error.detail}" if origin else error.detail
+        entries[row] = _entry(row, image_id, error.reason, detail)
 
-    def _record(self, raw: RawRow, patient: str, image_id: str, pixels: NDArray[np.uint8], sha256: str) -> Record:
+    def _record(self, raw: RawRow, patient: str, image_id: str, square: Square) -> Record:
         return Record(
             row=raw.row,
             image_id=image_id,
             patient_id=patient,
             study_index=self.studies[patient] if raw.study_index is None else raw.study_index,
-            image=encode_png(fit_square(pixels, self.ingest.resolution)),
+            kept=self.spool.keep(square.image),
             labels=None if raw.labels is None else findings(raw.labels),
             view=_word(raw.view, VIEWS),
             sex=_word(raw.sex, SEXES),
             age=raw.age,
             text=raw.text or None,
             role=raw.role or None,
-            sha256=sha256,
+            sha256=square.sha256,
         )
 
     def _refuse_duplicate(self, content: str, patient: str) -> None:
@@ -191,7 +211,7 @@ class _Cleaner:
         if first is None:
             return
         if first.patient_id == patient and first.row in self.records:
-            raise Repeated("duplicate_image", f"the same picture as row {first.row}")
+            raise Unneeded("duplicate_image", f"the same picture as row {first.row}")
         shared = Unusable("duplicate_image", f"rows of several patients have this picture, such as row {first.row}")
         if self.records.pop(first.row, None):
             self.reject(first.row, first.image_id, shared)
@@ -211,9 +231,9 @@ class _Cleaner:
         )
 
     def cleaned(self) -> Cleaned:
-        quarantine = _table([*self.bad.values(), *self.repeated.values()])
+        quarantine = _table([*self.bad.values(), *self.unneeded.values()])
         shared = sum(entry["reason"] == "duplicate_image" for entry in self.bad.values())
-        return Cleaned(list(self.records.values()), quarantine, self.rows, shared)
+        return Cleaned(list(self.records.values()), quarantine, self.rows, shared, len(self.bad))
 
 
 def _entry(row: int, image_id: str | None, reason: str, detail: str) -> Entry:
@@ -224,22 +244,15 @@ def _table(entries: Sequence[Entry]) -> pa.Table:
     return pa.Table.from_pylist(sorted(entries, key=lambda entry: entry["row"]), schema=QUARANTINE)
 
 
-def content_hash(image: bytes | NDArray[np.uint8]) -> str:
-    """Hash the source's encoded bytes, or the shape and the pixels of an array, with SHA-256."""
-    if isinstance(image, bytes):
-        return hashlib.sha256(image).hexdigest()
-    return hashlib.sha256(str(image.shape).encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
-
-
-def _required(raw: RawRow) -> tuple[str, bytes | NDArray[np.uint8]]:
+def _patient(raw: RawRow) -> str:
     if raw.problem:
-        raise Unusable(*raw.problem)
+        raise (Unneeded if raw.problem[0] == LEFT_OUT else Unusable)(*raw.problem)
     patient = (raw.patient_id or "").strip()
     if not patient:
         raise Unusable("missing_patient", "no patient_id")
     if raw.image is None:
         raise Unusable("missing_image", "no image")
-    return patient, raw.image
+    return patient
 
 
 def _check_fields(raw: RawRow) -> None:
@@ -247,18 +260,9 @@ def _check_fields(raw: RawRow) -> None:
         raise Unusable("empty_text", "neither text nor any of labels, view, sex, age (write `No Finding` for none)")
     if raw.age is not None and not (math.isfinite(raw.age) and 0 <= raw.age <= MAX_AGE):
         raise Unusable("bad_field", f"age is {raw.age}, outside 0 to {MAX_AGE}")
+    if raw.role and raw.role not in ROLES:
+        raise Unusable("bad_field", f"role is {raw.role[:60]!r}, none of {', '.join(ROLES)}")
 
 
 def _word(value: str | None, words: Mapping[str, str]) -> str | None:
     return words.get(plain_words(value), value.lower()) if value else None
-
-
-def _pixels(image: bytes | NDArray[np.uint8], ingest: IngestConfig) -> NDArray[np.uint8]:
-    if isinstance(image, bytes):
-        try:
-            return decode(image, ingest.max_image_pixels)
-        except BadImage as error:
-            raise Unusable("too_large" if error.reason == "too_large" else "undecodable", str(error)) from error
-    if image.ndim != 2 or image.dtype != np.uint8 or not image.size:
-        raise Unusable("undecodable", f"an array {image.dtype} {image.shape} isn't 8-bit grey (H, W)")
-    return image

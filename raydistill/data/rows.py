@@ -1,24 +1,18 @@
 """One row of a source as it was found, and how the columns of a table become one."""
 
-import difflib
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
-from pyarrow import types
 
-from raydistill.core.errors import InputError
+from raydistill.data.schema import IDS, TYPES
 
 T = TypeVar("T")
 
-DESCRIBING = ("text", "labels", "view", "sex", "age")
-"""A source has at least one of these columns."""
-OPTIONAL = ("image_id", "study_index", "role", "split")
 LABEL_SEPARATORS = r"[|;,]"
 """What separates findings where they are one string; names of findings hold none of these."""
 
@@ -39,7 +33,8 @@ class RawRow:
         sex: in the source's words.
         age: in years.
         role: one of `columns.ROLES`, where the source brings its own split.
-        problem: reason and detail, where the reader knows already that the row can't be used.
+        origin: where in the source it lies, for a person; never written where ids are hashed.
+        problem: reason and detail, where the reader knows already that the row can't be used; no id in it.
     """
 
     row: int
@@ -53,47 +48,8 @@ class RawRow:
     sex: str | None = None
     age: float | None = None
     role: str | None = None
+    origin: str | None = None
     problem: tuple[str, str] | None = None
-
-
-def check_columns(names: Iterable[str], image: str, where: str) -> None:
-    """Refuse a table that lacks what every source needs.
-
-    Args:
-        names: the columns that are there.
-        image: name of the column that holds or names the image.
-        where: the table, for the message.
-
-    Raises:
-        InputError: when a column is missing or there twice; it names the nearest of those that are there.
-    """
-    present = list(names)
-    twice = sorted({name for name in present if present.count(name) > 1})
-    if twice:
-        raise InputError(f"{where}: two columns are called {', '.join(twice)}; keep one")
-    missing = [name for name in (image, "patient_id") if name not in present]
-    if missing:
-        wanted = " and ".join(f"`{name}`{_nearest(name, present)}" for name in missing)
-        raise InputError(
-            f"{where}: no column {wanted}; the columns are {', '.join(present) or '(none)'}; rename or add"
-        )
-    if not set(DESCRIBING) & set(present):
-        raise InputError(
-            f"{where}: nothing describes the images; add at least one of the columns {', '.join(DESCRIBING)}; "
-            f"the columns are {', '.join(present)}"
-        )
-
-
-def check_types(schema: pa.Schema, where: str) -> None:
-    """Refuse known columns of types that can't hold what they should.
-
-    Raises:
-        InputError: naming the column, its type and what it should be.
-    """
-    for field in schema:
-        fits, wanted = _TYPES.get(field.name, (_anything, ""))
-        if not fits(field.type) and not types.is_null(field.type):
-            raise InputError(f"{where}: column `{field.name}` is {field.type} and should be {wanted}; convert it")
 
 
 def parse_row(row: int, values: Mapping[str, Any], role_column: str | None) -> RawRow:
@@ -124,6 +80,29 @@ def parse_row(row: int, values: Mapping[str, Any], role_column: str | None) -> R
         return RawRow(row=row, problem=("bad_field", str(error)))
 
 
+def is_text(value: str) -> bool:
+    """Whether every character is a whole one: JSON can hold halves, and undecodable bytes become such.
+
+    They can't be written anywhere.
+    """
+    return value.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in value)
+
+
+class Unusable(Exception):
+    """A row that can't be used.
+
+    Args:
+        reason: one of `records.REASONS`.
+        detail: what exactly, for a person.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        """Remember reason and detail."""
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
 class _BadField(Exception):
     """A value that isn't what its column should hold."""
 
@@ -135,8 +114,10 @@ def _read(values: Mapping[str, Any], name: str, convert: Callable[[Any], T]) -> 
     try:
         found = convert(value)
     except (ValueError, TypeError, OverflowError) as error:
-        wanted = _TYPES.get(name, (None, ""))[1]
-        raise _BadField(f"{name} is {str(value)[:60]!r}" + (f", not {wanted}" if wanted else "")) from error
+        wanted = TYPES.get(name, (None, ""))[1]
+        # What stands in place of an id may be one.
+        shown = f"is a {type(value).__name__}" if name in IDS else f"is {str(value)[:60]!r}"
+        raise _BadField(f"{name} {shown}" + (f", not {wanted}" if wanted else "")) from error
     return None if _is_nan(found) else found
 
 
@@ -147,12 +128,14 @@ def _is_nan(value: Any) -> bool:
 def _to_id(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise TypeError
-    return str(value).strip()
+    return _to_text(str(value))
 
 
 def _to_text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError
+    if not is_text(value):
+        raise ValueError
     return value.strip()
 
 
@@ -175,59 +158,3 @@ def _to_years(value: Any) -> float:
     if isinstance(value, str) and (match := re.fullmatch(r"(\d{1,3})([DWMY])", value.strip())):
         return int(match[1]) / {"D": 365.25, "W": 52.18, "M": 12, "Y": 1}[match[2]]
     return float(value)
-
-
-def _nearest(name: str, present: list[str]) -> str:
-    known = {"patient_id", *DESCRIBING, *OPTIONAL}
-    by_lower = {other.lower(): other for other in present if other not in known}
-    near = difflib.get_close_matches(name, by_lower, n=1, cutoff=0.5)
-    return f" (perhaps `{by_lower[near[0]]}`)" if near else ""
-
-
-def _anything(kind: pa.DataType) -> bool:
-    return True
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    inner = kind.value_type if types.is_dictionary(kind) else kind
-    return bool(types.is_string(inner) or types.is_large_string(inner) or types.is_string_view(inner))
-
-
-def _is_bytes(kind: pa.DataType) -> bool:
-    return bool(types.is_binary(kind) or types.is_large_binary(kind))
-
-
-def _is_image(kind: pa.DataType) -> bool:
-    if not types.is_struct(kind):
-        return _is_bytes(kind)
-    fields = {field.name: field.type for field in kind}
-    known = _is_bytes(fields.get("bytes", pa.null())), _is_text(fields.get("path", pa.null()))
-    return any(known)
-
-
-def _is_id(kind: pa.DataType) -> bool:
-    return _is_text(kind) or types.is_integer(kind)
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return types.is_integer(kind) or types.is_floating(kind) or _is_text(kind)
-
-
-def _is_labels(kind: pa.DataType) -> bool:
-    is_list = types.is_list(kind) or types.is_large_list(kind)
-    return _is_text(kind) or (is_list and (_is_text(kind.value_type) or types.is_null(kind.value_type)))
-
-
-_TYPES: Mapping[str, tuple[Callable[[pa.DataType], bool], str]] = {
-    "image": (_is_image, "binary (encoded bytes) or a struct of `bytes` and `path`"),
-    "file_name": (_is_text, "string"),
-    "patient_id": (_is_id, "string or integer"),
-    "image_id": (_is_id, "string or integer"),
-    "study_index": (_is_number, "integer"),
-    "text": (_is_text, "string"),
-    "labels": (_is_labels, "a list of strings, or one string with `|` between findings"),
-    "view": (_is_text, "string"),
-    "sex": (_is_text, "string"),
-    "age": (_is_number, "a number of years, or such as `057Y`"),
-    "role": (_is_text, "string"),
-}

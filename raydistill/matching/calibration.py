@@ -73,7 +73,7 @@ def calibrate(
     patients = len(set(calibration_patients))
     if len(calibration_patients) != len(scores):
         raise InputError(f"calibration: {len(scores)} scores for {len(calibration_patients)} patient ids")
-    supported = 1 / (patients + 1)
+    supported = supported_fpir(patients)
     threshold = person_threshold(scores, calibration_patients, max(target_fpir, supported))
     flagged = scores >= threshold
     interval = binomtest(int(flagged.sum()), len(flagged)).proportion_ci(confidence, method="exact")
@@ -87,6 +87,11 @@ def calibrate(
         num_patients=patients,
         note=_note(target_fpir, supported, len(scores), patients),
     )
+
+
+def supported_fpir(patients: int) -> float:
+    """Return the smallest FPIR that so many calibration patients can support; source as that of `calibrate`."""
+    return 1 / (patients + 1)
 
 
 def person_threshold(scores: Scores, patients: Any, target: float) -> float:

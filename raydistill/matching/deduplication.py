@@ -53,7 +53,7 @@ def deduplicate(cleaned: Cleaned, threshold: float | None) -> tuple[Cleaned, Dup
         The cohort without them, and the counts.
     """
     records, details, across = cleaned.records, dict[int, str](), 0
-    found = {} if threshold is None else near_duplicates([record.image for record in records], threshold)
+    found = {} if threshold is None else near_duplicates(cleaned.images(), threshold)
     for place, near in found.items():
         record, kept = records[place], records[near.of]
         same = kept.patient_id == record.patient_id

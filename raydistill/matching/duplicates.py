@@ -14,7 +14,7 @@ NeurIPS 2023, and Carlini et al., Extracting Training Data from Diffusion Models
 correlation, Lewis, Fast Normalized Cross-Correlation, Vision Interface 1995.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,7 +75,7 @@ class NearDuplicate:
     similarity: float
 
 
-def near_duplicates(images: Sequence[bytes], threshold: float) -> dict[int, NearDuplicate]:
+def near_duplicates(images: Collection[bytes], threshold: float) -> dict[int, NearDuplicate]:
     """Find the pictures that repeat an earlier one.
 
     A picture is kept, or repeats the kept one before it that is most similar: so no two kept pictures reach the

@@ -47,6 +47,7 @@ class Context:
         progress: reports how far the stage is.
         standings: shows what a search has found so far.
         private_seed: another seed of the node's, that nobody outside the run folder can derive.
+        private_key: 32 bytes of the node's that nobody outside can derive either.
     """
 
     inputs: Mapping[str, Store]
@@ -60,6 +61,7 @@ class Context:
     progress: Progress = silent
     standings: Standings = unseen
     private_seed: int = 0
+    private_key: bytes = field(default=b"", repr=False)
 
     def silent(self) -> "Context":
         """Return the same for a worker: what reaches the terminal can't leave the driver."""

@@ -1,7 +1,7 @@
 """Read a cohort, clean it, give every image its role and its prompt, and write the records."""
 
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property
 from typing import Any, ClassVar
@@ -9,25 +9,32 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from raydistill.core.columns import RECORDS, ROLES
-from raydistill.core.config import Config, IngestConfig, SourceConfig
-from raydistill.core.errors import InputError
-from raydistill.core.progress import Progress
+from raydistill.core.config import Config, IngestConfig
 from raydistill.core.section import Section
+from raydistill.core.sources import SourceConfig
 from raydistill.core.store import Store
 from raydistill.data.prompts import Description, PromptTable, describe
-from raydistill.data.records import Cleaned, Record, clean
-from raydistill.data.rows import RawRow
+from raydistill.data.pseudonyms import key_digest
+from raydistill.data.records import Record
 from raydistill.data.scrub import scrub
 from raydistill.data.sources import Source, open_source
-from raydistill.data.splits import assign_roles
 from raydistill.data.vocabulary import BASE_PROMPT
-from raydistill.matching.deduplication import deduplicate
 from raydistill.stages.base import Context, Outcome, Stage
+from raydistill.stages.cohort import (
+    counts_of,
+    facts_of,
+    notes_on,
+    own_key,
+    read_cohort,
+    roles_of,
+    shared_findings,
+)
 
 ROWS_PER_SHARD = 2048
 ROWS_PER_GROUP = 128
 """What a worker decodes at a time where images are embedded or compared."""
-PROGRESS_ROWS = 50
+PLACES = ("path", "images", "reports", "patients", "pseudonym_key")
+"""Settings of sources that say where something lies, and not what is in it."""
 
 
 class IngestNodeConfig(Section):
@@ -40,7 +47,7 @@ class IngestNodeConfig(Section):
 class Ingest(Stage):
     """No inputs. Output: a folder a role, `quarantine/`, `prompts/`, `sharing/`, `findings/`, `cohort/cohort.json`."""
 
-    version: ClassVar[int] = 9
+    version: ClassVar[int] = 10
     needs_ray: ClassVar[bool] = False
     config: IngestNodeConfig
 
@@ -56,20 +63,25 @@ class Ingest(Stage):
 
     def key_config(self) -> dict[str, Any]:
         """Put the source's content into the key, in place of its address."""
-        source = {name: value for name, value in self.config.source.model_dump(mode="json").items() if name != "path"}
-        return {**super().key_config(), "source": source, "fingerprint": self.fingerprint}
+        section = self.config.source
+        source = {name: value for name, value in section.model_dump(mode="json").items() if name not in PLACES}
+        key = own_key(section)
+        pseudonyms = {"pseudonyms": key_digest(key)} if key else {}
+        return {**super().key_config(), "source": source, "fingerprint": self.fingerprint, **pseudonyms}
 
     def check(self, config: Config) -> None:
         """Say whether the cohort is there and has the columns it needs."""
+        own_key(self.config.source)
         self.source.check()
 
     def run(self, context: Context) -> Outcome:
         """Clean, drop duplicates, split, describe, write."""
         config = self.config.ingest
         self.source.check()
-        cleaned = clean(_counted(self.source.rows(), context.progress), config)
-        cleaned, duplicates = deduplicate(cleaned, config.near_duplicate_similarity)
-        roles = _roles(cleaned, config, context.seed)
+        cleaned, duplicates = read_cohort(
+            self.source.rows(), self.config.source, config, context.private_key, context.progress
+        )
+        roles = roles_of(cleaned, config, context.seed)
         descriptions, scrubbed = _describe(cleaned.records, config)
         train = [i for i, role in enumerate(roles) if role == "train"]
         patients = [cleaned.records[i].patient_id for i in train]
@@ -81,46 +93,13 @@ class Ingest(Stage):
         context.out.write_table("quarantine/part-00000.parquet", cleaned.quarantine)
         context.out.write_table("prompts/part-00000.parquet", table.frequencies())
         context.out.write_table("sharing/part-00000.parquet", table.sharing())
-        findings = _findings(cleaned, train, config.prompts.k)
+        findings = shared_findings(cleaned, train, config.prompts.k)
         context.out.write_json("findings/findings.json", findings)
-        facts = {**_cohort(cleaned, roles), "prompts": _prompt_facts(table, config), "scrubbed": scrubbed}
+        facts = {**facts_of(cleaned, roles), "prompts": _prompt_facts(table, config), "scrubbed": scrubbed}
         facts["duplicates"] = asdict(duplicates)
-        facts["notes"] = duplicates.notes() + _notes(cleaned, roles, findings["findings"], config.prompts.policy)
+        facts["notes"] = duplicates.notes() + notes_on(cleaned, roles, findings["findings"], config.prompts.policy)
         context.out.write_json("cohort/cohort.json", facts)
-        return Outcome(counts=_counts(cleaned, roles), facts=facts)
-
-
-def _counted(rows: Iterator[RawRow], progress: Progress) -> Iterator[RawRow]:
-    done = 0
-    for done, row in enumerate(rows, start=1):
-        yield row
-        if done % PROGRESS_ROWS == 0:
-            progress(done, 0, "rows")
-    progress(done, done, "rows")
-
-
-def _roles(cleaned: Cleaned, config: IngestConfig, seed: int) -> list[str]:
-    records = cleaned.records
-    if not records:
-        raise InputError(_nothing_usable(cleaned))
-    return assign_roles(
-        [record.patient_id for record in records],
-        [record.image_id for record in records],
-        [record.role for record in records],
-        config,
-        seed,
-    )
-
-
-def _nothing_usable(cleaned: Cleaned) -> str:
-    if not cleaned.rows:
-        return "the source has no rows: check source.path"
-    reasons = ", ".join(f"{count} {reason}" for reason, count in cleaned.reasons().items())
-    first = cleaned.quarantine.slice(0, 1).to_pylist()[0]
-    return (
-        f"none of the source's {cleaned.rows} rows can be used: {reasons}. "
-        f"First: row {first['row']}: {first['reason']} ({first['detail']}). Mend the source"
-    )
+        return Outcome(counts=counts_of(cleaned, roles), facts=facts)
 
 
 def _describe(records: Sequence[Record], config: IngestConfig) -> tuple[list[Description], dict[str, int]]:
@@ -138,74 +117,14 @@ def _describe(records: Sequence[Record], config: IngestConfig) -> tuple[list[Des
     return descriptions, dict(sorted(removed.items()))
 
 
-def _notes(cleaned: Cleaned, roles: Sequence[str], findings: Sequence[str], policy: str) -> list[str]:
-    """Say what a user may not expect."""
-    said = [bool(r.labels is not None or r.view or r.sex or r.age is not None) for r in cleaned.records]
-    notes = []
-    if policy == "template" and not any(said):
-        notes.append(
-            "the source has text alone, which ingest.prompts.policy=template leaves unread: every prompt is the base "
-            "prompt; free_text would use it, scrubbed and k-anonymous"
-        )
-    if policy == "free_text" and not any(record.text for record in cleaned.records):
-        notes.append("ingest.prompts.policy=free_text, and no row has text: prompts are made from the other fields")
-    if "probe" not in roles:
-        notes.append(
-            "no probe: whether the auditor sees can't be shown, so the verdict won't be pass; give withheld images of "
-            "train patients the role probe"
-        )
-    if not findings:
-        notes.append("no finding is shared by enough train patients: utility can't be measured")
-    return notes
-
-
 def _write_records(folder: Store, records: Sequence[Record], prompts: Sequence[str]) -> None:
     """Write shards, at least one: a role without images is an empty table and not a missing one."""
     for shard, start in enumerate(range(0, max(1, len(records)), ROWS_PER_SHARD)):
         part = slice(start, start + ROWS_PER_SHARD)
-        rows = [{**vars(record), "prompt": prompt} for record, prompt in zip(records[part], prompts[part], strict=True)]
+        both = zip(records[part], prompts[part], strict=True)
+        rows = [{**vars(record), "image": record.image, "prompt": prompt} for record, prompt in both]
         table = pa.Table.from_pylist(rows, schema=RECORDS)
         folder.write_table(f"part-{shard:05d}.parquet", table, ROWS_PER_GROUP)
-
-
-def _findings(cleaned: Cleaned, train: Sequence[int], k: int) -> dict[str, Any]:
-    """Name the findings that at least k train patients have: a rarer word of the source could name a patient."""
-    patients: dict[str, set[str]] = defaultdict(set)
-    for record in (cleaned.records[i] for i in train):
-        for name in record.labels or ():
-            patients[name].add(record.patient_id)
-    shared = sorted(name for name, having in patients.items() if len(having) >= k)
-    return {"findings": shared, "too_rare": len(patients) - len(shared), "k": k}
-
-
-def _counts(cleaned: Cleaned, roles: Sequence[str]) -> dict[str, int]:
-    quarantined = cleaned.quarantine.num_rows
-    images = Counter(roles)
-    return {
-        "rows": cleaned.rows,
-        "records": len(cleaned.records),
-        "quarantined": quarantined,
-        **{role: images[role] for role in ROLES},
-    }
-
-
-def _cohort(cleaned: Cleaned, roles: Sequence[str]) -> dict[str, Any]:
-    """Say who is in the cohort: patients and images by role, findings by role, and what was quarantined why."""
-    findings: dict[str, Counter[str]] = {role: Counter() for role in ROLES}
-    patients: dict[str, Counter[str]] = {role: Counter() for role in ROLES}
-    for record, role in zip(cleaned.records, roles, strict=True):
-        patients[role][record.patient_id] += 1
-        findings[role].update(record.labels or ())
-    names = sorted(set().union(*findings.values()))
-    return {
-        "images": {role: patients[role].total() for role in ROLES},
-        "patients": {role: len(patients[role]) for role in ROLES},
-        "patients_with_several_images": {role: sum(n > 1 for n in patients[role].values()) for role in ROLES},
-        "findings": names,
-        "findings_by_role": {role: {name: findings[role][name] for name in names} for role in ROLES},
-        "roles_given": any(record.role is not None for record in cleaned.records),
-        "quarantined": cleaned.reasons(),
-    }
 
 
 def _prompt_facts(table: PromptTable, config: IngestConfig) -> dict[str, Any]:

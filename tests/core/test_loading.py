@@ -5,6 +5,7 @@ import pytest
 from raydistill.core.config import Config
 from raydistill.core.errors import ConfigError
 from raydistill.core.loading import load_config
+from raydistill.core.sources import ImageFolderSource, ParquetSource
 
 
 def test_the_defaults_are_valid_and_frozen():
@@ -32,7 +33,11 @@ def test_overrides_have_types_and_win(tmp_path):
         ("teacher.compute.num_workers=two", "num_workers: [^;]*integer[^;]* or [^;]*tuple[^;]*$"),
         ("seed", "must look like section.key=value"),
         ("seed.deeper=1", "seed.*valid integer|seed is a value"),
-        ("source.kind=dicom", "source: .*'parquet'"),
+        ("source.kind=dicon", "source: .*'parquet'.*'dicom'"),
+        ("source.kind=dicom", "source.dicom.path: missing"),
+        ("source={kind: nih_cxr14, path: x, pseudonym_key: y}", "pseudonym_key without pseudonymise"),
+        ("source={kind: dicom, path: x, pseudonymise: false}", "source.dicom.pseudonymise: .*True"),
+        ("source={kind: csv, path: x, columns: {patient: MRN}}", "source.csv.columns.patient: .*'patient_id'"),
         ("source.patients=5", r"source.phantom.patients: unknown key"),
         ("eyes.auditor.backbone.kind=resnet", "graded by its own filter"),
         ("eyes.judge.backbone.kind=resnet", "settings would be graded by itself"),
@@ -75,7 +80,7 @@ def test_what_an_override_leaves_alone_stays_at_its_own_default():
 def test_any_configuration_takes_another_cohort(tmp_path):
     path = tmp_path / "demo.yaml"
     path.write_text("source: {kind: phantom, num_patients: 9}")
-    assert load_config(path, ["source.path=x.parquet"]).source.model_dump() == {"kind": "parquet", "path": "x.parquet"}
+    assert load_config(path, ["source.path=x.parquet"]).source == ParquetSource(kind="parquet", path="x.parquet")
     (tmp_path / "metadata.csv").write_text("")
     assert load_config(path, [f"source.path={tmp_path}"]).source.kind == "image_folder"
     other = tmp_path / "other.yaml"
@@ -86,7 +91,7 @@ def test_any_configuration_takes_another_cohort(tmp_path):
     assert load_config(other, ["source.path=y.parquet"]).source.kind == "parquet"
     assert load_config(other, ["source.path=s3://bucket/folder"]).source.kind == "image_folder"
     changed = load_config(path, ["source.kind=image_folder", "source.path=y"])
-    assert changed.source.model_dump() == {"kind": "image_folder", "path": "y"}
+    assert changed.source == ImageFolderSource(kind="image_folder", path="y")
     assert load_config(path, ["source.num_patients=10"]).source.num_patients == 10
 
 

@@ -1,4 +1,5 @@
 import io
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -11,8 +12,9 @@ from raydistill.core.columns import QUARANTINE
 from raydistill.core.config import IngestConfig
 from raydistill.core.errors import InputError
 from raydistill.data.images import decode, encode_png, fit_square
-from raydistill.data.records import REASONS, clean, content_hash
+from raydistill.data.records import REASONS, clean
 from raydistill.data.rows import RawRow
+from raydistill.data.squares import content_hash
 
 from .cohorts import png
 
@@ -105,10 +107,43 @@ def test_each_fault_has_its_reason():
         "empty_text": RawRow(row=0, image=PICTURES[0], patient_id="p"),
         "bad_field": replace(GOOD, age=121.0),
         "path_outside": replace(GOOD, problem=("path_outside", "..")),
+        "burned_in": replace(GOOD, problem=("burned_in", "YES")),
+        "left_out": replace(GOOD, problem=("left_out", "another view")),
     }
     for reason, row in faults.items():
         assert reasons(row) == {0: reason}
     assert set(REASONS) - set(faults) == {"duplicate_id", "duplicate_image", "near_duplicate"}
+
+
+def test_memory_does_not_grow_with_the_cohort():
+    def peak(count):
+        rng = np.random.default_rng(0)
+        pictures = (rng.integers(0, 256, (300, 300), dtype=np.uint8) for _ in range(count))
+        rows = (replace(GOOD, row=i, image_id=str(i), image=image) for i, image in enumerate(pictures))
+        tracemalloc.start()
+        cleaned = clean(rows, IngestConfig(resolution=200))
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert sum(map(len, cleaned.images())) > count * 30_000
+        return found
+
+    peak(2)
+    assert peak(60) < peak(20) + 400_000
+
+
+def test_what_the_configuration_leaves_out_is_counted_and_no_bad_row():
+    left_out = [replace(GOOD, image_id=str(i), problem=("left_out", "lateral")) for i in range(5)]
+    cleaned = clean(numbered([GOOD, *left_out]), IngestConfig(resolution=8, max_bad_rows=0))
+    assert (len(cleaned.records), cleaned.rows, cleaned.reasons()) == (1, 6, {"left_out": 5})
+
+
+def test_the_place_of_a_row_is_in_the_detail_where_it_is_known():
+    table = clean([replace(GOOD, origin="a/b.png", image=None)], CONFIG).quarantine
+    assert table["detail"].to_pylist() == ["a/b.png: no image"]
+
+
+def test_a_role_must_be_one():
+    assert reasons(replace(GOOD, role="holdout"), replace(GOOD, role="train")) == {0: "bad_field"}
 
 
 def test_a_damaged_picture_says_what_is_wrong_with_it():

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raydistill.core.errors import InputError
-from raydistill.data.rows import check_columns, check_types, parse_row
+from raydistill.data.rows import parse_row
+from raydistill.data.schema import check_columns, check_types
 
 ANYTHING = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.lists(st.text(max_size=3))
 COLUMNS = ("patient_id", "image_id", "study_index", "text", "labels", "view", "sex", "age", "role")

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from raydistill.core.config import CustomSource, ImageFolderSource, ParquetSource, PhantomSource
 from raydistill.core.errors import ConfigError, InputError
+from raydistill.core.sources import CustomSource, ImageFolderSource, ParquetSource, PhantomSource
 from raydistill.data.sources import RawRow, Source, open_source
 
 from .cohorts import png, table_rows
@@ -218,9 +218,9 @@ class TestImageFolder:
         [
             ("metadata.csv", b"filename,patient_id,sex\n1,2,3\n", r"no column `file_name` \(perhaps `filename`\)"),
             ("metadata.csv", b"file_name,patient_id,sex\n", "no rows"),
-            ("metadata.csv", b"file_name,patient_id,sex\n1,2\n", "can't be read"),
-            ("metadata.csv", b"", "can't be read"),
-            ("metadata.csv", b"file_name,patient_id,sex\n\xff\xfe,2,3\n", "can't be read"),
+            ("metadata.csv", b"file_name,patient_id,sex\n1,'2,3\n\"4,5,6\n", "line 3 can't be read as CSV"),
+            ("metadata.csv", b"", "the table is empty"),
+            ("metadata.csv", "file_name,patient_id,sex\n1,2,3\n".encode("utf-16"), "isn't UTF-8 text"),
             ("metadata.jsonl", b'{"file_name": "a"\n', "line 1 isn't JSON"),
             ("metadata.jsonl", b"[1]\n", "line 1 isn't a JSON object"),
             ("metadata.jsonl", b"", "no column `file_name`"),
@@ -232,6 +232,20 @@ class TestImageFolder:
         with pytest.raises(InputError, match=message) as caught:
             open_source(ImageFolderSource(kind="image_folder", path=str(tmp_path))).check()
         assert "\n" not in str(caught.value)
+
+    def test_lines_that_cannot_be_read_are_problems_of_their_rows(self, tmp_path):
+        (tmp_path / "0.png").write_bytes(png(0))
+        lines = [b"file_name,patient_id,sex", b"0.png,1", b"0.png,\xff\xfe,3", b"", b"0.png,1,2,3", b"0.png,1,F"]
+        (tmp_path / "metadata.csv").write_bytes(b"\r\n".join(lines))
+        source = open_source(ImageFolderSource(kind="image_folder", path=str(tmp_path)))
+        source.check()
+        problems = [row.problem for row in source.rows()]
+        assert problems == [
+            ("bad_field", "2 cells, the table has 3 columns"),
+            ("bad_field", "a cell that isn't utf-8 text"),
+            ("bad_field", "4 cells, the table has 3 columns"),
+            None,
+        ]
 
     def test_exactly_one_table(self, tmp_path):
         source = open_source(ImageFolderSource(kind="image_folder", path=str(tmp_path)))

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from raydistill.core.config import PhantomSource
+from raydistill.core.sources import PhantomSource
 from raydistill.data.sources import PhantomReader
 from raydistill.metrics.result import MetricResult
 

@@ -1,5 +1,5 @@
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import numpy as np
 import pyarrow as pa
@@ -7,10 +7,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from raydistill.core.columns import QUARANTINE, RECORDS, ROLES
-from raydistill.core.config import IngestConfig, ParquetSource, PhantomSource, PromptConfig
+from raydistill.core.config import IngestConfig, PromptConfig
 from raydistill.core.errors import InputError
 from raydistill.core.generation import RequestConfig
 from raydistill.core.manifest import canonical_json
+from raydistill.core.sources import DicomSource, ParquetSource, PhantomSource
 from raydistill.core.store import Store
 from raydistill.data.images import decode, decode_batch, encode_png
 from raydistill.data.prompts import FREQUENCIES
@@ -19,6 +20,8 @@ from raydistill.data.vocabulary import BASE_PROMPT
 from raydistill.stages import ingest as ingest_module
 from raydistill.stages.base import Context
 from raydistill.stages.ingest import Ingest, IngestNodeConfig
+from tests.data.bad import IMAGES, KEPT, MAX_PIXELS
+from tests.data.dicoms import dicom
 
 PHANTOM = PhantomSource(kind="phantom", num_patients=60, max_visits=4, resolution=16)
 CONFIG = IngestConfig(resolution=16, prompts=PromptConfig(k=3))
@@ -246,3 +249,57 @@ def test_progress_ends_at_the_number_of_rows(tmp_path):
     _, outcome = run(node(), tmp_path, progress=lambda done, total, unit: seen.append((done, total, unit)))
     assert seen[-1] == (outcome.counts["rows"], outcome.counts["rows"], "rows")
     assert [done for done, _, _ in seen] == sorted(done for done, _, _ in seen)
+
+
+def dicom_folder(path, patients=10):
+    for patient in range(patients):
+        for study in range(1 + patient % 2):
+            pixels = np.random.default_rng(2 * patient + study).integers(0, 4096, (20, 24)).astype(np.uint16)
+            (path / f"MRN-{patient}").mkdir(parents=True, exist_ok=True)
+            tags = {"PatientID": f"MRN-{patient}", "PatientName": f"Name^{patient}"}
+            (path / f"MRN-{patient}" / f"{study}.dcm").write_bytes(dicom(pixels, bits=12, **tags))
+    (path / "MRN-broken.dcm").write_bytes(b"MRN-broken")
+    return path
+
+
+def test_dicom_ids_are_hashed_before_anything_is_written(tmp_path):
+    source = DicomSource(kind="dicom", path=str(dicom_folder(tmp_path / "cohort")))
+    (one, outcome), (other, _) = (run(node(source), tmp_path / key, private_key=key.encode() * 32) for key in "ab")
+    assert outcome.counts["records"] == 15
+    assert outcome.facts["quarantined"] == {"undecodable": 1}
+    written = b"".join(one.read_bytes(name) for name in one.files()) + repr(outcome).encode()
+    assert b"MRN" not in written
+    assert b"Name^" not in written
+    tables = [store.read_table(role) for store in (one, other) for role in ROLES]
+    patients = [set().union(*(t["patient_id"].to_pylist() for t in part)) for part in (tables[:4], tables[4:])]
+    assert [len(ids) for ids in patients] == [10, 10]
+    assert not patients[0] & patients[1]
+
+
+def test_with_a_key_of_ones_own_pseudonyms_and_splits_are_the_same_in_every_folder(tmp_path):
+    (tmp_path / "key").write_bytes(bytes(32))
+    source = DicomSource(kind="dicom", path=str(dicom_folder(tmp_path / "cohort")), pseudonym_key=str(tmp_path / "key"))
+    (one, _), (other, _) = (run(node(source), tmp_path / key, private_key=key.encode() * 32) for key in "ab")
+    assert all(one.read_table(role).equals(other.read_table(role)) for role in ROLES)
+    key = canonical_json(node(source).key_config())
+    (tmp_path / "key").write_bytes(bytes(31) + b"1")
+    assert canonical_json(node(source).key_config()) != key
+    assert str(tmp_path) not in key
+    (tmp_path / "key").unlink()
+    with pytest.raises(InputError, match=r"source\.pseudonym_key"):
+        node(source).check(None)
+
+
+def test_every_row_of_bad_data_is_in_one_of_the_tables_that_are_written(tmp_path):
+    bad = {name: (content, outcome) for name, (content, outcome) in IMAGES.items() if outcome != KEPT}
+    rows = cohort() + [cohort()[0] | {"image": content, "image_id": name} for name, (content, _) in bad.items()]
+    out, outcome = run(
+        node(parquet(tmp_path / "c.parquet", rows), CONFIG.model_copy(update={"max_image_pixels": MAX_PIXELS})),
+        tmp_path,
+    )
+    quarantined = out.read_table("quarantine")
+    assert outcome.counts["rows"] == len(rows) == outcome.counts["records"] + outcome.counts["quarantined"]
+    assert outcome.counts["records"] == sum(out.read_table(role).num_rows for role in ROLES) == len(cohort())
+    reasons = dict(zip(quarantined["image_id"].to_pylist(), quarantined["reason"].to_pylist(), strict=True))
+    assert reasons == {name: outcome for name, (_, outcome) in bad.items()}
+    assert outcome.facts["quarantined"] == dict(Counter(reasons.values()))

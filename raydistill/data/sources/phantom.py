@@ -1,35 +1,14 @@
-"""Where a cohort comes from: Parquet, an image folder, the embedded phantoms, or anybody's own reader."""
+"""The embedded phantoms as a cohort."""
 
 from collections.abc import Iterator
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 
-from raydistill.core.config import CustomSource, ImageFolderSource, ParquetSource, PhantomSource, SourceConfig
-from raydistill.core.imports import build
+from raydistill.core.sources import PhantomSource
 from raydistill.data.rows import RawRow
 
-__all__ = ["PhantomReader", "RawRow", "Source", "open_source"]
-
 PHANTOM_BATCH = 64
-
-
-@runtime_checkable
-class Source(Protocol):
-    """A cohort that can be read."""
-
-    def check(self) -> None:
-        """Say cheaply whether the cohort is there and has the columns it needs.
-
-        Raises:
-            InputError: what is wrong, where, and what to do.
-        """
-
-    def rows(self) -> Iterator[RawRow]:
-        """Yield every row, numbered from 0, always in the same order, without holding the whole set."""
-
-    def fingerprint(self) -> dict[str, Any]:
-        """Return what changes whenever the rows would, and doesn't depend on where they lie; plain JSON values."""
 
 
 class PhantomReader:
@@ -78,23 +57,3 @@ class PhantomReader:
         from raydistill.data.phantom import render
 
         return render(patients, visits, seed=self.config.seed, resolution=self.config.resolution)
-
-
-def open_source(config: SourceConfig) -> Source:
-    """Return the reader of a cohort; nothing of the cohort is read yet.
-
-    Raises:
-        ConfigError: when a custom reader can't be imported or isn't one.
-        InputError: when the address can't be read as one.
-    """
-    from raydistill.data.readers import ImageFolderReader, ParquetReader
-
-    match config:
-        case ParquetSource():
-            return ParquetReader(config.path)
-        case ImageFolderSource():
-            return ImageFolderReader(config.path)
-        case PhantomSource():
-            return PhantomReader(config)
-        case CustomSource():
-            return build(config, Source, "source")

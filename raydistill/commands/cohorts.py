@@ -1,0 +1,102 @@
+"""Commands about a cohort alone."""
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from raydistill.commands.guard import ConfigOption, JsonOption, QuietOption, SetOption, in_one_line, show_table
+from raydistill.core.errors import InputError
+from raydistill.core.loading import load_config
+from raydistill.core.sources import kind_of
+
+SHOWN_WORDS = 20
+"""Findings, views or sexes that are named, the most frequent first."""
+
+
+@in_one_line
+def inspect(
+    source: Annotated[
+        str | None, typer.Argument(help="A cohort: path or URI; the configuration's own without it.")
+    ] = None,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Show what a cohort holds, what is wrong with it, and what it can support, before anything is trained.
+
+    Nothing is written. What lies at a local path says by itself what it is; elsewhere name it: --set source.kind=dicom.
+    """
+    resolved = load_config(config, [*_at(source, overrides or []), *(overrides or [])])
+    from raydistill.display import Display
+    from raydistill.inspecting import inspect as inspect_source
+
+    with Display(quiet).stage("inspect", 1, 1, "inspect") as line:
+        found = inspect_source(resolved, line.progress)
+    if as_json:
+        typer.echo(found.model_dump_json(indent=1))
+        return
+    _show_what_is_there(found)
+    _show_what_is_not_used(found)
+    _show_what_it_supports(found)
+
+
+def _show_what_is_there(found: Any) -> None:
+    typer.echo(f"{found.kind}: {found.rows:,} rows, {found.images:,} images of {found.patients:,} patients can be used")
+    counted = {
+        "images per patient": found.images_per_patient,
+        "findings": found.labels,
+        "views": found.views,
+        "sexes": found.sexes,
+        "ages": found.ages,
+        "with text": {"images": found.texts},
+        "duplicates": {"equal": found.duplicates["exact"], "nearly equal": found.duplicates["near"]},
+        "under two patients": {"rows": found.under_two_patients},
+    }
+    show_table(("what", "of it"), [(name, _said(counts)) for name, counts in counted.items()])
+
+
+def _show_what_is_not_used(found: Any) -> None:
+    if not found.quarantined:
+        return
+    typer.echo()
+    shown = {reason: "; ".join(map(_example, examples)) for reason, examples in found.examples.items()}
+    show_table(("not used", "rows", "such as"), [(why, n, shown[why]) for why, n in found.quarantined.items()])
+
+
+def _example(example: Any) -> str:
+    return f"row {example.row}{f' ({example.origin})' if example.origin else ''}: {example.detail}"
+
+
+def _show_what_it_supports(found: Any) -> None:
+    if found.roles is not None:
+        typer.echo()
+        show_table(("role", "patients", "images"), [(role, *counts.values()) for role, counts in found.roles.items()])
+        patients, findings = found.roles["calibration"]["patients"], len(found.shared_findings)
+        typer.echo(f"smallest FPIR that {patients} calibration patients support: {found.supported_fpir:.3g}")
+        typer.echo(f"findings that enough train patients share, to measure utility on: {findings}")
+    for note in found.notes:
+        typer.echo(f"note: {note}")
+    for refusal in found.refusals:
+        typer.echo(f"a run would stop: {refusal}")
+
+
+def _at(source: str | None, overrides: list[str]) -> list[str]:
+    """Say where the cohort is; what it is must be known."""
+    if source is None:
+        return []
+    if kind_of(source) is None and not any(override.startswith("source.kind=") for override in overrides):
+        raise InputError(
+            f"{source}: nothing there says what it is; check the path, or name the kind, such as "
+            "--set source.kind=dicom"
+        )
+    return [f"source.path={json.dumps(source)}"]
+
+
+def _said(counts: Mapping[str, Any]) -> str:
+    """Name the first of what was counted, and say how many more there are."""
+    shown = list(counts.items())[:SHOWN_WORDS]
+    more = [f"and {len(counts) - len(shown)} more"] if len(counts) > len(shown) else []
+    return ", ".join([*(f"{name} {count:,g}" for name, count in shown), *more])

@@ -1,0 +1,157 @@
+"""What a source holds, before anything is trained."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from raydistill.cli import app
+from raydistill.core.loading import load_config
+from raydistill.core.store import Store
+from raydistill.data.images import decode, encode_png
+from raydistill.inspecting import inspect
+from raydistill.pipeline import wire
+from raydistill.stages.base import Context
+from tests.data.archives import put
+from tests.data.dicoms import dicom, ramp
+
+
+def smooth(number, side=48):
+    """A picture with structure, of which a copy is told from another picture."""
+    rng = np.random.default_rng(number)
+    grid = np.kron(rng.integers(40, 215, (6, 6)), np.ones((side // 6, side // 6)))
+    return encode_png(grid.astype(np.uint8))
+
+
+def darker(image):
+    return encode_png((decode(image) * 0.9).astype(np.uint8))
+
+
+def cohort(patients=40):
+    rows = []
+    for patient in range(patients):
+        for _ in range(1 + patient % 2):
+            fields = {
+                "labels": ["Mass"] if patient % 3 else [],
+                "view": "PA",
+                "sex": "F" if patient % 2 else "M",
+                "age": 50,
+            }
+            rows.append({"image": smooth(len(rows)), "patient_id": f"p{patient:02d}", **fields})
+    return rows
+
+
+def damaged(rows):
+    """Each kind of trouble, once."""
+    return [
+        *rows,
+        rows[0],
+        {**rows[1], "patient_id": "p39"},
+        {**rows[4], "image": darker(rows[4]["image"])},
+        {**rows[7], "image": darker(rows[7]["image"]), "patient_id": "p38"},
+        {**rows[9], "image": rows[9]["image"][:60]},
+        {**rows[9], "patient_id": ""},
+    ]
+
+
+def parquet(path, rows):
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return str(path)
+
+
+def said(*arguments):
+    return CliRunner().invoke(app, ["inspect", *arguments])
+
+
+def test_everything_that_is_asked_is_in_it(tmp_path):
+    path = parquet(tmp_path / "cohort.parquet", damaged(cohort()))
+    found = inspect(load_config(None, [f"source.path={path}", "ingest.prompts.k=2"]))
+    assert (found.kind, found.rows) == ("parquet", 66)
+    assert found.quarantined == {"duplicate_image": 3, "near_duplicate": 2, "undecodable": 1, "missing_patient": 1}
+    assert found.images + sum(found.quarantined.values()) == found.rows
+    assert found.under_two_patients == 3
+    assert (found.duplicates["exact"], found.duplicates["near"]) == (3, 2)
+    assert found.patients == 40
+    assert sum(found.labels.values()) == sum(found.views.values()) == sum(found.sexes.values()) == found.images
+    assert found.images_per_patient == {"fewest": 1, "median": 1, "most": 2, "several": 19}
+    assert found.ages == {"lowest": 50, "median": 50, "highest": 50, "known": 59}
+    assert found.supported_fpir == 1 / (found.roles["calibration"]["patients"] + 1)
+    assert found.shared_findings == ["mass"]
+    assert any("evaluate.audit_fpir asks for an FPIR of 0.05; 8 calibration" in note for note in found.notes)
+    assert any("min_evaluation_patients is 100" in note for note in found.notes)
+    assert any("several patients' names" in note for note in found.notes)
+    assert not found.refusals
+    assert [example.row for example in found.examples["undecodable"]] == [64]
+
+
+def test_it_is_what_a_run_would_make_of_it(tmp_path):
+    path = parquet(tmp_path / "cohort.parquet", damaged(cohort()))
+    config = load_config(None, [f"source.path={path}", "ingest.prompts.k=2"])
+    (ingest,) = (stage for stage in wire(config) if stage.node == "ingest")
+    store = Store.open(str(tmp_path / "out"))
+    outcome = ingest.run(Context({}, store, store / "work", ingest.seed))
+    found = inspect(config)
+    assert found.quarantined == outcome.facts["quarantined"]
+    assert found.duplicates == outcome.facts["duplicates"]
+    for role, counts in found.roles.items():
+        assert counts == {"patients": outcome.facts["patients"][role], "images": outcome.facts["images"][role]}
+
+
+def test_what_would_stop_a_run_is_said_and_everything_is_read(tmp_path):
+    rows = [{**row, "image": b"junk"} if i % 4 == 0 else row for i, row in enumerate(cohort())]
+    path = parquet(tmp_path / "cohort.parquet", rows)
+    found = inspect(load_config(None, [f"source.path={path}", "ingest.max_bad_rows=5"]))
+    assert found.rows == len(rows)
+    assert found.refusals == ["15 rows can't be used, more than ingest.max_bad_rows = 5: mend them or raise the limit"]
+    few = inspect(load_config(None, [f"source.path={parquet(tmp_path / 'few.parquet', cohort(4))}"]))
+    assert few.roles is None
+    assert few.supported_fpir is None
+    assert "has 4 patients" in few.refusals[0]
+    none = inspect(load_config(None, [f"source.path={parquet(tmp_path / 'none.parquet', rows[:1])}"]))
+    assert (none.images, none.images_per_patient) == (0, {"several": 0})
+    assert "none of the source's 1 rows can be used" in none.refusals[0]
+
+
+def test_the_command_shows_it_and_says_it_in_json(tmp_path):
+    path = parquet(tmp_path / "cohort.parquet", damaged(cohort()))
+    shown = said(path)
+    assert shown.exit_code == 0, shown.output
+    for words in ("parquet: 66 rows, ", "under two patients", "row 64: ", "smallest FPIR that 8 calibration", "note: "):
+        assert words in shown.output
+    result = said(path, "--json", "--quiet")
+    assert json.loads(result.stdout)["rows"] == 66
+    assert not (tmp_path / "runs").exists()
+
+
+def test_files_are_named_to_whoever_looks_also_where_ids_are_hashed(tmp_path):
+    for patient in range(9):
+        put(tmp_path / f"{patient}.dcm", dicom(ramp(99 + patient), PatientID=f"MRN-{patient}"))
+    put(tmp_path / "broken.dcm", b"no DICOM")
+    shown = said(str(tmp_path))
+    assert "dicom: 10 rows" in shown.output
+    assert "(broken.dcm)" in shown.output
+    assert "MRN-" not in shown.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing/there"], "nothing there says what it is"),
+        (["s3://bucket/archive"], "nothing there says what it is"),
+        (["none.parquet"], "none.parquet: no such file or folder"),
+        (["nothing", "--set", "source.kind=dicom"], "nothing: no such folder"),
+    ],
+)
+def test_mistakes_are_one_line(arguments, message):
+    result = said(*arguments)
+    assert result.exit_code == 2
+    assert message in result.output
+    assert result.output.count("\n") == 1
+
+
+def test_without_a_source_the_configuration_names_it():
+    result = said("--set", "source.num_patients=12", "--json", "--quiet")
+    assert json.loads(result.stdout)["kind"] == "phantom"
