@@ -20,10 +20,12 @@ from raydistill.core.columns import ROLES, SAMPLES
 from raydistill.core.config import Budgets, EvaluateConfig, IngestConfig, SelfTestConfig
 from raydistill.core.generation import MatchConfig
 from raydistill.core.seeds import derive_seed, generator
+from raydistill.core.sources import PhantomSource
 from raydistill.core.store import Store
 from raydistill.data.distortions import TREATMENTS, distort
 from raydistill.data.images import encode_png
 from raydistill.data.phantom import render
+from raydistill.distributed.shards import Piece
 from raydistill.metrics.gate import risk_checks
 from raydistill.metrics.result import MetricResult, Verdict, decide
 from raydistill.metrics.shortfalls import short_of_evidence
@@ -32,9 +34,10 @@ from raydistill.stages.audit import audit
 from raydistill.stages.base import Context
 from raydistill.stages.embed import PICTURES, EmbedConfig, EmbedPiece, in_groups
 from raydistill.stages.gallery import GALLERY, Galleries, Plan, digest_of
-from raydistill.stages.images import pixels, read_people
+from raydistill.stages.images import pixels
 from raydistill.stages.ingest import Ingest, IngestNodeConfig
 from raydistill.stages.match import MatchPiece
+from raydistill.stages.sight import SightConfig, SightShard
 
 Grey = NDArray[np.uint8]
 
@@ -130,22 +133,14 @@ class World:
             (out / role).write_tables(name, tables)
 
     def _plant(self) -> None:
-        """Plant copies of train images as the self-test does, less those that a teacher has to make."""
-        records = read_people(
-            self.roles["train"], ["image_id", "patient_id", "image"], SelfTestConfig().num_images, self.seed
-        )
+        """Plant copies of train images as an audit does that has no teacher to make any."""
+        how = SightConfig(selftest=SelfTestConfig(), match=MATCH)
+        shown = {"eye_auditor": self.eyes["auditor"], "train": self.roles["train"]}
+        plant = SightShard(shown, self.galleries, how, self.seed)
         for treatment in TREATMENTS:
-            treated = distort(pixels(records), treatment, range(len(records)))
-            images = pa.array([encode_png(image) for image in treated])
-            (self.store / "plants").write_table(f"{treatment}.parquet", records.set_column(2, "image", images))
-        self._match("plants", self.store / "plants")
-        for treatment in TREATMENTS:
-            found = (self.store / "matches" / "plants").read_table(f"{treatment}.parquet")
-            columns = {"source_role": ["train"] * len(found), "treatment": [treatment] * len(found)}
-            columns |= {"patient_id": found["query_patient_id"], "auditor_score": found["score"]}
-            columns |= {"is_copy": [True] * len(found)}
-            planted = pa.table(columns | {"structure_score": found["structure_score"]})
-            (self.store / "planted").write_table(f"{treatment}.parquet", planted)
+            name = f"{treatment}.parquet"
+            (planted,) = plant(Piece(name, 0, 0, how.selftest.num_images))
+            (self.store / "planted").write_table(name, planted)
 
 
 Make = Callable[[World, int, np.random.Generator], Grey]

@@ -4,7 +4,7 @@ from raydistill.core.config import Config
 from raydistill.stages.attack import Attack, AttackNodeConfig
 from raydistill.stages.audit_alone import AuditDecision, AuditDecisionConfig, Audited
 from raydistill.stages.base import Stage, View
-from raydistill.stages.embed import Embed, EmbedConfig
+from raydistill.stages.embed import galleries
 from raydistill.stages.given import (
     GivenEye,
     GivenEyeConfig,
@@ -37,11 +37,7 @@ def wire_audit(c: Config) -> list[Stage]:
     seen_by = GivenEyeConfig(eye=c.eyes.auditor, network=given.network, resolution=side)
     auditor = GivenEye("reid_auditor", seen_by, {}, s)
     eye = {"eye_auditor": auditor["network"]}
-    how = EmbedConfig(
-        batch_size=c.match.batch_size, near_copy_max_shift=c.match.near_copy_max_shift, compute=c.match.compute
-    )
-    gallery = Embed("gallery", how, {"images": roles["train"], **eye}, s)
-    strangers = Embed("strangers", how, {"images": roles["evaluation"], **eye}, s)
+    gallery, strangers = galleries(roles, eye, c.match, s)
     seen = {"gallery": gallery[""], "unseen": strangers[""], **eye}
     real = {f"query_{role}": roles[role] for role in ("probe", "calibration", "evaluation")}
     sight = Sight("selftest", SightConfig(selftest=c.selftest, match=c.match), {"train": roles["train"], **seen}, s)

@@ -5,10 +5,11 @@ Where there is no terminal, as in a job's log, the running stage writes a line f
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import accumulate
+from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.padding import Padding
@@ -48,18 +49,36 @@ class Display:
         """Write to the terminal behind standard error."""
         self.console, self.line_every_s = Console(file=sys.stderr, quiet=quiet, highlight=False), line_every_s
 
-    def line(self, text: str) -> None:
-        """Write one line."""
+    def line(self, text: str, node: str | None = None, kind: str | None = None) -> None:
+        """Write one line.
+
+        Args:
+            text: for a person.
+            node: whom it is about, for logs.
+            kind: of stage, for logs.
+        """
         self.console.print(text, markup=False, soft_wrap=True)
 
+    def result(self, event: str, lines: Sequence[str], **fields: Any) -> None:
+        """Write to standard output what all came to, quiet or not.
+
+        Args:
+            event: its name in a log.
+            lines: for a person.
+            fields: the same for a log.
+        """
+        sys.stdout.write("".join(f"{line}\n" for line in lines))
+        sys.stdout.flush()
+
     @contextmanager
-    def stage(self, node: str, number: int, total: int) -> Iterator["StageLine"]:
+    def stage(self, node: str, number: int, total: int, kind: str) -> Iterator["StageLine"]:
         """Show a stage while it runs.
 
         Args:
             node: its name.
             number: its place, from 1.
             total: how many there are.
+            kind: of stage; for logs.
         """
         title = f"[{number:2d}/{total}] {node:<{NAME_WIDTH}}"
         columns = [TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), MofNCompleteColumn()]

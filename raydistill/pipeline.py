@@ -5,7 +5,7 @@ from raydistill.core.config import Config
 from raydistill.core.seeds import derive_seed
 from raydistill.stages.attack import Attack, AttackNodeConfig
 from raydistill.stages.base import Stage, View
-from raydistill.stages.embed import Embed, EmbedConfig
+from raydistill.stages.embed import galleries
 from raydistill.stages.encode import Encode
 from raydistill.stages.evaluate import Evaluate
 from raydistill.stages.filter import Filter, FilterNodeConfig
@@ -51,11 +51,7 @@ def wire(c: Config) -> list[Stage]:
     t_samples = Sample("teacher_samples", c.teacher_samples_in_turn, {"model": teacher["model"], **prompts}, s)
 
     eyes = {"eye_filter": reid["network"], "eye_judge": judge["network"], "eye_auditor": auditor["network"]}
-    how = EmbedConfig(
-        batch_size=c.match.batch_size, near_copy_max_shift=c.match.near_copy_max_shift, compute=c.match.compute
-    )
-    gallery = Embed("gallery", how, {"images": train, **eyes}, s)
-    strangers = Embed("strangers", how, {"images": evaluation, "eye_auditor": eyes["eye_auditor"]}, s)
+    gallery, strangers = galleries({"train": train, "evaluation": evaluation}, eyes, c.match, s)
     real = {"gallery": gallery[""], "query_probe": probe, "query_calibration": calibration}
     unseen = {"query_evaluation": evaluation, "unseen": strangers[""]}
     t_matches = Match("teacher_matches", c.match, {"images": t_samples["samples"], **real, **unseen, **eyes}, s)

@@ -145,7 +145,7 @@ def run_alone(config: Config, node: str, run_dir: str, display: Display | None =
     else:
         with ExitStack() as stack:
             if states[node] != "cached":
-                _connect(stack, runner, display)
+                _connect(stack, runner, [stage], display)
                 _say_what_is_waited_for(runner, stage, display)
             _execute(runner, stage, number, display)
     # Also where nothing was to run: a kill may have kept the last attempt from getting so far.
@@ -174,19 +174,31 @@ def _found(runner: Any, stages: Sequence[Any]) -> dict[str, str]:
 
 
 def _run_stages(runner: Any, states: dict[str, str], display: Display) -> None:
-    """Run the nodes in order; Ray starts, or is joined, before the first that needs it and isn't cached."""
+    """Run the nodes in order; Ray starts, or is joined, before the first that needs it and isn't cached.
+
+    Where Ray alone can say whether there is room for them, it is asked before any work.
+    """
     with ExitStack() as stack:
-        is_connected = False
+        is_connected, is_asked = False, _ray_alone_knows(runner.stages)
         for number, stage in enumerate(runner.stages, start=1):
-            if stage.needs_ray and not is_connected and not runner.is_cached(stage):
-                _connect(stack, runner, display)
+            needs_ray = stage.needs_ray or (is_asked and any(later.needs_ray for later in runner.stages[number:]))
+            if needs_ray and not is_connected and not runner.is_cached(stage):
+                _connect(stack, runner, runner.stages, display)
                 is_connected = True
             if stage.needs_ray and is_connected:
                 _say_what_is_waited_for(runner, stage, display)
             _run_stage(runner, stage, number, states, display)
 
 
-def _connect(stack: ExitStack, runner: Any, display: Display) -> None:
+def _ray_alone_knows(stages: Sequence[Any]) -> bool:
+    """Whether `short_here` can't have told all: of a cluster that is joined, or of this machine's GPUs and memory."""
+    from raydistill.distributed.session import reachable_address
+
+    asked = [stage.compute for stage in stages if stage.compute]
+    return reachable_address() is not None or any(one.num_gpus or one.memory_gb for one in asked)
+
+
+def _connect(stack: ExitStack, runner: Any, stages: Sequence[Any], display: Display) -> None:
     from raydistill.distributed.capacity import grown, present
     from raydistill.distributed.session import require_shared, session
 
@@ -194,7 +206,7 @@ def _connect(stack: ExitStack, runner: Any, display: Display) -> None:
     require_shared(runner.run.is_local, runner.run.uri)
     display.line(f"Ray at {cluster['address']}: {cluster['nodes']} nodes, {cluster['cpus']:g} CPUs")
     now = present()
-    short = _never(runner.stages, now, now if cluster["is_local"] else grown(runner.config.cluster))
+    short = _never(stages, now, now if cluster["is_local"] else grown(runner.config.cluster))
     if short:
         raise ConfigError(short)
 
@@ -210,7 +222,8 @@ def _say_what_is_waited_for(runner: Any, stage: Any, display: Display) -> None:
 
     short = _lack(stage, present(), None)
     if short and not runner.is_cached(stage):
-        display.line(f"{short.said}: it waits until the cluster has grown")
+        said = f"{short.said}: it waits until the cluster has grown"
+        display.line(said, stage.node, type(stage).__name__)
 
 
 def _run_stage(runner: Any, stage: Any, number: int, states: dict[str, str], display: Display) -> None:
@@ -228,7 +241,7 @@ def _execute(runner: Any, stage: Any, number: int, display: Display) -> str:
     """Bring a node up to date before a person's eyes; return its state."""
     from raydistill.distributed.gauges import watched
 
-    with display.stage(stage.node, number, len(runner.stages)) as shown:
+    with display.stage(stage.node, number, len(runner.stages), type(stage).__name__) as shown:
         manifest, cached = runner.execute(stage, watched(shown.progress, stage.node), shown.standings)
         state = "skipped" if manifest.skipped else "cached" if cached else "done"
         shown.finish(state, manifest)

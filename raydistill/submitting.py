@@ -10,13 +10,14 @@ from typing import Any
 
 import yaml
 
-from raydistill.core.errors import ConfigError, InputError
+from raydistill.core.errors import ConfigError, InputError, RaydistillError
+from raydistill.core.interrupt import INTERRUPTED
 
-POLL_S, INTERRUPTED = 1.0, 130
+POLL_S = 1.0
 PATIENCE_S, NO_AGENT = 60.0, "No available agent"
-"""A cluster that has just started answers before it has somebody who takes a job."""
+"""A cluster that has just started answers before it has somebody who takes a job; one may be away for a moment."""
 
-SECRET = re.compile(r"(SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|PRIVATE|ACCESS_KEY|API_KEY)", re.IGNORECASE)
+SECRET = re.compile(r"(SECRET|TOKEN(?!IZ)|PASSWORD|PASSWD|CREDENTIAL|PRIVATE|ACCESS_KEY|API_KEY)", re.IGNORECASE)
 """Names of variables whose values stay out of what is handed to a cluster: everybody who sees its jobs sees those."""
 
 
@@ -40,20 +41,20 @@ def submit(
 
     Raises:
         ConfigError, InputError: when the folder holds no such job, the environment a secret, or nobody answers.
+        RaydistillError: when nobody answers any more while the job runs.
     """
     if not (working_dir / "jobs" / f"{job}.py").is_file():
         raise InputError(f"{working_dir} holds no jobs/{job}.py: --working-dir is the folder of the project")
     environment = {**environment_of(runtime_env), "working_dir": str(working_dir)}
     client, found = _submitted(address, shlex.join(["python", f"jobs/{job}.py", *arguments]), environment)
     say(f"job {found} is on {address}")
+    where = (
+        f"Its log: ray job logs --follow --address {address} {found}; its end: ray job stop --address {address} {found}"
+    )
     try:
-        asyncio.run(_follow(client, found, say))
-        code = _ended(client, found)
+        code = _followed(client, found, where, say)
     except KeyboardInterrupt:
-        say(
-            f"job {found} goes on. Its log: ray job logs --follow --address {address} {found}; "
-            f"its end: ray job stop --address {address} {found}"
-        )
+        say(f"job {found} goes on. {where}")
         return INTERRUPTED
     say(f"job {found} ended with exit code {code}")
     return code
@@ -90,22 +91,46 @@ def _submitted(address: str, entrypoint: str, environment: dict[str, Any]) -> tu
         try:
             client = JobSubmissionClient(address)
             return client, client.submit_job(entrypoint=entrypoint, runtime_env=environment)
-        except (ConnectionError, RuntimeError) as error:
+        except (ConnectionError, RuntimeError, ValueError) as error:
             if NO_AGENT not in str(error) or time.monotonic() > deadline:
                 said = " ".join(str(error).split())
                 raise InputError(f"no job could be submitted to {address}: {said}") from error
         time.sleep(POLL_S)
 
 
-async def _follow(client: Any, job: str, say: Callable[[str], None]) -> None:
+def _followed(client: Any, job: str, where: str, say: Callable[[str], None]) -> int:
+    """Say a job's log as it grows, wait for its end, and return its exit code."""
+    from aiohttp import ClientError
+
+    try:
+        asyncio.run(_tell(client, job, say))
+    except (OSError, RuntimeError, ClientError) as error:
+        say(f"the log of job {job} broke off: {' '.join(str(error).split())}. {where}")
+    return _ended(client, job, where)
+
+
+async def _tell(client: Any, job: str, say: Callable[[str], None]) -> None:
     async for lines in client.tail_job_logs(job):
         for line in lines.rstrip("\n").split("\n"):
             say(line)
 
 
-def _ended(client: Any, job: str) -> int:
+def _ended(client: Any, job: str, where: str) -> int:
     """Wait for a job's end, whether or not its log was there all the time; return its exit code."""
-    while not (info := client.get_job_info(job)).status.is_terminal():
+    answered = time.monotonic()
+    while True:
+        try:
+            info = client.get_job_info(job)
+        except (OSError, RuntimeError) as error:
+            if time.monotonic() - answered > PATIENCE_S:
+                said = " ".join(str(error).split())
+                raise RaydistillError(
+                    f"nobody says any more how job {job} is, and it may go on: {said}. {where}"
+                ) from error
+        else:
+            answered = time.monotonic()
+            if info.status.is_terminal():
+                break
         time.sleep(POLL_S)
     code = info.driver_exit_code
     # Of a job that was stopped, or whose node went away, there is none.

@@ -12,6 +12,7 @@ import torch
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
+import space
 import train_gpu
 import train_memory
 import tune
@@ -19,11 +20,15 @@ from train_models import Sizes
 from train_turns import Turns
 from unplanted import TREATMENTS
 
+from raydistill.core.config import Config
 from raydistill.core.store import Store
 from raydistill.distributed.session import prepare_libraries
 from raydistill.distributed.train import form_group_of_one
 from raydistill.folder import opened
+from raydistill.pipeline import wire
 from tests.stages.test_search_alone import run
+from tests.stages.test_short_student import matched
+from tests.stages.test_trial import MANY, evidence
 
 __all__ = ["run"]
 
@@ -99,3 +104,23 @@ def test_the_search_benchmark_runs_on_a_run_that_is_there(local_ray, run, tmp_pa
     said = capsys.readouterr().out
     assert said.startswith("9 settings, ")
     assert "| 4 trials on 2 CPUs | " in said
+
+
+def test_a_second_setting_is_judged_by_patients_that_didn_t_choose_it(capsys):
+    """Ten samples teach the wrong way round, and resemble somebody more than the others do."""
+    scores = np.where(np.arange(MANY) < 10, 0.6, 0.1)
+    own = replace(evidence(), matches=matched(MANY, "m", scores))
+    own = replace(own, labels=np.where(scores[:, None] > 0.5, 1 - own.test_labels, own.test_labels))
+    config = next(stage for stage in wire(Config()) if stage.node == "tune").config
+    config = config.model_copy(update={"tune": config.tune.model_copy(update={"space": space.OPEN})})
+    halves = space.splits(own.test_patients)
+    assert halves.shape == (2, space.SPLITS, MANY)
+    assert (halves.sum(axis=0) == 1).all()
+    assert (halves.sum(axis=2) == MANY / 2).all()
+    found = space.figures(own, config)
+    assert list(found) == ["FPIR", "FPIR and balance", "FPIR and quota", "all three"]
+    assert found["FPIR"]["more"] == 0.0
+    # Who may set more finds what fits one half better, or as well.
+    assert found["all three"]["chosen_by"] >= max(found[name]["chosen_by"] for name in list(found)[:3])
+    assert all(one["other"] > 0.7 for one in found.values())
+    assert capsys.readouterr().out.count("\n") == 6

@@ -9,7 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from raydistill.cli import app
+from raydistill.core.errors import LineageError
 from raydistill.core.prices import PACKAGED
+from raydistill.core.store import Store
 
 
 def said(*arguments):
@@ -50,6 +52,27 @@ def test_a_damaged_configuration_in_a_run_folder(tmp_path):
     assert result.exit_code == 2
     assert "tune.num_trails: unknown key; did you mean num_trials?" in result.output
     assert result.output.count("\n") == 1
+
+
+def test_a_run_is_verified_for_people_and_for_machines(tmp_path, monkeypatch):
+    counts = [("ingest", 3), ("decision", 2)]
+    runner = SimpleNamespace(run=Store.open(str(tmp_path)), verify=lambda: iter(counts))
+    monkeypatch.setattr("raydistill.commands.handing.opened", lambda place: runner)
+    (tmp_path / "config.yaml").write_text("schema: 1\n")
+    lines = ["ok  ingest: 3 files", "ok  decision: 2 files", "5 files are what their manifests say"]
+    assert said("verify", str(tmp_path)).output.splitlines() == lines
+    found = json.loads(said("verify", str(tmp_path), "--json").output)
+    assert (found["what"], found["holds"], found["nodes"], found["release"]) == ("run", True, dict(counts), None)
+
+    def broken():
+        yield counts[0]
+        raise LineageError("decision: verdict.json is missing")
+
+    runner.verify = broken
+    result = said("verify", str(tmp_path), "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.output)["problem"] == "decision: verdict.json is missing"
+    assert said("verify", str(tmp_path)).output.splitlines()[-1] == "error: decision: verdict.json is missing"
 
 
 def test_mistakes_before_anything_starts(tmp_path):

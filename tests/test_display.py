@@ -12,7 +12,7 @@ from raydistill.display import Display, Rate
 
 
 def said(capsys, line_every_s, steps=4, quiet=False):
-    with Display(quiet, line_every_s).stage("teacher", 3, 12) as line:
+    with Display(quiet, line_every_s).stage("teacher", 3, 12, "TrainDiffusion") as line:
         for step in range(steps):
             line.progress(100 * step, 1000, "steps")
             time.sleep(0.01)
@@ -31,13 +31,13 @@ def test_not_at_every_step_and_never_where_nobody_listens(capsys):
 
 
 def test_without_a_total_there_is_a_count_and_no_eta(capsys):
-    with Display(line_every_s=0.0).stage("match", 1, 2) as line:
+    with Display(line_every_s=0.0).stage("match", 1, 2, "Match") as line:
         line.progress(1234, 0, "images")
     assert re.fullmatch(r"\[ 1/2\] match +running  1,234 images", capsys.readouterr().err.strip())
 
 
 def test_what_an_earlier_attempt_did_is_no_part_of_the_pace():
-    with Display(quiet=True).stage("teacher", 3, 12) as line:
+    with Display(quiet=True).stage("teacher", 3, 12, "TrainDiffusion") as line:
         line.progress(500_000, 1_000_000, "steps")
         time.sleep(0.05)
         line.progress(500_010, 1_000_000, "steps")
@@ -49,7 +49,7 @@ BEST = [{"target_fpir": 0.0123, "utility": 0.75}, {"target_fpir": 0.5, "utility"
 
 
 def searched(display, shown):
-    with display.stage("tune", 8, 12) as line:
+    with display.stage("tune", 8, 12, "Tune") as line:
         for rows in shown:
             line.standings(rows)
         line.finish("done", Manifest.model_construct(skipped="", counts={"trials": 16}, facts={}, seconds=3.0))
@@ -58,7 +58,7 @@ def searched(display, shown):
 def test_a_terminal_sees_the_best_trials_while_the_search_goes_on():
     display = Display()
     display.console = Console(file=StringIO(), force_terminal=True, width=80)
-    with display.stage("tune", 8, 12) as line:
+    with display.stage("tune", 8, 12, "Tune") as line:
         line.standings(BEST)
         line.live.refresh()
         seen = display.console.file.getvalue()

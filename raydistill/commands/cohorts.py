@@ -33,7 +33,7 @@ def inspect(
     from raydistill.display import Display
     from raydistill.inspecting import inspect as inspect_source
 
-    with Display(quiet).stage("inspect", 1, 1) as line:
+    with Display(quiet).stage("inspect", 1, 1, "inspect") as line:
         found = inspect_source(resolved, line.progress)
     if as_json:
         typer.echo(found.model_dump_json(indent=1))

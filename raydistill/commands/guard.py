@@ -3,16 +3,17 @@
 import os
 import sys
 from collections.abc import Callable, Sequence
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from raydistill.core.errors import RaydistillError
+from raydistill.core.interrupt import INTERRUPTED
 
-INTERRUPTED, UNREAD = 130, 141
-"""128 and the number of the signal, as shells have it: SIGINT, SIGPIPE."""
+UNREAD = 141
+"""Exit code: 128 and the number of SIGPIPE, as shells have it."""
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file; the defaults without one.")]
 RunDirOption = Annotated[str | None, typer.Option("--run-dir", help="Path or URI; runs/<name> by default.")]
@@ -32,10 +33,11 @@ def in_one_line(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(command)
     def guarded(*arguments: Any, **options: Any) -> Any:
+        say = partial(_say, options.get("log_format") == "json", options.get("run_dir"))
         try:
             return command(*arguments, **options)
         except RaydistillError as error:
-            typer.echo(f"error: {error}", err=True)
+            say("error", str(error))
             raise typer.Exit(error.exit_code) from None
         except BrokenPipeError:
             # Who read the output has read enough; what Python flushes at its end must not fail again.
@@ -43,13 +45,23 @@ def in_one_line(command: Callable[..., Any]) -> Callable[..., Any]:
             raise typer.Exit(UNREAD) from None
         except OSError as error:
             said = " ".join(str(error).split())
-            typer.echo(f"error: {said}; the same command continues once that is mended", err=True)
+            say("error", f"{said}; the same command continues once that is mended")
             raise typer.Exit(RaydistillError.exit_code) from None
         except KeyboardInterrupt:
-            typer.echo("interrupted; the same command continues", err=True)
+            say("interrupted", "the same command continues")
             raise typer.Exit(INTERRUPTED) from None
 
     return guarded
+
+
+def _say(as_event: bool, run: str | None, what: str, text: str) -> None:
+    """Write why a command ended."""
+    if as_event:
+        from raydistill.events import Events
+
+        Events(run).event(what, text=text)
+    else:
+        typer.echo(f"{what}: {text}", err=True)
 
 
 def show_table(header: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:

@@ -18,7 +18,6 @@ from raydistill.commands.guard import (
 from raydistill.core.errors import InputError
 from raydistill.core.loading import load_config
 from raydistill.core.prices import PACKAGED, read_prices
-from raydistill.core.store import Store
 from raydistill.folder import new_runner, opened, read_summary
 
 
@@ -33,13 +32,17 @@ def plan(
     rates_from: Annotated[
         str | None, typer.Option(help="Run folder whose measured rates are used; --run-dir's own by default.")
     ] = None,
+    gpu: Annotated[str | None, typer.Option(help="GPU of stages that don't name theirs, such as L4.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show every node, cached or not, what it reads, and what is still to run with hours, machines and money.
 
     Refuses what a configuration alone shows to be wrong.
     """
-    resolved, table = load_config(config, overrides or []), read_prices(prices)
+    resolved, table = load_config(config, overrides or []), read_prices(prices, gpu)
+    from raydistill.distributed.session import prepare_libraries
+
+    prepare_libraries()
     from raydistill.costs import words
     from raydistill.costs.plan import estimate, own_rates, rates_of
     from raydistill.running import check_configured, default_run_dir, short_here
@@ -87,39 +90,6 @@ def status(
     typer.echo(f"verdict: {summary['verdict'] or 'not yet'}")
     for reason in summary["reasons"]:
         typer.echo(f"  - {reason}")
-
-
-@in_one_line
-def verify(
-    run_dir: RunArgument,
-    public_key: Annotated[
-        Path | None, typer.Option(help="PEM file: release and certificate must be signed by this key.")
-    ] = None,
-) -> None:
-    """Re-hash a run's artifacts, or a release alone, and name the first broken link; check the signatures."""
-    from raydistill.core.signing import SUMS
-    from raydistill.report.bundle import FOLDER, verify_release
-    from raydistill.report.certified import CERTIFICATE, SIGNED, verify_certificate
-
-    if public_key and not public_key.is_file():
-        raise InputError(f"--public-key {public_key}: there is no such file")
-    pem = public_key.read_bytes() if public_key else None
-    alone = Store.open(run_dir)
-    if alone.exists(SUMS):
-        typer.echo(f"{verify_release(alone, pem)} files are what {SUMS} says")
-        return
-    if alone.exists(SIGNED) and not alone.exists("config.yaml"):
-        verify_certificate(alone, pem)
-        typer.echo(f"{CERTIFICATE} is what {SIGNED} signs")
-        return
-    runner = opened(run_dir)
-    files = 0
-    for node, count in runner.verify():
-        files += count
-        typer.echo(f"ok  {node}: {count} files")
-    files += verify_release(runner.run / FOLDER, pem)
-    verify_certificate(runner.run, pem)
-    typer.echo(f"{files} files are what their manifests say")
 
 
 @in_one_line

@@ -1,6 +1,7 @@
 """Commands that run something: here, or on a cluster."""
 
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -44,9 +45,14 @@ def run(
 
 def _display(run: str, quiet: bool, log_format: str) -> Any:
     from raydistill.display import Display
-    from raydistill.events import Events
+    from raydistill.events import Events, Logged
 
-    return Events(run, quiet) if log_format == "json" else Display(quiet)
+    if log_format == "text":
+        return Display(quiet)
+    events = Events(run, quiet)
+    logging.basicConfig(handlers=[Logged(events)])
+    logging.captureWarnings(True)
+    return events
 
 
 def _run(resolved: Config, run_dir: str | None, require_pass: bool, quiet: bool, log_format: str) -> None:
@@ -54,11 +60,11 @@ def _run(resolved: Config, run_dir: str | None, require_pass: bool, quiet: bool,
     from raydistill.running import default_run_dir
     from raydistill.running import run as run_pipeline
 
-    result = run_pipeline(resolved, run_dir, _display(run_dir or default_run_dir(resolved), quiet, log_format))
-    typer.echo(f"verdict: {result.verdict}")
-    for reason in result.reasons:
-        typer.echo(f"  - {reason}")
-    typer.echo(f"report: {result.run_uri}/report.html")
+    display = _display(run_dir or default_run_dir(resolved), quiet, log_format)
+    result = run_pipeline(resolved, run_dir, display)
+    report = f"{result.run_uri}/report.html"
+    lines = [f"verdict: {result.verdict}", *(f"  - {reason}" for reason in result.reasons), f"report: {report}"]
+    display.result("verdict", lines, verdict=result.verdict, reasons=result.reasons, report=report)
     if require_pass:
         raise typer.Exit(EXIT_BY_VERDICT[result.verdict])
 
@@ -102,15 +108,18 @@ def tune(
     from raydistill.running import run_alone
     from raydistill.stages.outcomes import broken_in_words
 
-    manifest = run_alone(resolved, "tune", run_dir, _display(run_dir, quiet, log_format))
+    display = _display(run_dir, quiet, log_format)
+    manifest = run_alone(resolved, "tune", run_dir, display)
     if manifest.skipped:
         raise InputError(f"there is nothing to search: {manifest.skipped}")
     facts = manifest.facts
-    typer.echo(", ".join(f"{name} {value:.4g}" for name, value in facts["chosen"].items()))
+    lines = [", ".join(f"{name} {value:.4g}" for name, value in facts["chosen"].items())]
     if not facts["chosen_is_feasible"]:
         said = broken_in_words(facts["broken"], manifest.counts["trials"])
-        typer.echo(f"no setting kept every bound: {said}; this one is the nearest")
-    typer.echo(f"go on: raydistill run --config {where} --run-dir {run_dir}")
+        lines.append(f"no setting kept every bound: {said}; this one is the nearest")
+    lines.append(f"go on: raydistill run --config {where} --run-dir {run_dir}")
+    told = {name: facts[name] for name in ("chosen", "chosen_is_feasible", "broken")}
+    display.result("chosen", lines, node="tune", stage="Tune", **told)
 
 
 @in_one_line

@@ -4,12 +4,13 @@ Every default that changes a privacy number stands here with its reason. Hardwar
 driver's devices. What only says where a stage runs (`section.NOT_IN_KEY`) isn't part of an artifact's key.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from raydistill.core.auditing import AuditedConfig
 from raydistill.core.generation import AttackConfig, MatchConfig, RequestConfig, SampleConfig
+from raydistill.core.licence import spelled
 from raydistill.core.searching import ShortStudent, TuneConfig
 from raydistill.core.section import Compute, Import, OpenShare, Section, Share
 from raydistill.core.sources import PhantomSource, SourceConfig
@@ -189,7 +190,17 @@ class ReleaseConfig(Section):
         None,
         description="PEM file of an Ed25519 private key that signs certificates and releases; keep it outside the run.",
     )
-    licence: str = Field("other", description="Licence of the bundle, as a Hugging Face licence tag.")
+    licence: Annotated[str, AfterValidator(spelled)] = Field(
+        "other", description="Licence of the bundle by its SPDX id, such as CC-BY-4.0; `other`: as licence_text says."
+    )
+    licence_text: str | None = Field(
+        None,
+        description="UTF-8 text file with the licence's words, for the bundle's LICENSE; that of `other` grants "
+        "nothing without one.",
+    )
+    more_formats: tuple[Literal["webdataset", "image_folder"], ...] = Field(
+        (), description="Forms that the released images leave in besides Parquet."
+    )
 
 
 class ClusterConfig(Section):

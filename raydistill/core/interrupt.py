@@ -4,6 +4,9 @@ import signal
 import threading
 from typing import Any
 
+INTERRUPTED = 130
+"""Exit code: 128 and the number of SIGINT, as shells have it."""
+
 
 def end_as_by_interrupt() -> None:
     """Let SIGTERM do what SIGINT does; where that is ignored, as in a script's background, it ends the run itself."""

@@ -11,8 +11,8 @@ from raydistill.core.loading import parse
 from raydistill.core.section import Compute, Section
 
 PACKAGED = Path(__file__).with_name("prices.yaml")
-ANY_GPU = "GPU"
-"""The table's line for stages that don't say which GPU they run on."""
+ANY = "any"
+"""The table's line for all stages that don't say which GPU they run on."""
 
 
 class Price(Section):
@@ -55,6 +55,11 @@ class Prices(Section):
     date: datetime.date
     note: str = ""
     gpus: Mapping[str, Price] = Field(default_factory=dict, description="Of one GPU and hour, by Ray's name of it.")
+    unnamed_gpus: Mapping[str, str] = Field(
+        default_factory=dict,
+        description="Which GPU is assumed where a stage names none: by a label that its nodes must have, written "
+        "`label=value`, and by `any` for the others.",
+    )
     cpu: Price | None = Field(None, description="Of one CPU and hour, for workers without a GPU.")
     spot: SpotAssumptions
 
@@ -64,20 +69,38 @@ class Prices(Section):
             return Price(on_demand=compute.price_per_hour)
         if not compute.num_gpus:
             return self.cpu and self.cpu.times(compute.num_cpus)
-        name = compute.accelerator_type or ANY_GPU
+        name = self.named(compute).accelerator_type or ""
         price = self.gpus.get(name, self.gpus.get(name.split("-")[0]))
         return price and price.times(compute.num_gpus)
 
+    def named(self, compute: Compute) -> Compute:
+        """Return the same with the GPU that is assumed, where it asks for one and doesn't name it."""
+        if compute.accelerator_type or not compute.num_gpus:
+            return compute
+        asked = [*(f"{label}={value}" for label, value in compute.label_selector.items()), ANY]
+        found = next((self.unnamed_gpus[name] for name in asked if name in self.unnamed_gpus), None)
+        return compute.model_copy(update={"accelerator_type": found})
 
-def read_prices(path: Path | None) -> Prices:
+
+def read_prices(path: Path | None, gpu: str | None = None) -> Prices:
     """Read a table.
 
     Args:
         path: a YAML file like the packaged one; None reads that.
+        gpu: what every stage has that doesn't name its GPU, whatever the table assumes.
 
     Raises:
-        ConfigError: when it can't be read or isn't a table of prices, in one line.
+        ConfigError: when it can't be read or isn't a table of prices, or has no price of that GPU, in one line.
     """
+    prices = _read(path)
+    if gpu is None:
+        return prices
+    if gpu not in prices.gpus:
+        raise ConfigError(f"--gpu {gpu}: {path or PACKAGED} has prices of {', '.join(prices.gpus) or 'none'}")
+    return prices.model_copy(update={"unnamed_gpus": {ANY: gpu}})
+
+
+def _read(path: Path | None) -> Prices:
     file = path or PACKAGED
     try:
         content = file.read_bytes()

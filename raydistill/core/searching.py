@@ -63,12 +63,19 @@ class TuneConfig(Section):
         description="Of the best settings so many are looked at by networks as well (evaluate.probe_steps each), one "
         "more for the better half in every rung, two for the last two; 0: the linear probe decides.",
     )
+    agreement: int = Field(
+        8,
+        ge=0,
+        description="Settings, 5 or more, drawn by chance from those tried, whether they keep the bounds or not, that "
+        "a network looks at too, for rank_agreement alone: nothing is chosen by them. A candidate among them costs "
+        "nothing more; 0: none.",
+    )
     students: int = Field(
         0,
         ge=0,
         description="Of the settings that the networks rank best so many, 2 or more, get a short student each, trained "
         "by one worker of student.compute; that one is chosen from whose student's samples a network learns best, or "
-        "of those that differ by no more than networks' luck the one with less risk.",
+        "of those within one standard error of it the one with the least risk.",
     )
     student_share: Share = Field(0.1, gt=0.0, description="Steps of a short student, for each of the student's.")
     student_samples: PositiveInt = Field(512, description="Images that each short student makes.")
@@ -101,6 +108,10 @@ class TuneConfig(Section):
     def _works(self) -> "TuneConfig":
         if self.students == 1:
             raise ValueError("students: a single student has nothing to be compared with; ask for 2 or more, or for 0")
+        if 0 < self.agreement < 5:
+            raise ValueError(
+                "agreement: of fewer than 5 settings no order can be compared; ask for 5 or more, or for 0"
+            )
         listed = max(1, len(self.space.guidance_scales)) * max(1, len(self.space.steps))
         if self.algorithm == "grid" and listed > self.num_trials:
             raise ValueError(

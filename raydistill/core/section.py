@@ -18,10 +18,12 @@ NOT_IN_KEY = frozenset(
         *("compute", "checkpoint_every", "checkpoint_minutes", "log_every", "preview_every", "max_loss_ratio"),
         *("zero_stage", "offload_optimizer", "gradient_checkpointing"),
         *("gradient_accumulation_steps", "micro_batch_size"),
-        *("search_device", "gallery_mb", "signing_key"),
+        *("search_device", "gallery_mb"),
+        *("signing_key", "licence", "licence_text", "more_formats"),
     }
 )
-"""Names of fields that say where and how a stage runs and what is seen of it, never what it computes."""
+"""Names of fields that say where and how a stage runs, what is seen of it, and how its bundle is packed; never what it
+computes."""
 
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
 SELECTOR = rf"(!?)(?:({_LABEL})|in\(({_LABEL}(?:, *{_LABEL})*)\))"

@@ -26,6 +26,8 @@ from raydistill.core.manifest import FileEntry
 from raydistill.core.scratch import new_folder, temporary_folder
 
 CHUNK_BYTES = 1 << 20
+PARTIAL = ".partial"
+"""How the name of a file ends that isn't written to its end."""
 
 ATTEMPTS = 6
 """Of a request to S3, further apart each time (AWS's standard mode): up to half a minute until it is given up."""
@@ -88,6 +90,17 @@ class Store:
         """Whether a file or folder is there."""
         return bool(self._info(name).type != fs.FileType.NotFound)
 
+    def size(self, name: str) -> int:
+        """Return the bytes of a file.
+
+        Raises:
+            FileNotFoundError: when there is no such file.
+        """
+        info = self._info(name)
+        if info.type != fs.FileType.File:
+            raise FileNotFoundError(f"no file {(self / name).uri}")
+        return int(info.size)
+
     def read_bytes(self, name: str) -> bytes:
         """Read a whole file.
 
@@ -97,6 +110,11 @@ class Store:
         with self.filesystem.open_input_file(self._at(name)) as stream:
             return bytes(stream.read())
 
+    def read_start(self, name: str, count: int) -> bytes:
+        """Read the first bytes of a file; all of one that is shorter."""
+        with self.filesystem.open_input_file(self._at(name)) as stream:
+            return bytes(stream.read(count))
+
     def write_bytes(self, name: str, content: bytes | pa.Buffer) -> None:
         """Write a whole file so that it appears complete or not at all."""
         target = self._at(name)
@@ -105,7 +123,7 @@ class Store:
                 stream.write(content)
             return
         os.makedirs(os.path.dirname(target), exist_ok=True)
-        unfinished = f"{target}.{uuid.uuid4().hex[:8]}.partial"
+        unfinished = f"{target}.{uuid.uuid4().hex[:8]}{PARTIAL}"
         with open(unfinished, "wb") as file:
             file.write(content)
             file.flush()
@@ -175,13 +193,18 @@ class Store:
         """Names of the Parquet files directly in a folder, sorted."""
         return [n for n in self.files(name) if n.endswith(".parquet") and "/" not in n]
 
-    def files(self, name: str = "") -> list[str]:
-        """Paths, relative to `name`, of every complete file below it, sorted; empty when it isn't there."""
+    def files(self, name: str = "", *, with_partial: bool = False) -> list[str]:
+        """Paths, relative to `name`, of every complete file below it, sorted; empty when it isn't there.
+
+        Args:
+            name: a folder.
+            with_partial: list what interrupted writes left too.
+        """
         base = self._at(name)
         selector = fs.FileSelector(base, recursive=True, allow_not_found=True)
         infos = self.filesystem.get_file_info(selector)
         found = (i.path[len(base) + 1 :] for i in infos if i.type == fs.FileType.File)
-        return sorted(path for path in found if not path.endswith(".partial"))
+        return sorted(path for path in found if with_partial or not path.endswith(PARTIAL))
 
     def siblings(self) -> list[str]:
         """Names of the folders beside this one, itself among them even before anything is in it, sorted."""
@@ -209,7 +232,7 @@ class Store:
     def delete_partial(self) -> None:
         """Delete what interrupted writes of a killed process left below this folder."""
         if self.is_local:
-            for file in Path(self.path).rglob("*.partial"):
+            for file in Path(self.path).rglob(f"*{PARTIAL}"):
                 file.unlink()
 
     def keep_local(self, name: str = "") -> Path:
@@ -235,9 +258,10 @@ class Store:
 
     def fingerprint(self) -> list[FileEntry]:
         """Hash every file below this folder, the manifest excepted."""
-        return [self._entry(path) for path in self.files() if path != "manifest.json"]
+        return [self.entry(path) for path in self.files() if path != "manifest.json"]
 
-    def _entry(self, path: str) -> FileEntry:
+    def entry(self, path: str) -> FileEntry:
+        """Hash a file, with no more than a part of it in memory."""
         digest, size = hashlib.sha256(), 0
         with self.filesystem.open_input_stream(self._at(path), compression=None) as stream:
             while chunk := stream.read(CHUNK_BYTES):

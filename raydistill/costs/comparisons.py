@@ -1,6 +1,11 @@
 """The work of embedding, matching and measuring images, and of the search."""
 
-from raydistill.costs.work import Known, Work, alike, architecture, many, model_of, networks
+from functools import partial
+
+from raydistill.core.searching import ShortStudent
+from raydistill.core.spending import duration
+from raydistill.costs.models import short_students
+from raydistill.costs.work import Counted, Known, Work, alike, architecture, many, model_of, networks, passes_of
 from raydistill.data.distortions import TREATMENTS
 from raydistill.stages.audit_alone import Audited
 from raydistill.stages.embed import Embed
@@ -75,12 +80,29 @@ def evaluation(stage: Evaluate, known: Known) -> Work:
 
 def search(stage: Tune, known: Known) -> Work:
     """Trials; what networks and students take doesn't depend on how many."""
-    how = stage.config.tune
-    said = f"{how.num_trials} trials, {how.candidates} candidates" + f", {how.students} students" * bool(how.students)
+    how, short = stage.config.tune, stage.config.student
+    said = f"{how.num_trials} trials, {how.candidates} candidates"
+    if short:
+        learnt = f"{short.training.optimizer.steps:,} steps x {short.training.optimizer.batch_size} images"
+        asked = f"{short.samples.num_samples:,} images x {passes_of(short.samples):.3g} UNet passes"
+        said += f", {how.students} students of {learnt} and {asked} each"
     rows = known.rows(stage.inputs["samples"])
     what = stage.config.model_dump(mode="json", exclude={"compute": True, "tune": {"num_trials"}})
     key = alike("tune", what, rows and min(rows, how.max_samples), known.rows(stage.inputs["calibration"]))
-    return Work(said, "trials", how.num_trials, key, workers="room", has_fixed_part=True)
+    count = partial(_students_counted, short, how.students, known) if short else None
+    return Work(said, "trials", how.num_trials, key, count, workers="room", has_fixed_part=True)
+
+
+def _students_counted(short: ShortStudent, number: int, known: Known) -> Counted:
+    """Count the students' operations; what trials and networks take is measured or not known."""
+    found = short_students(short, number, known)
+
+    def hours() -> tuple[None, str]:
+        alone, _ = found.hours()
+        students = "" if alone is None else f"; its students alone take a worker {duration(alone)}"
+        return None, f"no time: measured in no run like it{students}"
+
+    return Counted(found.tflop, hours)
 
 
 def rules(stage: Rules, known: Known) -> Work:

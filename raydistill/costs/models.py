@@ -2,9 +2,12 @@
 
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from raydistill.core.generation import SampleConfig
+from raydistill.core.searching import ShortStudent
 from raydistill.core.section import Compute
+from raydistill.core.training import DiffusionConfig
 from raydistill.costs.work import (
     Counted,
     Known,
@@ -24,6 +27,9 @@ from raydistill.stages.sample import Sample
 from raydistill.stages.top_up import TopUp
 from raydistill.stages.train_diffusion import TrainDiffusion
 from raydistill.stages.train_reid import TrainReid
+
+if TYPE_CHECKING:
+    from raydistill.diffusion.cost import Cost
 
 
 def reid_training(stage: TrainReid, known: Known) -> Work:
@@ -45,6 +51,7 @@ def _reid_counted(stage: TrainReid, known: Known) -> Counted:
     from raydistill.reid.cost import training_hours, training_tflop
 
     how, side = stage.config, known.resolution
+    how = how.model_copy(update={"compute": known.named(how.compute)})
     return Counted(training_tflop(how, side), partial(training_hours, how, side))
 
 
@@ -77,14 +84,34 @@ def diffusion_training(stage: TrainDiffusion, known: Known) -> Work:
 
 
 def _diffusion_counted(stage: TrainDiffusion, known: Known) -> Counted:
+    found = _training(stage.config, known)
+    return Counted(found.tflop, found.hours)
+
+
+def _training(how: DiffusionConfig, known: Known) -> "Cost":
     from raydistill.diffusion.cost import Pace, training
 
-    how = stage.config
     rows, workers = how.optimizer.batch_size, how.compute.max_workers
     at_once = rows // (workers * how.deepspeed.micros(rows, workers))
-    pace = Pace(how.compute, how.deepspeed.precision, max(1, at_once))
-    found = training(how, rows * how.optimizer.steps, known.resolution, pace)
-    return Counted(found.tflop, found.hours)
+    pace = Pace(known.named(how.compute), how.deepspeed.precision, max(1, at_once))
+    return training(how, rows * how.optimizer.steps, known.resolution, pace)
+
+
+def short_students(how: ShortStudent, number: int, known: Known) -> Counted:
+    """Count the operations of a search's students; hours are those of one worker, one student after another."""
+    from raydistill.diffusion.cost import Pace, sampling
+
+    asked = how.samples
+    pace = Pace(known.named(asked.compute), asked.precision, 2 * asked.batch_size)
+    passes = asked.num_samples * passes_of(asked)
+    parts = [_training(how.training, known), sampling(how.training, asked.num_samples, passes, known.resolution, pace)]
+
+    def hours() -> tuple[float | None, str]:
+        said = [part.hours() for part in parts]
+        unknown = next((found for found in said if found[0] is None), None)
+        return unknown or (number * sum(found[0] or 0.0 for found in said), said[0][1])
+
+    return Counted(number * sum(part.tflop for part in parts), hours)
 
 
 def _made(stage: Stage, known: Known, config: SampleConfig, images: int | None, passes: float | None) -> Work:
@@ -94,7 +121,7 @@ def _made(stage: Stage, known: Known, config: SampleConfig, images: int | None, 
     if images is None or passes is None:
         return Work("images of each prompt, as many as ingest gives", "passes", None, key)
     each = passes / images if images else 0
-    pace = (config.compute, config.precision, 2 * config.batch_size)
+    pace = (known.named(config.compute), config.precision, 2 * config.batch_size)
     count = partial(_made_counted, stage, known, images, passes, *pace)
     return Work(f"{images:,} images x {each:.3g} UNet passes", "passes", passes, key, count)
 

@@ -52,7 +52,7 @@ def estimate(
     if "ingest" not in counts and rates and "ingest" in rates.counts and _is_same_cohort(config, rates.config):
         counts["ingest"] = rates.counts["ingest"]
         notes.append(f"numbers of real images are those of {rates.run}")
-    known = Known(config, counts)
+    known = Known(config, counts, prices.named)
     bills = [bill(_demand(stage, known, rates), prices) for stage in stages if stage.node not in manifests]
     return Estimate(bills, total(bills), rates, notes)
 

@@ -70,10 +70,25 @@ def sentences(estimate: Estimate, prices: Prices, source: str) -> list[str]:
     rates = estimate.rates
     said.append(f"rates: measured in {rates.run}" if rates else "rates: none measured; --rates-from RUN takes a run's")
     said += estimate.notes
+    if assumed := _assumed(estimate, prices):
+        said.append(
+            f"GPUs that stages don't name are taken to be {assumed} (--gpu NAME, or unnamed_gpus of the prices)"
+        )
     if estimate.total.unknown:
         said.append(f"not in the totals, which are lower bounds: {', '.join(estimate.total.unknown)}")
     said.append("not priced: the driver's machine, starting up, idle machines, storage")
     return [*said, _spot(estimate, prices)]
+
+
+def _assumed(estimate: Estimate, prices: Prices) -> str:
+    """Say which GPU is assumed of stages that name none: of most, and of the others."""
+    named: dict[str, list[str]] = {}
+    for bill in estimate.bills:
+        compute = bill.demand.compute
+        if compute and (found := prices.named(compute)) != compute:
+            named.setdefault(found.accelerator_type or "", []).append(bill.demand.node)
+    most, *others = sorted(named, key=lambda gpu: -len(named[gpu])) or [""]
+    return most + "".join(f", of {', '.join(named[gpu])} {gpu}" for gpu in others)
 
 
 def _spot(estimate: Estimate, prices: Prices) -> str:

@@ -9,6 +9,7 @@ from pydantic_core import to_jsonable_python
 from raydistill.core.config import Config
 from raydistill.core.generation import SampleConfig
 from raydistill.core.manifest import Manifest, canonical_json
+from raydistill.core.section import Compute
 from raydistill.core.training import FRESH, DiffusionConfig
 from raydistill.data.requests import Requests, read_prompts
 from raydistill.stages.attack import Attack
@@ -29,10 +30,17 @@ def counts_of(manifest: Manifest) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Known:
-    """The configuration, and counts of the nodes that are finished."""
+    """What is known beside a stage's own configuration.
+
+    Attributes:
+        config: the whole configuration.
+        counts: of the nodes that are finished.
+        named: gives a GPU that isn't named the name of one that is assumed.
+    """
 
     config: Config
     counts: Counts = field(default_factory=dict)
+    named: Callable[[Compute], Compute] = lambda compute: compute
 
     @property
     def resolution(self) -> int:

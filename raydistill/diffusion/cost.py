@@ -11,19 +11,9 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 
 from raydistill.core.section import Compute
 from raydistill.core.training import DiffusionConfig
-from raydistill.data.operations import counted, seconds_per_row
+from raydistill.data.operations import counted, gpu_hours, operators, seconds_per_row
 from raydistill.diffusion.provenance import folder_of
 from raydistill.diffusion.tiny import unet_of
-
-PEAK_TFLOPS = {"H200": 989, "H100": 989, "A100": 312, "A10G": 70, "L40S": 362, "L4": 121, "V100": 112, "T4": 65}
-"""Dense half-precision peak of accelerators by Ray's names of them, in TFLOP/s. Source: NVIDIA's data sheets."""
-
-UTILISATION = 0.3
-"""Share of the peak that a UNet of Stable Diffusion's kind is reckoned to reach; single precision: half of that."""
-
-LEAST_BATCH = 1e12
-"""Operations of a batch's pass under which no time is said: a GPU that has little to do waits for its next kernel, and
-reaches nothing like that share. One row of Stable Diffusion 1.5 at 512 px has 0.8 of it."""
 
 TOKENS = 77
 
@@ -55,18 +45,22 @@ class Cost:
         tflop: 10^12 operations.
         unet: description of the UNet that most of them are of.
         pace: of a worker.
+        calls: of the UNet's forward pass with a batch, or what takes as many operators.
     """
 
     tflop: float
     unet: str
     pace: Pace
+    calls: float
 
     def hours(self) -> tuple[float | None, str]:
         """Return the hours of one worker, None where nothing is known of them, and what they rest on.
 
         Where workers compute on CPUs a pass is timed here.
         """
-        seconds, basis = (_on_gpu if self.pace.compute.num_gpus else _on_cpu)(self)
+        if self.pace.compute.num_gpus:
+            return gpu_hours(self.tflop, self.calls * _operators(self.unet), self.pace.compute, self.pace.precision)
+        seconds, basis = _on_cpu(self)
         return None if seconds is None else seconds / 3600, basis
 
 
@@ -82,7 +76,7 @@ def sampling(model: DiffusionConfig, images: float, passes: float, resolution: i
     """
     unet, vae = _descriptions(model, resolution)
     total = passes * _flops(json.dumps(unet)) + images * _decoding_flops(json.dumps(vae), unet["sample_size"])
-    return Cost(total / 1e12, json.dumps(unet), pace)
+    return Cost(total / 1e12, json.dumps(unet), pace, passes / pace.rows)
 
 
 def training(model: DiffusionConfig, rows: float, resolution: int, pace: Pace) -> Cost:
@@ -95,7 +89,8 @@ def training(model: DiffusionConfig, rows: float, resolution: int, pace: Pace) -
         pace: of a worker.
     """
     unet = json.dumps(_descriptions(model, resolution)[0])
-    return Cost(rows * forward_passes(model) * _flops(unet) / 1e12, unet, pace)
+    passes = rows * forward_passes(model)
+    return Cost(passes * _flops(unet) / 1e12, unet, pace, passes / pace.rows)
 
 
 def forward_passes(model: DiffusionConfig) -> int:
@@ -130,6 +125,12 @@ def _flops(unet: str) -> int:
 
 
 @lru_cache
+def _operators(unet: str) -> int:
+    described = json.loads(unet)
+    return operators(lambda: UNet2DConditionModel.from_config(described), _shapes(described, 1))
+
+
+@lru_cache
 def _decoding_flops(vae: str, side: int) -> int:
     described = json.loads(vae)
     return counted(lambda: AutoencoderKL.from_config(described).decode, [(1, described["latent_channels"], side, side)])
@@ -141,18 +142,6 @@ def _seconds_per_pass(unet: str, rows: int) -> float | None:
     return seconds_per_row(
         lambda: UNet2DConditionModel.from_config(described).eval(), partial(_shapes, described), rows
     )
-
-
-def _on_gpu(cost: Cost) -> tuple[float | None, str]:
-    compute = cost.pace.compute
-    kind = (compute.accelerator_type or "").split("-")[0]
-    if kind not in PEAK_TFLOPS:
-        return None, f"no time: compute.accelerator_type {kind or 'null'} isn't one of {', '.join(PEAK_TFLOPS)}"
-    if cost.pace.rows * _flops(cost.unet) < LEAST_BATCH:
-        return None, "no time: how near so small a UNet and batch come to a GPU's peak isn't known"
-    share = UTILISATION / (2 if cost.pace.precision == "fp32" else 1)
-    speed = PEAK_TFLOPS[kind] * share * min(1.0, compute.num_gpus)
-    return cost.tflop / speed, f"counted: {kind} at {100 * share:.0f} % of its peak"
 
 
 def _on_cpu(cost: Cost) -> tuple[float | None, str]:

@@ -7,6 +7,8 @@ import logging
 import os
 import re
 import socket
+import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +23,7 @@ from raydistill.core.section import Compute
 
 CONNECT_TIMEOUT_S = 5.0
 POLL_S = 0.5
+HEARD = b"Set ray log level from environment variable RAY_BACKEND_LOG_LEVEL"
 RAISED = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt)\b.*")
 """The line that ends a Python traceback."""
 
@@ -31,7 +34,7 @@ LIBRARY_ENVIRONMENT = {
     "DS_ACCELERATOR": "cpu",
     # Several libraries each bring a pool of spinning threads; on few cores they are ten times slower than one thread.
     "OMP_NUM_THREADS": "1",
-    # Ray Data's actors make Ray's core warn at every pool; it says once, in one line, that it heard this.
+    # Ray Data's actors make Ray's core warn at every pool.
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     # Ray Tune's newer reporter prints a box whatever its verbosity.
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -101,7 +104,8 @@ def _joined(address: str) -> Iterator[None]:
     import ray
 
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
+        with _unheard():
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
     except ConnectionError as error:
         raise RaydistillError(
             f"no Ray cluster answers at RAY_ADDRESS={address}: start one, or unset the variable for a local Ray"
@@ -126,18 +130,47 @@ def _started(config: ClusterConfig) -> Iterator[None]:
     # The variable above for this process, should Ray have been imported before it was set.
     ray_constants.ENABLE_RAY_CLUSTER = False
     try:
-        ray.init(
-            address="local",
-            num_cpus=config.num_cpus,
-            object_store_memory=config.object_store_mb * 2**20,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        _start(config)
         yield
     finally:
         ray.shutdown()
         os.environ.pop("RAY_ADDRESS")
+
+
+def _start(config: ClusterConfig) -> None:
+    import ray
+
+    try:
+        with _unheard():
+            ray.init(
+                address="local",
+                num_cpus=config.num_cpus,
+                object_store_memory=config.object_store_mb * 2**20,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+    except ValueError as error:
+        # This machine has less memory than that.
+        said = " ".join(str(error).split())
+        raise ConfigError(
+            f"no Ray can be started here with cluster.object_store_mb {config.object_store_mb}: {said} Lower it, take "
+            "another preset, or join a larger cluster through RAY_ADDRESS"
+        ) from error
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Leave out of standard error that Ray's core heard which level to log at: it says so past Python, always."""
+    sys.stderr.flush()
+    with os.fdopen(os.dup(2), "wb") as real, tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(real.fileno(), 2)
+            said.seek(0)
+            real.writelines(line for line in said if HEARD not in line)
 
 
 def describe() -> dict[str, Any]:

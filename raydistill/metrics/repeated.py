@@ -1,35 +1,15 @@
 """Classifiers trained more than once on each of several sets: mean areas, the luck of training counted in."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from scipy import stats
 
 from raydistill.metrics.bootstrap import evaluate
+from raydistill.metrics.luck import Luck, pooled, together, widened
 from raydistill.metrics.result import MetricResult, results_table
-from raydistill.metrics.utility import macro_auroc, mean_area, paired_difference, scarcer_side, supported, within
-
-
-@dataclass(frozen=True)
-class Luck:
-    """How much the areas of equally taught classifiers differ.
-
-    Args:
-        variance: of one classifier's area.
-        freedom: degrees of freedom that it is known by; with 0 nothing is known.
-    """
-
-    variance: float
-    freedom: int
-
-    def reach(self, parts: float, confidence: float) -> float:
-        """Return half the width of an interval of a sum whose variance is `parts` of these; infinite if not known."""
-        if not self.freedom:
-            return float("inf")
-        return float(stats.t.ppf(0.5 + confidence / 2, self.freedom) * np.sqrt(parts * self.variance))
+from raydistill.metrics.utility import macro_auroc, mean_area, paired_difference, scarcer_side, supported
 
 
 def luck_of_training(labels: Any, groups: Iterable[Any], patients: Any) -> Luck:
@@ -39,19 +19,15 @@ def luck_of_training(labels: Any, groups: Iterable[Any], patients: Any) -> Luck:
         labels: (N, F) of 0 and 1.
         groups: (S, N, F) scores of S such classifiers, each.
         patients: (N,) patient of each image.
-
-    Source: pooled variance, as the error term of a one-way analysis of variance; Fisher 1925.
     """
     truth = np.asarray(labels, dtype=bool)
     used = supported(truth, patients)
     if not used.any():
         return Luck(0.0, 0)
-    squares, freedom = 0.0, 0
-    for group in groups:
-        areas = [evaluate(mean_area(truth[:, used], own[:, used]), len(truth)) for own in np.asarray(group, float)]
-        squares += float(np.square(np.array(areas) - np.mean(areas)).sum())
-        freedom += len(areas) - 1
-    return Luck(squares / freedom if freedom else 0.0, freedom)
+    return pooled(
+        [evaluate(mean_area(truth[:, used], own[:, used]), len(truth)) for own in np.asarray(group, float)]
+        for group in groups
+    )
 
 
 def repeated_auroc(
@@ -77,7 +53,7 @@ def repeated_auroc(
     Source: as `utility.macro_auroc`; the two sources of error put together by MOVER, Zou and Donner 2008.
     """
     area = macro_auroc(labels, scores, patients, confidence, bootstrap, seed)
-    return _widened(area, luck, 1 / len(scores), (0.0, 1.0))
+    return widened(area, {luck: 1 / len(scores)}, (0.0, 1.0))
 
 
 def repeated_difference(
@@ -89,6 +65,7 @@ def repeated_difference(
     confidence: float = 0.95,
     bootstrap: int = 500,
     seed: int = 0,
+    luck_b: Luck | None = None,
 ) -> MetricResult:
     """Return the mean macro area of some classifiers minus that of others, on the same images and resamples.
 
@@ -101,11 +78,13 @@ def repeated_difference(
         confidence: two-sided confidence, in (0, 1).
         bootstrap: resamples of patients.
         seed: root of the resamples.
+        luck_b: that of the others, where it is another; by default the same.
 
     Source: as `utility.paired_difference`; put together by MOVER, Zou and Donner 2008.
     """
     gap = paired_difference(labels, scores_a, scores_b, patients, confidence, bootstrap, seed)
-    return _widened(gap, luck, 1 / len(scores_a) + 1 / len(scores_b), (-1.0, 1.0))
+    parts = together([(luck, 1 / len(scores_a)), (luck_b or luck, 1 / len(scores_b))])
+    return widened(gap, parts, (-1.0, 1.0))
 
 
 def by_finding(
@@ -178,14 +157,3 @@ def by_group(
 
 def _of(truth: Any, groups: Sequence[Any], patients: Any, options: tuple[float, int, int]) -> MetricResult:
     return repeated_auroc(truth, groups[0], patients, luck_of_training(truth, groups, patients), *options)
-
-
-def _widened(result: MetricResult, luck: Luck, parts: float, ends: tuple[float, float]) -> MetricResult:
-    """Count in the luck of training, whose variance is `parts` of one classifier's."""
-    if result.value is None or result.interval is None:
-        return result
-    value, reach = result.value, luck.reach(parts, result.confidence)
-    low, high = (float(np.hypot(value - end, reach)) for end in result.interval)
-    known = f"standard deviation of a training {np.sqrt(luck.variance):.3g}, {luck.freedom} degrees of freedom"
-    how = f"{result.estimator}; mean of trainings, their luck by MOVER ({known})"
-    return result.model_copy(update={"interval": within((value - low, value + high), *ends), "estimator": how})

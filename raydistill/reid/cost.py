@@ -3,7 +3,7 @@
 from functools import lru_cache, partial
 
 from raydistill.core.training import BackboneConfig, ReidConfig
-from raydistill.data.operations import Shapes, counted, seconds_per_row
+from raydistill.data.operations import Shapes, counted, gpu_hours, operators, seconds_per_row
 from raydistill.reid.model import ReidNetwork, described
 
 TRAINED = 3
@@ -30,15 +30,18 @@ def training_tflop(config: ReidConfig, resolution: int) -> float:
 def training_hours(config: ReidConfig, resolution: int) -> tuple[float | None, str]:
     """Return the hours of one worker, None where nothing is known of them, and what they rest on.
 
-    On CPUs a pass is timed here; how near a small network comes to a GPU's peak nobody measured.
+    On CPUs a pass is timed here.
 
     Args:
         config: of an eye that is trained.
         resolution: side of the images in pixels.
     """
-    if config.compute.num_gpus:
-        return None, "no time: how near so small a network comes to a GPU's peak isn't known"
     rows = rows_per_step(config)
+    if config.compute.num_gpus:
+        # Each worker is asked for all operators, for its part of the batch.
+        calls = TRAINED * config.optimizer.steps * config.compute.max_workers
+        asked = calls * _operators(config.backbone, config.embedding_dim, resolution)
+        return gpu_hours(training_tflop(config, resolution), asked, config.compute, config.deepspeed.precision)
     seconds = _seconds(config.backbone, config.embedding_dim, resolution, max(2, rows // config.compute.max_workers))
     if seconds is None:
         return None, "no time: too large a network to be timed on a CPU"
@@ -60,6 +63,11 @@ def _shapes(resolution: int, rows: int) -> Shapes:
 def _flops(backbone: BackboneConfig, embedding_dim: int, resolution: int) -> float:
     # A batch of two: normalising over a batch takes more than one image.
     return counted(partial(_network, backbone, embedding_dim, resolution), _shapes(resolution, 2)) / 2
+
+
+@lru_cache
+def _operators(backbone: BackboneConfig, embedding_dim: int, resolution: int) -> int:
+    return operators(partial(_network, backbone, embedding_dim, resolution), _shapes(resolution, 2))
 
 
 @lru_cache

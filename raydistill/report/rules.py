@@ -42,14 +42,18 @@ def rules(metrics: Mapping[str, Mapping[str, Any]]) -> list[Rule]:
 
 
 def conclusion(metrics: Mapping[str, Mapping[str, Any]]) -> str:
-    """Say which rules the search's setting certainly beats, which certainly beat it, which can't be told from it."""
-    outcomes: dict[str, list[str]] = {"beats": [], "is beaten by": [], "can't be told from": []}
+    """Say which rules the search's setting certainly beats, which beat it, which can't be told from it or are it."""
+    outcomes: dict[str, list[str]] = {"beats": [], "is beaten by": [], "can't be told from": [], "is the same as": []}
     error = []
     for rule, words in RULES.items():
         regret = metrics.get("search", {}).get(f"rule_regret.{rule}")
         if rule == "chosen_again" or not regret or not regret["interval"]:
             continue
         low, high = regret["interval"]
+        if low == high == 0:
+            # Only what keeps the same samples certainly differs by nothing.
+            outcomes["is the same as"].append(words)
+            continue
         how = "beats" if low > 0 else "is beaten by" if high < 0 else "can't be told from"
         outcomes[how].append(words)
         error.append(1 - regret["confidence"])
@@ -58,6 +62,8 @@ def conclusion(metrics: Mapping[str, Mapping[str, Any]]) -> str:
         return (
             "In utility nothing could be compared: no findings to learn, nothing kept, or too few patients to test on."
         )
+    if not error:
+        return f"In utility the search's setting {said[0]}: the same samples are kept."
     alone = f"each at {100 * (1 - max(error)):.3g} % by itself"
     # Source: Bonferroni's inequality.
     together = f", all {len(error)} together at {100 * max(0.0, 1 - sum(error)):.3g} % or more" if error[1:] else ""

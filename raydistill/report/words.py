@@ -181,8 +181,8 @@ METRICS = {
     ),
     "calibration_error": Title(
         "Calibration error",
-        "How far the classifier's probabilities are from the shares that have a finding; the control is what exact ones "
-        "would show.",
+        "How far the classifiers' probabilities are from the shares that have a finding (root mean square), less what "
+        "chance adds.",
         UTILITY,
     ),
     "frechet_distance": Title(

@@ -6,6 +6,7 @@ from typing import ClassVar
 import pyarrow as pa
 
 from raydistill.core.columns import EMBEDDINGS
+from raydistill.core.generation import MatchConfig
 from raydistill.core.section import Compute, Section
 from raydistill.core.store import Store
 from raydistill.distributed.data import map_shards
@@ -13,7 +14,7 @@ from raydistill.distributed.shards import Piece, Shard
 from raydistill.matching.search import checked
 from raydistill.matching.thumbnails import KINDS, compared_by
 from raydistill.reid.embedder import load_embedder
-from raydistill.stages.base import Context, Outcome, Stage
+from raydistill.stages.base import Context, Outcome, Stage, View
 from raydistill.stages.images import pixels
 
 STRUCTURE = "structure"
@@ -79,6 +80,23 @@ class EmbedPiece:
         made += compared_by(images, self.config.near_copy_max_shift).values()
         ids = [table["image_id"], table["patient_id"]]
         return [pa.Table.from_arrays([*ids, pa.array(list(vectors))], schema=EMBEDDINGS) for vectors in made]
+
+
+def galleries(
+    images: Mapping[str, View], eyes: Mapping[str, View], match: MatchConfig, seed: int
+) -> tuple[Embed, Embed]:
+    """Return the nodes that embed whom a model may have learned from, and strangers of the same kind.
+
+    Args:
+        images: of every role; `train` is seen by all eyes, `evaluation` by the auditor alone.
+        eyes: `eye_<name>` networks, the auditor's among them.
+        match: how queries will be compared with them.
+        seed: the run's.
+    """
+    how = EmbedConfig(batch_size=match.batch_size, near_copy_max_shift=match.near_copy_max_shift, compute=match.compute)
+    seen, unseen = {"images": images["train"], **eyes}, {"images": images["evaluation"]}
+    strangers = Embed("strangers", how, unseen | {"eye_auditor": eyes["eye_auditor"]}, seed)
+    return Embed("gallery", how, seen, seed), strangers
 
 
 def eyes_of(inputs: Mapping[str, Store]) -> dict[str, Store]:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from raydistill.core.config import Budgets, Config, EvidenceConfig, PromptConfig, ReleaseConfig
+from raydistill.core.licence import read_licence
 from raydistill.core.manifest import Manifest
 from raydistill.core.section import Section
 from raydistill.core.signing import read_key
@@ -52,9 +53,11 @@ class Release(Stage):
     config: ReleaseNodeConfig
 
     def check(self, config: Config) -> None:
-        """Refuse a signing key that can't be read, before anything runs."""
-        if self.config.release.signing_key:
-            read_key(self.config.release.signing_key)
+        """Refuse a signing key or a licence that can't be read, before anything runs."""
+        release = self.config.release
+        if release.signing_key:
+            read_key(release.signing_key)
+        read_licence(release.licence, release.licence_text)
 
     def run(self, context: Context) -> Outcome:
         """Judge, certify, write."""

@@ -3,24 +3,19 @@
 A linear probe on public features is what a trial can afford. What the released data is for is a network trained on it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import kendalltau
 
 from raydistill.core.progress import Progress
 from raydistill.core.section import Compute
 from raydistill.core.seeds import derive_seed
 from raydistill.core.store import Store
-from raydistill.metrics.result import MetricResult, insufficient
 from raydistill.metrics.utility import macro_auroc
 from raydistill.stages.classifier import Lesson, Pupil, teach
-
-FEWEST = 4
-"""Settings whose order can be compared at all: three agree by chance in one of six."""
 
 
 def climb(
@@ -33,7 +28,7 @@ def climb(
     compute: Compute,
     work: Store,
     progress: Progress,
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, dict[int, NDArray[np.float64]]]:
     """Train networks on what the best settings keep; after every rung the better half goes on, and no fewer than two.
 
     So the last two have two networks at least, by which it can be told whether they differ.
@@ -55,25 +50,58 @@ def climb(
     Returns:
         Three columns for the table: `network_utility`, the networks' mean macro AUROC on calibration patients,
         `network_spread`, its standard deviation from network to network, NaN of a single one, and `networks`, how many
-        they are; NaN and 0 for settings that took no part.
+        they are; NaN and 0 for settings that took no part. And what they said, by row: (S, M, F) probabilities.
 
     Source: successive halving, Jamieson and Talwalkar 2016 (AISTATS).
     """
     result = pd.DataFrame({"network_utility": np.nan, "network_spread": np.nan, "networks": 0}, index=table.index)
     alive, rung = candidates_of(table, kept, most), 0
     sets = {str(row): kept(row) for row in alive}
-    reached: dict[int, list[float]] = {row: [] for row in alive}
+    said: dict[int, list[NDArray[np.float64]]] = {row: [] for row in alive}
     while alive:
         pupils = [Pupil(str(row), derive_seed(seed, "rung", rung)) for row in alive]
         for row, answers in zip(alive, teach(lesson, sets, pupils, compute, work, progress), strict=True):
-            area = macro_auroc(truth[0], answers, truth[1], bootstrap=0).value
-            reached[row].append(float("nan") if area is None else area)
-            spread = np.std(reached[row], ddof=1) if rung else np.nan
-            result.loc[row] = [np.mean(reached[row]), spread, len(reached[row])]
+            said[row].append(answers)
+            reached = [area_of(truth, own) for own in said[row]]
+            spread = np.std(reached, ddof=1) if rung else np.nan
+            result.loc[row] = [np.mean(reached), spread, len(reached)]
         best_first = result.loc[alive, "network_utility"].sort_values(ascending=False, kind="stable").index
         is_last, rung = len(alive) <= (2 if rung else 1), rung + 1
         alive = [] if is_last else sorted(best_first[: max(2, len(alive) // 2)].tolist())
-    return result.astype({"networks": int})
+    return result.astype({"networks": int}), {row: np.stack(own) for row, own in said.items()}
+
+
+def first_look(
+    rows: Sequence[int],
+    kept: Callable[[int], NDArray[np.bool_]],
+    lesson: Lesson,
+    truth: tuple[NDArray[np.float32], NDArray[Any]],
+    seed: int,
+    compute: Compute,
+    work: Store,
+    progress: Progress,
+) -> pd.Series:
+    """Return by row the macro AUROC of one network each, of the first rung's seed: candidates' aren't trained again.
+
+    Args:
+        rows: settings that a network looks at.
+        kept: as for `climb`, like all others.
+        lesson: as there.
+        truth: as there.
+        seed: as there.
+        compute: as there.
+        work: as there.
+        progress: as there.
+    """
+    pupils = [Pupil(str(row), derive_seed(seed, "rung", 0)) for row in rows]
+    said = teach(lesson, {str(row): kept(row) for row in rows}, pupils, compute, work, progress) if rows else []
+    return pd.Series({row: area_of(truth, own) for row, own in zip(rows, said, strict=True)}, dtype=float)
+
+
+def area_of(truth: tuple[NDArray[np.float32], NDArray[Any]], answers: NDArray[np.float64]) -> float:
+    """Return the macro AUROC of answers (M, F), by what images show (M, F) and whose they are (M,); NaN without any."""
+    area = macro_auroc(truth[0], answers, truth[1], bootstrap=0).value
+    return float("nan") if area is None else area
 
 
 def luck_of(table: pd.DataFrame, networks: int) -> float:
@@ -109,40 +137,14 @@ def candidates_of(
     """
     able = table[table["feasible"] & table["utility"].notna()]
     order = able.sort_values(list(by), ascending=False, kind="stable").index
-    seen: set[bytes] = set()
-    rows: list[int] = []
-    for row in order:
-        if len(rows) == most:
+    return sorted(distinct(order, kept, most))
+
+
+def distinct(rows: Iterable[int], kept: Callable[[int], NDArray[np.bool_]], most: int | None = None) -> list[int]:
+    """Return the first rows, in their order and at most so many, of which no two keep the same samples."""
+    seen: dict[bytes, int] = {}
+    for row in rows:
+        if most is not None and len(seen) == most:
             break
-        same = kept(int(row)).tobytes()
-        if same not in seen:
-            seen.add(same)
-            rows.append(int(row))
-    return sorted(rows)
-
-
-def rank_agreement(table: pd.DataFrame, confidence: float) -> MetricResult:
-    """Return how far probe and network rank the settings alike that both looked at.
-
-    Args:
-        table: with `utility` and `network_utility`.
-        confidence: that a result without an interval is said to have.
-
-    Source: Kendall 1938, tau-b.
-    """
-    both = table[["utility", "network_utility"]].dropna()
-    unit = "Kendall's tau of probe and network"
-    if len(both) < FEWEST or both["utility"].nunique() < 2 or both["network_utility"].nunique() < 2:
-        why = f"{len(both)} settings were looked at by both; {FEWEST} that differ are needed"
-        return insufficient(why, n=len(both), unit=unit, confidence=confidence, reference="Kendall 1938")
-    tau = kendalltau(both["utility"], both["network_utility"])
-    return MetricResult(
-        value=float(tau.statistic),
-        n=len(both),
-        unit=unit,
-        estimator="tau-b over the settings that went into the first rung",
-        confidence=confidence,
-        baseline=0.0,
-        reference="Kendall 1938",
-        note=f"of {len(both)} settings; as much by chance with p = {float(tau.pvalue):.2g}",
-    )
+        seen.setdefault(kept(int(row)).tobytes(), int(row))
+    return list(seen.values())

@@ -28,12 +28,11 @@ from raydistill.distributed.shards import Piece
 from raydistill.distributed.task import run_on_workers
 from raydistill.distributed.train import train_here
 from raydistill.metrics.classifier import predict
-from raydistill.metrics.utility import macro_auroc
 from raydistill.stages.base import Context
 from raydistill.stages.classifier import once, train_classifier
 from raydistill.stages.encode import encoder_of, prepare
 from raydistill.stages.images import pixels
-from raydistill.stages.rungs import candidates_of
+from raydistill.stages.rungs import area_of, candidates_of
 from raydistill.stages.sample import SamplePiece
 from raydistill.stages.train_diffusion import objective_of, stream_of
 from raydistill.stages.trial import Evidence, TuneNodeConfig
@@ -56,7 +55,7 @@ def student_utility(
     evidence: Evidence,
     config: TuneNodeConfig,
     context: Context,
-) -> pd.Series:
+) -> tuple[pd.Series, dict[int, NDArray[np.float64]]]:
     """Give the best settings a student each.
 
     Args:
@@ -68,20 +67,21 @@ def student_utility(
 
     Returns:
         For the table, macro AUROC on calibration patients of a network that learned from the student's samples; NaN
-        for settings that took no part.
+        for settings that took no part. And what it said, by row: (M, F) probabilities.
     """
     how, seed, work = config.student, derive_seed(context.seed, "short student"), context.work / "students"
     finalists = candidates_of(table, kept, config.tune.students, by=RANKED)
-    areas: dict[int, float | None] = {}
+    answers: dict[int, NDArray[np.float64]] = {}
     if how and finalists:
         initial = prepare(how.training, evidence.images.shape[-1], how.start_seed, work, work)
         # One seed for all: what differs between two students is what they saw.
         learn = partial(_answers, initial=initial, how=how, network_steps=config.network_steps, seed=seed, work=work)
         shared, compute = (evidence, {row: kept(row) for row in finalists}), how.training.compute
         said = run_on_workers(learn, shared, finalists, compute, context.progress, "short students")
-        for row, answers in zip(finalists, said, strict=True):
-            areas[row] = macro_auroc(evidence.test_labels, answers, evidence.test_patients, bootstrap=0).value
-    return pd.Series(areas, dtype=float).reindex(table.index)
+        answers = dict(zip(finalists, said, strict=True))
+    truth = evidence.test_labels, evidence.test_patients
+    areas = {row: area_of(truth, own) for row, own in answers.items()}
+    return pd.Series(areas, dtype=float).reindex(table.index), answers
 
 
 def _answers(

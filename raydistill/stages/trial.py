@@ -179,15 +179,22 @@ def _rate(
 
 def _utility(evidence: Evidence, keep: NDArray[np.bool_], confidence: float) -> float | None:
     """Return the macro AUROC on calibration patients of a linear probe fitted on the kept samples; None without any."""
-    taught = keep & evidence.has_labels
-    if not taught.any() or not evidence.can_teach:
+    if not (keep & evidence.has_labels).any() or not evidence.can_teach:
         return None
-    probe = FindingsProbe().fit(evidence.features[taught], evidence.labels[taught])
     return macro_auroc(
         evidence.test_labels,
-        probe.predict(evidence.test_features),
+        probed(evidence, keep),
         evidence.test_patients,
         confidence=confidence,
         bootstrap=0,
         seed=0,
     ).value
+
+
+def probed(evidence: Evidence, keep: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return what a linear probe that learned from kept samples (N,) says of calibration images: probabilities (M, F).
+
+    Some of what is kept has labels.
+    """
+    taught = keep & evidence.has_labels
+    return FindingsProbe().fit(evidence.features[taught], evidence.labels[taught]).predict(evidence.test_features)

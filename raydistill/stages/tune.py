@@ -19,17 +19,16 @@ from raydistill.diffusion.features import public_digest
 from raydistill.distributed.hparams import write_hparams
 from raydistill.distributed.tune import Bounds, Search, search
 from raydistill.metrics.importances import importances
+from raydistill.stages.agreement import drawn, rank_agreement
 from raydistill.stages.base import Context, Outcome, Stage
+from raydistill.stages.choosing import GOALS, Answers, choose, eligible, moved_by, said_by, undominated
 from raydistill.stages.classifier import Lesson
 from raydistill.stages.evidence import read_evidence, with_pictures
 from raydistill.stages.outcomes import broken, broken_in_words, different, outcomes_in_words
-from raydistill.stages.rungs import climb, luck_of, rank_agreement
+from raydistill.stages.rungs import climb, first_look
 from raydistill.stages.short_student import student_utility, what_decides
 from raydistill.stages.space import bounds_of, cut_fpirs, cut_prompts, in_reach, searched, setting_of
 from raydistill.stages.trial import Evidence, TuneNodeConfig, evaluate_setting, kept_by, policy_for
-
-GOALS = {"objective": "max", "risk_high": "min", "kept_share": "max"}
-"""What is searched for: the first alone, or all of them."""
 
 MEASURED, SHOWN = ("utility", "kept_share", "risk_high", "near_copies_high"), 5
 """What a terminal shows of the best trials so far, before their settings, and of how many."""
@@ -45,7 +44,7 @@ class Tune(Stage):
     `importances/` where there is something to tell apart.
     """
 
-    version: ClassVar[int] = 13
+    version: ClassVar[int] = 14
     config: TuneNodeConfig
 
     def key_config(self) -> dict[str, Any]:
@@ -76,17 +75,21 @@ class Tune(Stage):
         table = pd.DataFrame(trials).sort_values(list(bounds_of(space)), ignore_index=True)
         kept, goal = _kept(table, evidence, config), config.tune.goal
         table["pareto"] = undominated(table)
-        table = table.join(_climb(eligible(table, goal), kept, evidence, config, context))
+        table, networks = _climb(table, kept, evidence, config, context)
+        students: Answers = {}
         if config.student:
-            table["student_utility"] = student_utility(eligible(table, goal), kept, evidence, config, context)
-        table["chosen"] = table.index == choose(eligible(table, goal))
+            given = eligible(table, goal), kept, evidence, config, context
+            table["student_utility"], students = student_utility(*given)
+        said = said_by(eligible(table, goal), kept, evidence, networks, students)
+        moved = moved_by(said, evidence.test_labels, evidence.test_patients)
+        table["chosen"] = table.index == choose(eligible(table, goal), moved)
         best = table[table["chosen"]].iloc[0]
         setting = setting_of(space, {str(name): value for name, value in best.items()})
         breaks, policy = broken(table), policy_for(setting, evidence, config)
-        said: dict[str, Any] = {"note": "; ".join(filter(None, [*cut, policy.note]))}
+        remarks: dict[str, Any] = {"note": "; ".join(filter(None, [*cut, policy.note]))}
         if not best["feasible"]:
-            said |= {"is_feasible": False, "broken": broken_in_words(breaks, len(table))}
-        policy = policy.model_copy(update=said)
+            remarks |= {"is_feasible": False, "broken": broken_in_words(breaks, len(table))}
+        policy = policy.model_copy(update=remarks)
         context.out.write_json("policy/policy.json", policy.model_dump(mode="json"))
         context.out.write_table("trials/part-00000.parquet", pa.Table.from_pandas(table, preserve_index=False))
         context.out.write_table("panel/part-00000.parquet", pa.table({"sample_id": evidence.panel_ids()}))
@@ -150,20 +153,24 @@ def _climb(
     evidence: Evidence,
     config: TuneNodeConfig,
     context: Context,
-) -> pd.DataFrame:
-    """Let networks look at the best settings; at none, where nothing can be taught or tested."""
-    taught = evidence.has_labels
-    return climb(
-        table,
-        lambda row: kept(row)[taught],
-        Lesson(evidence.images[taught], evidence.labels[taught], evidence.test_images, config.network_steps),
-        (evidence.test_labels, evidence.test_patients),
-        config.tune.candidates,
-        context.seed,
-        config.compute,
-        context.work,
-        context.progress,
-    )
+) -> tuple[pd.DataFrame, Answers]:
+    """Let networks look at the best settings, and at some drawn by chance; at none, where nothing can be told.
+
+    Returns:
+        The table of trials with what they found, and what they said of the best.
+    """
+    taught, how = evidence.has_labels, config.tune
+    lesson = Lesson(evidence.images[taught], evidence.labels[taught], evidence.test_images, config.network_steps)
+    truth = evidence.test_labels, evidence.test_patients
+
+    def learned(row: int) -> NDArray[np.bool_]:
+        return kept(row)[taught]
+
+    best, where = eligible(table, how.goal), (config.compute, context.work, context.progress)
+    columns, said = climb(best, learned, lesson, truth, how.candidates, context.seed, *where)
+    rows = drawn(table, learned, how.agreement, context.seed)
+    columns["agreement_utility"] = first_look(rows, learned, lesson, truth, context.seed, *where)
+    return table.join(columns), said
 
 
 def _sameness(table: pd.DataFrame) -> list[str]:
@@ -177,45 +184,3 @@ def _show(standings: Standings, settings: list[str], trials: list[dict[str, Any]
     """Show the best trials so far."""
     best = sorted(trials, key=lambda trial: (trial["excess"], -trial["objective"]))[:SHOWN]
     standings([{name: trial[name] for name in (*MEASURED, *settings)} for trial in best])
-
-
-def eligible(table: pd.DataFrame, goal: str) -> pd.DataFrame:
-    """Return trials with those alone feasible that may be chosen: with several goals, those on their Pareto front.
-
-    What another setting beats in every goal isn't chosen, however useful a network finds it.
-    """
-    return table.assign(feasible=table["pareto"]) if goal == "pareto" else table
-
-
-def choose(table: pd.DataFrame) -> int:
-    """Return the row of the best trial: most useful among the feasible, else the one nearest to feasible.
-
-    Who got a student is better than the others, then whom more networks looked at. Those within one standard error of
-    the best, of networks' luck (`rungs.luck_of`), are equal: the least risk decides. A student is looked at by one
-    network. Equal ones go to the setting with less risk, then to the one that comes first in the table.
-
-    Source: the rule of one standard error, Breiman et al. 1984, Classification and Regression Trees, section 3.4.3.
-    """
-    ways = {"feasible": False, "excess": True, "student_utility": False, "networks": False, "network_utility": False}
-    ways |= {"objective": False, "risk_high": True}
-    ways = {name: way for name, way in ways.items() if name in table}
-    order = table.sort_values(list(ways), ascending=list(ways.values()), kind="stable")
-    best = order.iloc[0]
-    if pd.notna(best.get("student_utility")):
-        by, peers, networks = "student_utility", order, 1
-    elif best["networks"] > 1 and pd.notna(best["network_utility"]):
-        by, peers, networks = "network_utility", order[order["networks"] == best["networks"]], int(best["networks"])
-    else:
-        return int(order.index[0])
-    equal = peers[peers["feasible"] & (peers[by] >= best[by] - luck_of(table, networks))]
-    return int(equal.sort_values("risk_high", kind="stable").index[0])
-
-
-def undominated(table: pd.DataFrame) -> NDArray[np.bool_]:
-    """Say which feasible trials no other feasible one matches in every goal and betters in one: the Pareto front."""
-    signs = np.array([1 if way == "max" else -1 for way in GOALS.values()])
-    reached = table[list(GOALS)].to_numpy(float) * signs
-    feasible = table["feasible"].to_numpy(bool)
-    others = reached[feasible]
-    better = [bool(((others >= row).all(axis=1) & (others > row).any(axis=1)).any()) for row in reached]
-    return np.asarray(feasible & ~np.array(better, bool))

@@ -67,7 +67,7 @@ def utility_metrics(
     luck = repeated.luck_of_training(truth, groups, patients)
     metrics = {
         "utility_auroc": repeated.repeated_auroc(truth, scores, patients, luck, *options),
-        "calibration_error": calibration_error(truth, scores[0], patients, *options),
+        "calibration_error": calibration_error(truth, groups, patients, how.confidence),
     }
     best, teacher = others.values()
     for name, first, second in (("utility_loss", best, scores), ("utility_over_teacher", scores, teacher)):

@@ -127,6 +127,10 @@ def test_an_announced_loss_costs_no_step_from_before_the_announcement(tmp_path, 
 
 @pytest.mark.parametrize(("scene", "nodes"), [("replaced", 3), ("unreplaced", 2)])
 def test_pieces_of_a_lost_node_are_computed_by_others(tmp_path, scene, nodes):
+    from tests.cluster.hosts import can_make_namespaces
+
+    if scene == "replaced" and can_make_namespaces():
+        pytest.skip("test_hosts.py shows the same on hosts of their own")
     said = play(scene, tmp_path)
     assert len(set(said["nodes"])) == nodes
     out = Store.open(str(tmp_path / "out"))

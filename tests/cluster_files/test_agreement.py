@@ -7,6 +7,7 @@ import pytest
 
 import raydistill
 from raydistill.core.loading import load_config
+from raydistill.core.prices import read_prices
 from raydistill.distributed.capacity import lack
 from raydistill.pipeline import wire
 from tests.cluster_files.shipped import (
@@ -89,6 +90,15 @@ def test_what_nobody_has_is_lacking(name, tmp_path):
     for change in ({"label_selector": {"role": "other"}}, {"accelerator_type": "A100"}, {"num_gpus": 16}):
         asked = config.teacher.compute.model_copy(update=change)
         assert lack("teacher", asked, True, there, there).never
+
+
+@pytest.mark.parametrize("name", GROWING)
+def test_a_plan_assumes_the_gpus_that_these_files_ask_for(name, tmp_path):
+    there = {kind.labels["role"]: kind.resources for kind in room(name, tmp_path).kinds}
+    assumed = read_prices(None).unnamed_gpus
+    assert {f"role={role}" for role in there} == assumed.keys()
+    for role, resources in there.items():
+        assert f"accelerator_type:{assumed[f'role={role}']}" in resources
 
 
 def test_machines_of_ones_own_are_waited_for(tmp_path):

@@ -91,6 +91,13 @@ def test_who_makes_samples_or_the_student_never_reads_what_holds_patients(role):
     assert not may(role, "s3:ListBucket", "cohort/")
 
 
+def test_nobody_reaches_the_bucket_without_tls():
+    (said,) = json.loads((CLUSTER / "storage" / "aws-bucket.json").read_text())["Statement"]
+    assert (said["Effect"], said["Principal"], said["Action"]) == ("Deny", "*", "s3:*")
+    assert set(said["Resource"]) == {BUCKET, f"{BUCKET}/*"}
+    assert said["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+
+
 def test_only_training_reads_the_cohort():
     assert [role for role in sorted(ROLES) if may(role, "s3:GetObject", "cohort/cohort.parquet")] == ["training"]
     assert not may("training", "s3:PutObject", "cohort/cohort.parquet")

@@ -45,7 +45,19 @@ def test_a_line_of_its_own_goes_before_the_kind_and_none_is_no_price(tmp_path):
     assert prices.of(Compute(num_gpus=1, accelerator_type="A100-80G")).spot is None
     assert prices.of(Compute(num_gpus=1, accelerator_type="T4")) is None
     assert prices.of(Compute(num_gpus=1)) is None
-    assert table(tmp_path, gpus={"GPU": {"on_demand": 2.0}}).of(Compute(num_gpus=1)).on_demand == 2.0
+
+
+def test_a_gpu_that_is_not_named_is_assumed_by_its_nodes_label_or_any(tmp_path):
+    prices = table(tmp_path, unnamed_gpus={"role=training": "A100-80G", "any": "A100"})
+    asked = [Compute(num_gpus=1, label_selector={"zone": "a", "role": role}) for role in ("training", "other")]
+    assert [prices.of(compute).on_demand for compute in asked] == [4.0, 3.0]
+    assert prices.named(Compute()) == Compute()
+    named = Compute(num_gpus=1, accelerator_type="T4", label_selector={"role": "training"})
+    assert prices.named(named) == named
+    chosen = read_prices(tmp_path / "prices.yaml", "A100")
+    assert [chosen.named(compute).accelerator_type for compute in asked] == ["A100", "A100"]
+    with pytest.raises(ConfigError, match=r"--gpu H100: .* has prices of A100, A100-80G"):
+        read_prices(tmp_path / "prices.yaml", "H100")
 
 
 def test_a_stages_own_price_wins_and_has_no_spot(tmp_path):

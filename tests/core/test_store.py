@@ -23,6 +23,10 @@ def test_bytes_json_and_tables_come_back(store):
     store.write_table("t/part-00001.parquet", table.slice(1))
     store.write_table("t/part-00000.parquet", table.slice(0, 1))
     assert store.read_bytes("x/y.bin") == b"abc"
+    assert (store.size("x/y.bin"), store.read_start("x/y.bin", 2), store.read_start("x/y.bin", 9)) == (3, b"ab", b"abc")
+    for absent in ("x", "x/none"):
+        with pytest.raises(FileNotFoundError):
+            store.size(absent)
     assert store.read_json("x/z.json") == {"k": [1.5, None]}
     assert store.read_table("t").equals(table)
     assert (store / "t").read_table("part-00001.parquet", columns=["a"]).to_pydict() == {"a": [2]}

@@ -191,6 +191,32 @@ def test_an_elastic_pool_is_said_as_a_range_and_a_rate_of_one_holds_for_the_same
     assert "measured:" not in bills(measured=measured)["teacher_samples"].demand.basis
 
 
+def test_gpus_that_are_not_named_are_assumed_and_that_is_said():
+    config = config_of("preset=spot_sampling", "tune.students=2")
+    found = estimate(config, wire(config), {}, PRICES, None)
+    priced = {bill.demand.node: bill for bill in found.bills if bill.on_demand}
+    assert {"reid_filter", "teacher", "student", "teacher_samples", "student_samples"} <= priced.keys()
+    for node, gpu in (("teacher", "H100"), ("teacher_samples", "L4")):
+        demand = priced[node].demand
+        assert demand.basis.endswith(f"too small for a {gpu}")
+        assert priced[node].on_demand == pytest.approx(demand.hours * demand.workers * PRICES.gpus[gpu].on_demand)
+    said = "\n".join(words.sentences(found, PRICES, "mine.yaml"))
+    assert "are taken to be H100, of teacher_samples, student_samples, student_attack L4 (--gpu NAME" in said
+    alone = bills("preset=one_gpu")["teacher"]
+    assert (alone.on_demand, "which GPU?" in alone.demand.basis) == (None, True)
+    chosen = bills("preset=one_gpu", prices=read_prices(None, "A100"))["teacher"]
+    assert chosen.on_demand == pytest.approx(chosen.demand.hours * PRICES.gpus["A100"].on_demand)
+
+
+def test_a_searchs_students_are_counted_and_its_trials_are_not_guessed():
+    one, two = (bills("tune.students=2", f"tune.student_samples={n}")["tune"].demand for n in (100, 200))
+    assert "2 students of 120 steps x 32 images and 100 images x 40 UNet passes each" in one.work
+    assert 0 < one.tflop < two.tflop < 2 * one.tflop
+    assert one.hours is None
+    assert "its students alone take a worker" in one.basis
+    assert bills()["tune"].demand.tflop is None
+
+
 def test_an_audit_of_what_somebody_else_made_is_planned_too():
     found = {node: one.demand for node, one in bills("audited={images: x}").items()}
     assert found["selftest"].work == "at most 512 treated pictures"

@@ -6,8 +6,9 @@ from raydistill.core.deepspeed import DeepSpeedConfig
 from raydistill.core.section import Compute
 from raydistill.core.training import DiffusionConfig, LoraConfig
 from raydistill.data import operations
+from raydistill.data.operations import OPERATOR_S, PEAK_TFLOPS, UTILISATION
 from raydistill.diffusion import cost
-from raydistill.diffusion.cost import PEAK_TFLOPS, UTILISATION, Pace, forward_passes, sampling, training
+from raydistill.diffusion.cost import Pace, forward_passes, sampling, training
 
 MODEL = DiffusionConfig(block_out_channels=(32, 64), text_hidden_size=32)
 CPU, H100 = Pace(Compute(), "fp32", 64), Compute(num_workers=4, num_gpus=1, accelerator_type="H100")
@@ -42,19 +43,36 @@ def test_three_is_what_torch_counts_forward_and_backward():
     assert 2.6 * forward < counter.get_total_flops() / 1e12 <= 3 * forward
 
 
-def test_a_gpu_is_reckoned_with_by_its_peak(monkeypatch):
-    monkeypatch.setattr(cost, "LEAST_BATCH", 0)
+def test_a_gpu_that_has_enough_to_do_is_reckoned_with_by_its_peak(monkeypatch):
+    monkeypatch.setattr(operations, "OPERATOR_S", 0.0)
     found = sampling(MODEL, 10**6, 4 * 10**7, 32, Pace(H100, "bf16", 64))
     hours, basis = found.hours()
     assert hours == pytest.approx(found.tflop / (PEAK_TFLOPS["H100"] * UTILISATION) / 3600)
-    assert "H100 at 30 % of its peak" in basis
+    assert "H100 assumed at 30 % of its peak" in basis
     assert sampling(MODEL, 10**6, 4 * 10**7, 32, Pace(H100, "fp32", 64)).hours()[0] == pytest.approx(2 * hours)
 
 
+def test_a_gpu_that_has_little_to_do_waits_for_operators():
+    few, many = (sampling(MODEL, 10**6, 4 * 10**7, 32, Pace(H100, "bf16", rows)) for rows in (8, 64))
+    hours, basis = few.hours()
+    assert hours == pytest.approx(8 * many.hours()[0])
+    assert hours == pytest.approx(4 * 10**7 / 8 * cost._operators(few.unet) * OPERATOR_S / 3600)
+    assert "assumed: " in basis
+    learned = [training(MODEL, 10**6, 32, Pace(H100, "fp32", rows)).hours()[0] for rows in (4, 8)]
+    assert learned[0] == pytest.approx(2 * learned[1])
+
+
+def test_operators_are_what_a_device_is_asked_for():
+    from torch import nn
+
+    def two():
+        return nn.Sequential(nn.Linear(4, 4), nn.Flatten(), nn.ReLU())
+
+    # A view asks for nothing; the size doesn't matter, and weights are made before anything is counted.
+    assert [operations.operators(two, [(rows, 4)]) for rows in (1, 100)] == [2, 2]
+
+
 def test_what_is_not_known_is_not_said():
-    hours, why = sampling(MODEL, 10, 400, 32, Pace(H100, "fp32", 64)).hours()
-    assert hours is None
-    assert "so small a UNet" in why
     hours, why = sampling(MODEL, 10, 400, 32, Pace(Compute(num_gpus=1), "fp32", 64)).hours()
     assert hours is None
     assert "accelerator_type" in why

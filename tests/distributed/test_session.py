@@ -8,10 +8,16 @@ import pytest
 PORTS = """
 import ipaddress, ray
 from raydistill.core.config import ClusterConfig
+from raydistill.core.errors import ConfigError
 from raydistill.distributed.session import prepare_libraries, session
 import psutil
 
 prepare_libraries()
+try:
+    with session(ClusterConfig(num_cpus=1, object_store_mb=10**8)):
+        raise SystemExit("a hundred terabytes were found")
+except ConfigError as error:
+    print(error)
 with session(ClusterConfig(num_cpus=1, object_store_mb=100)):
     ray.get(ray.remote(num_cpus=0)(lambda: None).remote())
     family = [psutil.Process(), *psutil.Process().children(recursive=True)]
@@ -23,12 +29,17 @@ with session(ClusterConfig(num_cpus=1, object_store_mb=100)):
 
 
 def ran(code):
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True).stdout
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=280, check=True)
+    # Each line of a log is ours.
+    assert done.stderr == ""
+    return done.stdout
 
 
 @pytest.mark.ray
 def test_ports_are_on_loopback_even_if_ray_was_imported_before():
-    count, others = ran(PORTS).split(maxsplit=1)
+    refused, said = ran(PORTS).splitlines()
+    assert refused.startswith("no Ray can be started here with cluster.object_store_mb 100000000: ")
+    count, others = said.split(maxsplit=1)
     assert int(count) > 4
     assert others.strip() == "[]"
 

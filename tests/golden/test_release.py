@@ -4,14 +4,19 @@ import hashlib
 import json
 import subprocess
 import sys
+import tarfile
 
 import pyarrow.parquet as pq
 import pytest
 
+from raydistill.core.store import Store
+from raydistill.report.verified import verify_release
 from tests.golden.conftest import artifact, run_to_end
 from tests.golden.own import RARE
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800)]
+
+FORMATS = "[webdataset, image_folder]"
 
 PLAIN = """
 import sys
@@ -25,7 +30,7 @@ pipeline("chest x-ray, pa view", num_inference_steps=2).images[0].save(sys.argv[
 @pytest.fixture(scope="module")
 def bundle(golden, tmp_path_factory):
     """The downloaded bundle; Ray isn't started for it, and the next run without the order takes it back."""
-    said = run_to_end(golden["uri"], "--set", "release.release_anyway=true")
+    said = run_to_end(golden["uri"], "--set", "release.release_anyway=true", "--set", f"release.more_formats={FORMATS}")
     assert said.returncode == 0, said.stderr[-3000:]
     assert "Ray at" not in said.stderr
     folder = tmp_path_factory.mktemp("release")
@@ -35,13 +40,18 @@ def bundle(golden, tmp_path_factory):
     assert not (golden["store"] / "release").files()
 
 
-def test_every_file_is_in_the_checksums_and_is_what_they_say(bundle):
+def test_every_file_is_in_the_checksums_and_is_what_they_say(golden, bundle):
     sums = dict(line.split("  ", 1)[::-1] for line in (bundle / "SHA256SUMS").read_text().splitlines())
-    there = {str(p.relative_to(bundle)): p for p in bundle.rglob("*") if p.is_file() and p.name != "SHA256SUMS"}
+    there = {str(p.relative_to(bundle)): p for p in bundle.rglob("*") if p.is_file() and p != bundle / "SHA256SUMS"}
     assert set(there) == set(sums)
-    assert {"README.md", "report.html", "certificate.json", "student/README.md"} <= set(there)
+    assert {"README.md", "report.html", "certificate.json", "croissant.json", "LICENSE", "student/README.md"} <= set(
+        there
+    )
     assert all(hashlib.sha256(path.read_bytes()).hexdigest() == sums[name] for name, path in there.items())
     assert not [name for name in there if name.endswith((".bin", ".pt", ".pkl", ".ckpt"))]
+    found = verify_release(Store.open(str(bundle)))
+    assert (found.files, found.verdict) == (len(there), golden["summary"]["verdict"])
+    assert verify_release(Store.open(str(bundle / "student"))).verdict == golden["summary"]["verdict"]
 
 
 def test_the_released_set_is_the_student_s_kept_samples_and_opens_with_datasets(golden, bundle, tmp_path, monkeypatch):
@@ -78,6 +88,12 @@ def test_nothing_of_a_patient_is_in_any_file(golden, bundle):
         text = json.dumps([{k: v for k, v in row.items() if k != "image"} for row in table.to_pylist()]).encode()
         assert not [name for name in names if name in text]
         assert not pictures & {hashlib.sha256(i["bytes"]).hexdigest() for i in table["image"].to_pylist()}
+    files = [path.read_bytes() for path in (bundle / "image_folder").glob("*.png")]
+    for path in (bundle / "webdataset").glob("*.tar"):
+        with tarfile.open(path) as shard:
+            files += [shard.extractfile(entry).read() for entry in shard if entry.name.endswith(".png")]
+    assert len(files) == 2 * sum(len(pq.read_table(path)) for path in (bundle / "data").glob("*.parquet"))
+    assert not pictures & {hashlib.sha256(content).hexdigest() for content in files}
 
 
 def test_it_says_on_top_that_the_verdict_was_another(golden, bundle):

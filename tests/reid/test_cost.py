@@ -28,6 +28,14 @@ def test_every_backbone_is_counted_and_timed_on_a_cpu(kind):
     assert "timed" in basis
 
 
-def test_a_gpus_time_is_not_guessed():
-    on_gpu = OWN.model_copy(update={"compute": Compute(num_workers=1, num_gpus=1, accelerator_type="H100")})
-    assert training_hours(on_gpu, 32)[0] is None
+def test_a_gpu_waits_for_a_small_networks_operators_on_every_worker():
+    def hours(**changes):
+        gpus = Compute(**{"num_workers": 1, "num_gpus": 1, "accelerator_type": "H100"} | changes)
+        return training_hours(OWN.model_copy(update={"compute": gpus}), 32)
+
+    alone, basis = hours()
+    assert 0 < alone < 0.1
+    assert "assumed: " in basis
+    # Hours are all workers' together: two that each do half of a batch aren't faster.
+    assert hours(num_workers=2)[0] == pytest.approx(2 * alone)
+    assert hours(accelerator_type=None) == (None, "no time: which GPU? compute.accelerator_type or --gpu names it")

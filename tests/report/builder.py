@@ -4,6 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pyarrow as pa
+from safetensors.numpy import save
 
 from raydistill.core.columns import AUDITED, MATCHES, RECORDS, SAMPLES, VERDICTS
 from raydistill.core.config import Config
@@ -156,8 +157,13 @@ class Builder:
         return pa.Table.from_pylist(rows)
 
 
-def build(folder, config=None, verdict="pass", samples=48, teacher_scores=(0.3, 1.0), student_scores=(0.3, 0.87)):
-    """Write a whole run, its samples' scores drawn from these ranges; return its runner and summary."""
+def build(
+    folder, config=None, verdict="pass", samples=48, teacher_scores=(0.3, 1.0), student_scores=(0.3, 0.87), model=None
+):
+    """Write a whole run, its samples' scores drawn from these ranges; return its runner and summary.
+
+    `model` is a diffusers folder to release in the place of one that only looks like it.
+    """
     b = Builder(folder, config, samples)
     b.real = {role: b.records(role, count) for role, count in ROLES.items()}
     b.train = b.real["train"]
@@ -167,14 +173,16 @@ def build(folder, config=None, verdict="pass", samples=48, teacher_scores=(0.3, 
         b.artifact(node, files={"history.json": {"loss": [[1, 2.0]]}}, inputs=["ingest"])
     teacher, student = b.requests("teacher_samples"), b.requests("student_samples")
     for node, epochs in (("teacher", 98.5), ("student", 61.0)):
-        model = {
+        shown = {
             "model/model_index.json": {"_class_name": "StableDiffusionPipeline"},
-            "model/unet/x.safetensors": b"w" * 99,
+            "model/unet/x.safetensors": save({"w": np.ones(9, np.float32)}),
         }
+        if model:
+            shown = {f"model/{f.relative_to(model)}": f.read_bytes() for f in model.rglob("*") if f.is_file()}
         marker = {"model/raydistill.json": {"trained_on": [f"{node}_x"]}}
         b.artifact(
             node,
-            files=model | marker,
+            files=shown | marker,
             counts={"images": 60},
             facts={"epochs": epochs, "started_from": {}, "notes": NOTES},
         )
@@ -354,8 +362,11 @@ def decide(b, verdict):
         "schema": SCHEMA, "decided": "2026-01-01", **decision, "cohort": roles,
         "samples": {"as asked for by default": b.samples},
         "settings": settings(b.runner.config.evidence, b.runner.config.ingest.prompts),
-        "student": {"key": "0123456789abcdef", "touched_real_data": []},
+        "student": {
+            "key": "0123456789abcdef", "digest": "d", "inputs": {}, "started_from": None, "touched_real_data": []
+        },
         "filter": {"identity_threshold": THRESHOLD, "note": None}, "limits": "No formal guarantee.",
+        "budgets": {}, "evaluations": 1, "decisions": 1, "evidence": {},
     }  # fmt: skip
     b.artifact(
         "decision",

@@ -20,10 +20,11 @@ from raydistill.core.errors import LineageError
 from raydistill.core.secret import run_secret
 from raydistill.core.store import Store
 from raydistill.matching.near_copy import StructureIndex
-from raydistill.report.bundle import publish, verify_release
+from raydistill.report.bundle import publish
 from raydistill.report.html import render
 from raydistill.report.patients import pseudonym
 from raydistill.report.pictures import picture
+from raydistill.report.verified import verify_release
 from raydistill.stages.images import pixels
 from tests.report.builder import RARE, SECRET, build
 from tests.report.page import Page
@@ -31,8 +32,12 @@ from tests.report.runs import unfinished, without_student
 
 pytestmark = pytest.mark.usefixtures("without_plotly")
 ANYWAY = Config(name="phantom", release={"release_anyway": True})
+MORE = Config(name="phantom", release={"more_formats": ["webdataset", "image_folder"], "licence": "CC-BY-4.0"})
 KEY = "0123456789abcdef"
-TOP = ["README.md", "SHA256SUMS", "certificate.json", "data", "report.html", "student"]
+TOP = [
+    "LICENSE", "README.md", "SHA256SUMS", "certificate.json", "croissant.json", "data", "report.html", "student"
+]  # fmt: skip
+OF_STUDENT = ["LICENSE", "README.md", "SHA256SUMS", "certificate.json"]
 
 
 def release(tmp_path, **arguments):
@@ -50,10 +55,10 @@ def test_a_pass_is_released_whole(tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == TOP
     assert names(folder / "data") == ["part-00000.parquet", "part-00001.parquet"]
     model = tmp_path / "run" / "student" / KEY / "model"
-    assert names(folder / "student") == ["README.md", *names(model)]
+    assert names(folder / "student") == sorted([*OF_STUDENT, *names(model)])
     assert all((folder / "student" / name).read_bytes() == (model / name).read_bytes() for name in names(model))
     assert json.loads((folder / "certificate.json").read_text())["verdict"] == "pass"
-    assert verify_release(runner.run / "release") == len(names(folder)) - 1
+    assert verify_release(runner.run / "release").files == len(names(folder)) - 1
 
 
 def test_a_release_is_signed_where_there_is_a_key_and_what_was_swapped_is_found(tmp_path):
@@ -63,11 +68,11 @@ def test_a_release_is_signed_where_there_is_a_key_and_what_was_swapped_is_found(
     config = Config(name="phantom", release={"signing_key": str(tmp_path / "key.pem")})
     runner, summary, folder = release(tmp_path, config=config)
     public = key.public_key().public_bytes(form[0], serialization.PublicFormat.SubjectPublicKeyInfo)
-    assert verify_release(runner.run / "release", public) == len(names(folder)) - 2
+    assert verify_release(runner.run / "release", public).files == len(names(folder)) - 2
     publish(runner, summary)  # is current, and stays as it is
     copy = tmp_path / "elsewhere"
     shutil.copytree(folder, copy)
-    assert verify_release(Store.open(str(copy)), public) == len(names(folder)) - 2
+    assert verify_release(Store.open(str(copy)), public).files == len(names(folder)) - 2
     weights = copy / "student" / "unet" / "x.safetensors"
     weights.write_bytes(b"other weights")
     sums = (copy / "SHA256SUMS").read_text().splitlines()
@@ -97,7 +102,7 @@ def test_who_asks_for_a_signature_gets_one_or_an_error(tmp_path):
 def test_no_other_verdict_is_released(tmp_path, verdict):
     runner, _, folder = release(tmp_path, verdict=verdict)
     assert not folder.exists()
-    assert verify_release(runner.run / "release") == 0
+    assert verify_release(runner.run / "release") is None
 
 
 @pytest.mark.parametrize("verdict", ["fail", "insufficient_evidence"])
@@ -163,7 +168,7 @@ def test_a_release_that_was_not_finished_is_made_again(tmp_path, harm):
     harm(folder)
     publish(runner, summary)
     assert names(folder) == before
-    assert verify_release(runner.run / "release") == len(before) - 1
+    assert verify_release(runner.run / "release").files == len(before) - 1
 
 
 def test_other_evidence_makes_another_release(tmp_path):
@@ -171,6 +176,51 @@ def test_other_evidence_makes_another_release(tmp_path):
     summary["metrics"]["student"]["excess_risk"]["value"] = 0.0321
     publish(runner, summary)
     assert "3.21" in (folder / "README.md").read_text()
+
+
+OTHER = {
+    "licence": {"licence": "CC0-1.0"},
+    "text": {"licence_text": "terms.txt"},
+    "one format": {"more_formats": ["webdataset"]},
+    "no format": {"more_formats": []},
+}
+
+
+@pytest.mark.parametrize("other", OTHER)
+def test_another_way_of_packing_makes_another_release(tmp_path, monkeypatch, other):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "terms.txt").write_text("Ask the board.\n")
+    runner, summary, folder = release(tmp_path, config=MORE)
+    before = names(folder)
+    runner.config = Config(name="phantom", release=OTHER[other])
+    publish(runner, summary)
+    assert verify_release(runner.run / "release").files == len(names(folder)) - 1
+    assert names(folder) != before or other in ("licence", "text")
+    for place in (folder, folder / "student"):
+        said = (place / "LICENSE").read_text()
+        first = {"licence": "This release is licensed under CC0-1.0", "text": "Ask the board."}.get(
+            other, "No licence is granted."
+        )
+        assert said.startswith(first)
+        assert ("license_link: LICENSE" in (place / "README.md").read_text()) is (other != "licence")
+    kinds = {name.split("/")[0] for name in names(folder)} & {"webdataset", "image_folder"}
+    assert kinds == set(OTHER[other].get("more_formats", []))
+    card = (folder / "README.md").read_text()
+    assert all((f"`{kind}/`" in card) is (kind in kinds) for kind in ("webdataset", "image_folder"))
+
+
+def test_another_key_signs_anew(tmp_path):
+    form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    keys = [Ed25519PrivateKey.generate() for _ in range(2)]
+    (tmp_path / "key.pem").write_bytes(keys[0].private_bytes(*form))
+    runner, summary, _ = release(
+        tmp_path, config=Config(name="phantom", release={"signing_key": str(tmp_path / "key.pem")})
+    )
+    (tmp_path / "key.pem").write_bytes(keys[1].private_bytes(*form))
+    publish(runner, summary)
+    public = keys[1].public_key().public_bytes(form[0], serialization.PublicFormat.SubjectPublicKeyInfo)
+    assert verify_release(runner.run / "release", public).is_signed
+    assert verify_release(runner.run / "release" / "student", public).is_signed
 
 
 def test_checksums_cover_everything_and_are_right(tmp_path):
@@ -222,7 +272,7 @@ def test_what_is_not_what_was_judged_does_not_leave(tmp_path, node, path, gone):
 
 
 def test_no_patient_is_anywhere_in_a_release(tmp_path):
-    runner, summary, folder = release(tmp_path)
+    runner, summary, folder = release(tmp_path, config=MORE)
     train = runner.artifact("ingest", KEY).read_table("train").to_pylist()
     assert all(SECRET in row["patient_id"] + row["image_id"] + row["prompt"] for row in train)
     files = {name: (folder / name).read_bytes() for name in names(folder)}
@@ -234,6 +284,8 @@ def test_no_patient_is_anywhere_in_a_release(tmp_path):
     assert SECRET not in repr(tables)
     assert RARE not in repr(tables)
     released = {row["image"]["bytes"] for table in tables for row in table}
+    assert {content for name, content in files.items() if name.endswith(".png")} == released
+    assert all(any(image in files[name] for name in files if name.endswith(".tar")) for image in released)
     assert not released & {row["image"] for row in train}
     shown = files["report.html"].decode()
     assert not any(picture(row["image"], "").uri in shown for row in train)

@@ -1,13 +1,20 @@
 """The cards: metadata that machines read, and what a user must know first."""
 
 import json
+import os
 
+os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+
+import datasets
 import pytest
 import yaml
 from huggingface_hub import DatasetCard, ModelCard
 
 from raydistill.core.config import Config
+from raydistill.core.licence import read_licence
+from raydistill.core.manifest import FileEntry
 from raydistill.report.cards import data_card, model_card
+from raydistill.report.dataset import Packed
 from raydistill.report.html import show
 from raydistill.report.verdict import BANNERS
 from raydistill.report.words import LIMITS, title
@@ -17,10 +24,14 @@ CARDS = {"model": (model_card, ModelCard), "data": (data_card, DatasetCard)}
 KEY = "0123456789abcdef"
 
 
-def card(kind, runner, summary, **changes):
+def card(kind, runner, summary, rows=46, **changes):
     certificate = json.loads(runner.artifact("decision", KEY).read_bytes("certificate.json"))
     certificate["student"] |= changes
-    return CARDS[kind][0](runner, summary, certificate)
+    told = runner.config.release
+    arguments = [runner, summary, certificate, read_licence(told.licence, told.licence_text)]
+    if kind == "data":
+        arguments.append(Packed((FileEntry(path="data/x.parquet", size=7, sha256="f"),), rows, 9))
+    return CARDS[kind][0](*arguments)
 
 
 @pytest.fixture
@@ -50,6 +61,37 @@ def test_the_model_card_holds_every_measured_metric_with_its_interval(run):
         assert results[name].metric_args.get("interval") == found["interval"]
         assert results[name].metric_args["n"] == found["n"]
     assert results["excess_risk"].metric_args["interval"][0] < 0
+
+
+def test_the_data_card_says_how_much_there_is(run):
+    said = DatasetCard(card("data", *run)).data.to_dict()
+    about = said["dataset_info"]
+    assert (about["download_size"], about["dataset_size"]) == (7, 9)
+    assert about["splits"] == [{"name": "train", "num_bytes": 9, "num_examples": 46}]
+    assert datasets.Features._from_yaml_list(about["features"])["image"] == datasets.Image()
+    assert datasets.Features._from_yaml_list(about["features"])["labels"] == datasets.List(datasets.Value("string"))
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (0, "n<1K"),
+        (999, "n<1K"),
+        (1000, "1K<n<10K"),
+        (75_649, "10K<n<100K"),
+        (10**8, "100M<n<1B"),
+        (10**9, "1B<n<10B"),
+        (10**12, "n>1T"),
+    ],
+)
+def test_the_data_card_says_of_which_size_it_is(run, rows, words):
+    assert DatasetCard(card("data", *run, rows=rows)).data.size_categories == words
+
+
+@pytest.mark.parametrize("kind", CARDS)
+def test_a_licence_outside_the_hub_s_list_is_named_and_linked(tmp_path, kind):
+    front = yaml.safe_load(card(kind, *build(tmp_path)).split("---\n")[1])
+    assert [front[name] for name in ("license", "license_name", "license_link")] == ["other", "none-granted", "LICENSE"]
 
 
 def test_the_data_card_says_where_the_files_are(run):

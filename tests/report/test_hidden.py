@@ -23,7 +23,7 @@ from tests.report.page import Page
 
 pytestmark = pytest.mark.usefixtures("without_plotly")
 KEY = "0123456789abcdef"
-ANYWAY = Config(name="phantom", release={"release_anyway": True})
+ANYWAY = Config(name="phantom", release={"release_anyway": True, "more_formats": ["webdataset", "image_folder"]})
 GROUPS = ("student", "selftest", "filter", "teacher", "filtered", "real", "tune", "search")
 
 
@@ -185,10 +185,15 @@ def test_no_released_byte_holds_a_path_of_this_machine(tmp_path):
         student_samples=asked,
         filter={"policy": own},
         evaluate={"encoder": {"pretrained": str(weights)}, "metrics": {"mine": own}},
-        release={"release_anyway": True, "signing_key": str(tmp_path / PATH / "key.pem")},
+        release={
+            "release_anyway": True,
+            "signing_key": str(tmp_path / PATH / "key.pem"),
+            "licence_text": str(tmp_path / PATH / "terms.txt"),
+        },
         tracking={"wandb": {"dir": place}, "mlflow": {"tracking_uri": place}},
     )
     (tmp_path / PATH / "key.pem").write_bytes(private_key())
+    (tmp_path / PATH / "terms.txt").write_text("Ask the board.")
     runner, summary = build(tmp_path / "run", config)
     publish(runner, summary)
     assert "ours.own:Part" in everything(runner.run)[CERTIFICATE]

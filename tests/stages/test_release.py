@@ -5,10 +5,12 @@ from datetime import date
 import pytest
 from transformers import ResNetConfig, ResNetModel
 
-from raydistill.core.config import Budgets, ReleaseConfig
+from raydistill.core.config import Budgets, Config, ReleaseConfig
+from raydistill.core.errors import ConfigError
 from raydistill.diffusion.folder import WEIGHTS
 from raydistill.metrics.result import insufficient
 from raydistill.stages.outcomes import broken_in_words
+from raydistill.stages.release import Release, ReleaseNodeConfig
 from tests.stages.gate import COHORT, READ, SELFTEST, STUDENT, TEACHER, decide, result
 
 
@@ -295,3 +297,21 @@ def test_without_a_student_there_is_a_verdict_all_the_same(tmp_path):
     reasons = ["There is no student to release: the filter kept no sample."]
     assert (verdict["verdict"], verdict["reasons"], verdict["checks"]) == ("fail", reasons, [])
     assert certificate["verdict"] == "fail"
+
+
+def gate(**told):
+    config = Config(release=told)
+    node = ReleaseNodeConfig(release=config.release, evidence=config.evidence, prompts=config.ingest.prompts)
+    return config, Release("decision", node, {}, 0)
+
+
+def test_a_licence_that_cannot_be_read_is_refused_before_anything_runs(tmp_path):
+    config, stage = gate(licence_text=str(tmp_path / "none.txt"))
+    with pytest.raises(ConfigError, match=r"release\.licence_text: .*none\.txt can't be read"):
+        stage.check(config)
+
+
+def test_how_a_bundle_is_packed_is_no_part_of_a_decision(tmp_path):
+    plain, packed = (gate(**told)[1] for told in ({}, {"licence": "CC0-1.0", "more_formats": ("webdataset",)}))
+    assert packed.key_config() == plain.key_config()
+    assert gate(release_anyway=True)[1].key_config() != plain.key_config()

@@ -4,13 +4,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from raydistill.core.columns import RECORDS, SAMPLES
 from raydistill.core.config import EvaluateConfig
 from raydistill.core.progress import silent
+from raydistill.core.store import Store
+from raydistill.data.images import encode_png
 from raydistill.report.rules import DIFFERENCE, conclusion, rules
 from raydistill.stages.auditor import Auditor
 from raydistill.stages.base import Context
+from raydistill.stages.rule_utility import utilities
 from raydistill.stages.rules import Rules, RulesNodeConfig
 from tests.report.builder import build
+from tests.stages.test_filter import rows
 
 FINDING = "nodule"
 
@@ -36,7 +41,7 @@ def compared(tmp_path, monkeypatch):
             mine = [skill if pupil.rows.startswith("chosen") else 3 - skill for pupil in pupils]
             return [own * np.array([[len(x)] for x in shown]) + z for own, z in zip(mine, noise, strict=True)]
 
-        monkeypatch.setattr("raydistill.stages.rules.teach", teach)
+        monkeypatch.setattr("raydistill.stages.rule_utility.teach", teach)
         inputs = {"samples": at["teacher_samples"] / "samples", "verdicts": at["verdicts"] / "verdicts"}
         inputs |= {"matches": at["teacher_matches"] / "filter", "auditor": at["teacher_matches"] / "auditor"}
         inputs |= {"policy": at["tune"] / "policy"}
@@ -85,3 +90,74 @@ def test_what_is_said_of_all_rules_at_once_holds_at_95_percent_together(compared
     assert metrics["search"]["rule_regret.no_filter"]["confidence"] == pytest.approx(1 - 0.05 / 4)
     assert metrics["search"]["rule_utility.no_filter"]["confidence"] == 0.95
     assert "each at 98.8 % by itself, all 4 together at 95 % or more" in conclusion(metrics)
+
+
+def learned(tmp_path, monkeypatch, rules, seeds=3):
+    """Return who was taught, and what is said of rules: what a classifier says follows from samples and seed."""
+    labels = [["x"] if row % 2 else [] for row in range(60)]
+    pictures, whose = [encode_png(np.zeros((8, 8), np.uint8))] * 60, [f"p{row // 2}" for row in range(60)]
+    people = rows(RECORDS, 60, labels=labels, image=pictures, patient_id=whose, study_index=[0] * 60)
+    store = Store.open(str(tmp_path))
+    store.write_table("evaluation/part-0.parquet", people)
+    store.write_json("findings/findings.json", {"findings": ["x"]})
+    taught = []
+
+    def teach(lesson, rows, pupils, *others):
+        taught.extend(pupils)
+        draws = [np.random.default_rng([*np.packbits(rows[pupil.rows]), pupil.seed]) for pupil in pupils]
+        return [np.array([[len(x)] for x in labels]) + one.normal(size=(60, 1)) for one in draws]
+
+    monkeypatch.setattr("raydistill.stages.rule_utility.teach", teach)
+    inputs = {name: store / name for name in ("evaluation", "findings")}
+    context = Context(inputs, store / "out", store / "work", 0, {}, silent)
+    samples = rows(SAMPLES, 8, labels=[["x"], []] * 4, image=pictures[:8])
+    kept = {rule: np.array(keep, bool) for rule, keep in rules.items()}
+    return taught, utilities(context, kept, samples, EvaluateConfig(bootstrap=100), seeds)
+
+
+def test_rules_that_keep_the_same_are_taught_once_and_are_equal(tmp_path, monkeypatch):
+    half, whole = [True] * 4 + [False] * 4, [True] * 8
+    rules = {"chosen": half, "fixed_fpir": half, "percentile_95": whole, "no_filter": whole}
+    taught, found = learned(tmp_path, monkeypatch, rules)
+    # The setting twice, no filter, and three random drops.
+    assert len(taught) == len(set(taught)) == 3 * 2 + 3 + 3
+    assert found["rule_utility.no_filter"] == found["rule_utility.percentile_95"]
+    assert found["rule_regret.no_filter"] == found["rule_regret.percentile_95"]
+    same = found["rule_regret.fixed_fpir"]
+    assert (same.value, same.interval) == (0.0, (0.0, 0.0))
+    assert "the same samples are kept" in same.note
+    assert found["rule_regret.chosen_again"].interval != (0.0, 0.0)
+    # What is certain anyway isn't one of the things said at once.
+    assert found["rule_regret.no_filter"].confidence == pytest.approx(1 - 0.05 / 3)
+    said = conclusion({"search": {name: one.model_dump() for name, one in found.items()}})
+    assert "is the same as both thresholds at an FPIR of 1 %" in said
+    assert "all 3 together at 95 % or more" in said
+
+
+def test_a_setting_that_drops_nothing_is_no_filter_whatever_is_drawn_by_chance(tmp_path, monkeypatch):
+    whole = [True] * 8
+    taught, found = learned(tmp_path, monkeypatch, {"chosen": whole, "no_filter": whole})
+    assert len(taught) == 6
+    assert found["rule_regret.random_drop"].interval == found["rule_regret.no_filter"].interval == (0.0, 0.0)
+    said = conclusion({"search": {name: one.model_dump() for name, one in found.items()}})
+    assert said.endswith("is the same as as many samples, drawn by chance; no filter: the same samples are kept.")
+
+
+def test_a_random_drop_varies_by_what_is_drawn_and_many_classifiers_by_themselves(tmp_path, monkeypatch):
+    rules = {"chosen": [True] * 4 + [False] * 4, "no_filter": [True] * 8}
+    few = learned(tmp_path / "few", monkeypatch, rules)[1]
+    freedom = {rule: few[f"rule_utility.{rule}"].estimator.split(", ")[-1] for rule in (*rules, "random_drop")}
+    assert freedom == {
+        "chosen": "7 degrees of freedom)",
+        "no_filter": "7 degrees of freedom)",
+        "random_drop": "2 degrees of freedom)",
+    }
+    both = few["rule_regret.random_drop"].estimator
+    assert "7 degrees of freedom" in both
+    assert "2 degrees of freedom" in both
+    many = learned(tmp_path / "many", monkeypatch, rules, seeds=5)[1]
+    # Ten of the setting's, five of what isn't filtered, beside the ten.
+    assert "9 degrees of freedom" in many["rule_utility.chosen"].estimator
+    assert "13 degrees of freedom" in many["rule_utility.no_filter"].estimator
+    one = learned(tmp_path / "one", monkeypatch, rules, seeds=1)[1]
+    assert one["rule_utility.random_drop"].interval == (0.0, 1.0)

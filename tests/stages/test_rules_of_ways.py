@@ -18,6 +18,7 @@ IDS = [f"s{number}" for number in range(COUNT)]
 
 def matched(names, scores):
     people = {"query_patient_id": names, "nearest_patient_id": ["p"] * len(names)}
+    people |= {"unseen_patient_id": ["u"] * len(names), "unseen_score": scores}
     return rows(MATCHES, len(names), query_id=names, score=scores, structure_score=scores, **people)
 
 

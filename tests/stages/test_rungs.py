@@ -12,7 +12,7 @@ from raydistill.core.section import Compute
 from raydistill.core.seeds import derive_seed
 from raydistill.core.store import Store
 from raydistill.stages.classifier import Lesson, Pupil, teach
-from raydistill.stages.rungs import candidates_of, climb, luck_of, rank_agreement
+from raydistill.stages.rungs import candidates_of, climb, first_look, luck_of
 
 SAMPLES, SIDE = 24, 16
 ONE = Compute(num_workers=1)
@@ -28,7 +28,9 @@ def lesson(steps=2):
 
 def climbed(most, work, kept=None):
     truth = lesson().labels, np.arange(SAMPLES)
-    return climb(table(), kept or globals()["kept"], lesson(), truth, most, 0, ONE, work, silent)
+    found, said = climb(table(), kept or globals()["kept"], lesson(), truth, most, 0, ONE, work, silent)
+    assert {row: len(own) for row, own in said.items()} == found["networks"][found["networks"] > 0].to_dict()
+    return found
 
 
 def table(**columns):
@@ -71,6 +73,11 @@ def test_the_better_half_goes_on_and_a_kill_costs_no_network(local_ray, tmp_path
     again = climbed(3, work)
     assert sorted(again["network_utility"].dropna()) == [0, 1, 1]
     assert sorted(again["network_spread"].dropna()) == [0, 0]
+    # What is looked at for the agreement is the first rung's network: nobody is trained anew.
+    rows = [0, 1, 3]
+    beside = first_look(rows, kept, lesson(), (right, np.arange(SAMPLES)), 0, ONE, work, silent)
+    assert beside.to_dict() == again["network_utility"][rows].to_dict()
+    assert len(work.files()) == 6
 
 
 @pytest.mark.ray
@@ -103,12 +110,3 @@ def test_a_network_learns_what_its_pictures_show(local_ray, tmp_path):
     everything, pupils = {"all": np.ones(SAMPLES, bool)}, [Pupil("all", 0)]
     (answers,) = teach(lesson(steps=40), everything, pupils, ONE, Store.open(str(tmp_path)), silent)
     assert roc_auc_score(lesson().labels, answers) > 0.9
-
-
-def test_agreement_is_kendalls_and_needs_four_settings():
-    agreeing = table(network_utility=[0.1, 0.4, 0.3, 0.2])
-    assert rank_agreement(agreeing, 0.95).value == pytest.approx(1)
-    assert rank_agreement(table(network_utility=[0.4, 0.1, 0.2, 0.3]), 0.95).value == pytest.approx(-1)
-    few = rank_agreement(table(network_utility=[0.1, 0.4, 0.3, np.nan]), 0.95)
-    assert few.value is None
-    assert "3 settings" in few.note

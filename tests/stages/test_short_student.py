@@ -19,9 +19,9 @@ from raydistill.diffusion.components import prepare_initial
 from raydistill.metrics.classifier import label_matrix
 from raydistill.pipeline import wire
 from raydistill.stages.base import Context
-from raydistill.stages.rungs import candidates_of, luck_of
+from raydistill.stages.choosing import choose
+from raydistill.stages.rungs import candidates_of
 from raydistill.stages.short_student import RANKED, student_utility
-from raydistill.stages.tune import choose
 from tests.stages.test_filter import rows
 from tests.stages.test_trial import evidence as plain_evidence
 
@@ -84,7 +84,9 @@ def kept(row):
 def looked(evidence, folder, rows=None, **changes):
     config = nodes(**changes)["tune"].config
     given = Context({}, folder / "out", folder / "work", seed=5)
-    return student_utility(table() if rows is None else rows, kept, evidence, config, given)
+    found, said = student_utility(table() if rows is None else rows, kept, evidence, config, given)
+    assert list(said) == list(found.dropna().index)
+    return found
 
 
 @pytest.mark.ray
@@ -106,7 +108,7 @@ def test_the_networks_best_get_a_student_each_and_a_kill_costs_none_that_is_read
         work.write_bytes(name, content.getvalue())
     again = looked(evidence, store / "a")
     assert sorted(again.dropna()) == [0, 1]
-    assert choose(table(student_utility=again)) == again.idxmax()
+    assert choose(table(student_utility=again), {}) == again.idxmax()
     # From what the student itself will start from.
     start = nodes()["student_latents"]
     prepare_initial(start.config, resolution=SIDE, seed=start.seed, folder=tmp_path / "initial")
@@ -127,8 +129,8 @@ def test_without_networks_the_probe_says_who_gets_a_student():
 
 
 def test_a_student_is_better_than_none_and_decides_before_networks():
-    assert choose(table(student_utility=[np.nan, np.nan, 0.7, 0.6])) == 2
-    assert choose(table(student_utility=[np.nan] * 4)) == choose(table()) == 3
+    assert choose(table(student_utility=[np.nan, np.nan, 0.7, 0.6]), {}) == 2
+    assert choose(table(student_utility=[np.nan] * 4), {}) == choose(table(), {}) == 3
 
 
 @pytest.mark.parametrize(("spread", "chosen"), [(0.05, 2), (0.07, 3)])
@@ -136,7 +138,85 @@ def test_of_students_that_differ_by_less_than_luck_the_less_risky_is_chosen(spre
     """One network a student: the standard error of the difference is the root of two times their spread."""
     spreads, risks = [np.nan, np.nan, spread, spread], [0.0, 0.0, 0.06, 0.05]
     reached = [np.nan, np.nan, 0.7, 0.62]
-    assert choose(table(student_utility=reached, network_spread=spreads, risk_high=risks)) == chosen
+    moved = {"student_utility": {2: np.zeros(9), 3: np.zeros(9)}}
+    assert choose(table(student_utility=reached, network_spread=spreads, risk_high=risks), moved) == chosen
+
+
+FPIRS = (0.05, 0.2, 0.4)
+"""Settings of a search: each keeps fewer samples than the one before, and less risky ones."""
+
+
+def answering(shift):
+    """What somebody says of calibration images: the larger the shift, the better are those with the finding told."""
+    ranks = np.linspace(0, 1, 20)
+    return np.column_stack([ranks, ranks + shift]).reshape(-1, 1)
+
+
+@pytest.fixture
+def chosen(tmp_path, monkeypatch):
+    """Return which FPIR a search chooses that is told what networks and students say of each setting.
+
+    Nobody teaches and nobody is taught: what is said follows from how many samples are kept.
+    """
+    spread, stages, places = np.linspace(0, 0.9, 40), "raydistill.stages", {}
+    judge = {"score": spread + 0.5, "nearest_patient_id": [f"p{row}" for row in range(40)]}
+    own = replace(plain_evidence(**judge), matches=matched(40, "m", spread))
+
+    def search(measure, arguments, evidence, *others):
+        trials = [measure({"target_fpir": fpir}, evidence, **arguments) for fpir in FPIRS]
+        places.update({round(40 * trial["kept_share"]): place for place, trial in enumerate(trials)})
+        assert [trial["feasible"] for trial in trials] == [True] * 3
+        assert trials[0]["risk_high"] > trials[1]["risk_high"] > trials[2]["risk_high"]
+        return trials
+
+    monkeypatch.setattr(f"{stages}.tune.read_evidence", lambda *given: own)
+    monkeypatch.setattr(f"{stages}.tune.with_pictures", lambda *given: own)
+    monkeypatch.setattr(f"{stages}.short_student.prepare", lambda *given: None)
+    monkeypatch.setattr(f"{stages}.tune.search", search)
+
+    def run(networks, students=()):
+        """Networks: of each setting those of both rungs; students: of the first two settings, or there are none."""
+        rungs = []
+
+        def teach(lesson, sets, pupils, *others):
+            rungs.append(pupils)
+            return [answering(networks[places[sets[pupil.rows].sum()]][len(rungs) - 1]) for pupil in pupils]
+
+        def learn(function, shared, finalists, *others):
+            return [answering(students[places[shared[1][row].sum()]]) for row in finalists]
+
+        monkeypatch.setattr(f"{stages}.rungs.teach", teach)
+        monkeypatch.setattr(f"{stages}.short_student.run_on_workers", learn)
+        space = {"target_fpir": (FPIRS[0], FPIRS[-1])}
+        stage, store = (
+            nodes(tune={"candidates": 3, "students": len(students), "space": space})["tune"],
+            Store.open(str(tmp_path)),
+        )
+        stage.run(Context({}, store / "out", store / "work", stage.seed))
+        trials = (store / "out/trials").read_table().to_pandas()
+        assert trials["networks"].tolist() == [2, 2, 1]
+        return trials[trials["chosen"]]["target_fpir"].item()
+
+    return run
+
+
+def test_the_students_decide_where_networks_rank_settings_the_other_way_round(chosen):
+    networks = [(0.6, 0.6), (0.3, 0.3), (0.1, 0.1)]
+    assert chosen(networks) == FPIRS[0]
+    assert chosen(networks, [0.1, 0.6]) == FPIRS[1]
+    assert chosen(networks, [0.6, 0.1]) == FPIRS[0]
+
+
+@pytest.mark.parametrize(("second", "taken"), [(0.6, 0), (0.1, 1)])
+def test_of_students_within_luck_the_search_takes_the_less_risky(chosen, second, taken):
+    """The first setting's student is better; the more its networks differ from each other, the less that tells."""
+    assert chosen([(0.6, second), (0.3, 0.3), (0.1, 0.1)], [0.5, 0.3]) == FPIRS[taken]
+
+
+def test_of_students_that_patients_can_t_tell_apart_the_search_takes_the_less_risky(chosen):
+    """No luck at all."""
+    networks = [(0.6, 0.6), (0.3, 0.3), (0.1, 0.1)]
+    assert chosen(networks, [0.3001, 0.3]) == FPIRS[1]
 
 
 def test_a_single_student_is_refused():
@@ -214,10 +294,31 @@ def inputs(tmp_path):
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_search_chooses_by_its_students(local_ray, inputs, tmp_path):
+    """Of real students; then their answers are swapped, and with them what is chosen."""
     store = Store.open(str(tmp_path))
     stage = nodes(tune={"space": {"target_fpir": (0.05, 0.5)}})["tune"]
-    stage.run(Context(inputs, store / "out", store / "work", stage.seed, logs=store / "logs"))
-    trials = (store / "out/trials").read_table().to_pandas()
-    assert trials["student_utility"].notna().all()
-    best, chosen = trials["student_utility"].max(), trials[trials["chosen"]].iloc[0]
-    assert chosen["student_utility"] >= best - luck_of(trials, 1)
+
+    def search(out):
+        stage.run(Context(inputs, store / out, store / "work", stage.seed, logs=store / "logs"))
+        trials = (store / f"{out}/trials").read_table().to_pandas()
+        assert trials["student_utility"].notna().all()
+        return trials
+
+    trials = search("out")
+    assert trials["student_utility"].between(0, 1).all()
+    answers = store / "work/students"
+    names = [name for name in answers.files() if name.endswith(".npy")]
+    assert len(names) == 2
+    truth = label_matrix(pictures(60, SAMPLES_MADE).labels, FINDINGS)
+    taken = []
+    for order in (names, names[::-1]):
+        for name, said in zip(order, (truth, 1 - truth), strict=True):
+            content = BytesIO()
+            np.save(content, said)
+            answers.write_bytes(name, content.getvalue())
+        again = search(f"out-{len(taken)}")
+        assert again["student_utility"][again["chosen"]].tolist() == [1.0]
+        assert again["student_utility"][~again["chosen"]].tolist() == [0.0]
+        assert again["network_utility"].equals(trials["network_utility"])
+        taken.append(again["target_fpir"][again["chosen"]].item())
+    assert taken[0] != taken[1]

@@ -15,16 +15,7 @@ from raydistill.pipeline import wire
 from raydistill.stages.outcomes import broken
 from raydistill.stages.space import bounds_of, searched, setting_of
 from raydistill.stages.trial import Evidence, evaluate_setting
-from raydistill.stages.tune import choose, eligible, undominated
 from tests.stages.test_filter import rows
-
-
-def table(*rows):
-    columns = ("objective", "risk_high", "kept_share", "excess", "networks", "network_utility", "network_spread")
-    frame = pd.DataFrame([(*row, np.nan)[: len(columns)] for row in rows], columns=columns)
-    frame["feasible"] = frame["excess"] == 0
-    frame = frame.astype({"network_utility": float})
-    return frame
 
 
 def test_a_number_stays_as_it_is_and_a_range_is_searched():
@@ -81,52 +72,6 @@ def test_samples_take_turns_only_where_there_is_something_to_choose():
 def test_a_space_that_makes_no_sense_is_refused(wrong, said):
     with pytest.raises(ValidationError, match=said):
         Config(**wrong)
-
-
-def test_the_most_useful_feasible_setting_is_chosen_and_networks_decide_where_they_looked():
-    rows = [(0.9, 0.3, 0.9, 0.2, 0, None), (0.7, 0.05, 0.5, 0.0, 0, None), (0.8, 0.05, 0.5, 0.0, 0, None)]
-    assert choose(table(*rows)) == 2
-    looked = [(0.7, 0.05, 0.5, 0.0, 2, 0.61), (0.8, 0.05, 0.5, 0.0, 2, 0.6), (0.9, 0.05, 0.5, 0.0, 1, 0.9)]
-    assert choose(table(*looked)) == 0
-    same = [(0.7, 0.06, 0.5, 0.0, 0, None), (0.7, 0.05, 0.5, 0.0, 0, None)]
-    assert choose(table(*same)) == 1
-    broken = [(0.9, 0.3, 0.9, 0.2, 0, None), (0.5, 0.2, 0.9, 0.1, 0, None)]
-    assert choose(table(*broken)) == 1
-
-
-@pytest.mark.parametrize(("spread", "chosen"), [(0.02, 1), (0.001, 0), (0.0, 0)])
-def test_of_settings_that_differ_by_less_than_luck_the_less_risky_is_chosen(spread, chosen):
-    """Two networks each: the standard error of the difference is their spread. The third had one, and lost."""
-    looked = [
-        (0.7, 0.06, 0.5, 0.0, 2, 0.61, spread),
-        (0.8, 0.05, 0.5, 0.0, 2, 0.6, spread),
-        (0.9, 0.01, 0.5, 0.0, 1, 0.61, np.nan),
-        (0.9, 0.01, 0.5, 0.2, 0, np.nan, np.nan),
-    ]
-    assert choose(table(*looked)) == chosen
-
-
-def test_on_the_front_is_what_no_other_feasible_setting_beats():
-    rows = [
-        (0.8, 0.05, 0.5, 0.0, 0, None),
-        (0.7, 0.02, 0.5, 0.0, 0, None),
-        (0.7, 0.05, 0.5, 0.0, 0, None),  # as risky as the first, less useful
-        (0.9, 0.01, 0.9, 0.1, 0, None),  # breaks a bound
-        (0.6, 0.09, 0.9, 0.0, 0, None),
-    ]
-    assert undominated(table(*rows)).tolist() == [True, True, False, False, True]
-
-
-def test_with_several_goals_nothing_off_the_front_is_chosen():
-    """Networks like the second best, which another setting beats in all that was searched for."""
-    rows = [(0.8, 0.05, 0.5, 0.0, 2, 0.6), (0.7, 0.05, 0.5, 0.0, 2, 0.7)]
-    trials = table(*rows)
-    trials["pareto"] = undominated(trials)
-    assert choose(eligible(trials, "pareto")) == 0
-    assert choose(eligible(trials, "utility")) == 1
-    none = table((0.9, 0.3, 0.9, 0.2, 0, None), (0.5, 0.2, 0.9, 0.1, 0, None))
-    none["pareto"] = undominated(none)
-    assert choose(eligible(none, "pareto")) == 1
 
 
 MANY, FEW = 40, 20
