@@ -8,16 +8,11 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import kendalltau, norm
 
 from raydistill.core.seeds import generator
-from raydistill.metrics.result import MetricResult, insufficient
+from raydistill.metrics.ranking import FEWEST, rank_correlation
+from raydistill.metrics.result import MetricResult
 from raydistill.stages.rungs import distinct
-
-FEWEST = 5
-"""Settings whose order can be compared: of fewer the error below has no end."""
-
-REFERENCE = "Kendall 1938; Fieller, Hartley and Pearson 1957"
 
 
 def drawn(table: pd.DataFrame, kept: Callable[[int], NDArray[np.bool_]], count: int, seed: int) -> list[int]:
@@ -43,27 +38,12 @@ def rank_agreement(table: pd.DataFrame, confidence: float) -> MetricResult:
     Args:
         table: with `utility`, and `agreement_utility`, a network's.
         confidence: two-sided confidence, in (0, 1).
-
-    Source: tau-b, Kendall 1938; its Fisher transform has a variance of about 0.437 / (n - 4), Fieller, Hartley and
-    Pearson 1957, Biometrika 44:470. One pair in doubt, where all agree, keeps it finite.
     """
     both = table[["utility", "agreement_utility"]].dropna()
-    unit, count = "Kendall's tau of probe and network", len(both)
-    if count < FEWEST or both["utility"].nunique() < 2 or both["agreement_utility"].nunique() < 2:
-        why = f"{count} settings were looked at by both; {FEWEST} that differ are needed"
-        return insufficient(why, n=count, unit=unit, confidence=confidence, reference=REFERENCE)
-    tau = float(kendalltau(both["utility"], both["agreement_utility"]).statistic)
-    inside = 1 - 2 / (count * (count - 1))
-    reach = norm.ppf(0.5 + confidence / 2) * np.sqrt(0.437 / (count - 4))
-    low, high = np.tanh(np.arctanh(np.clip(tau, -inside, inside)) + np.array([-reach, reach]))
-    return MetricResult(
-        value=tau,
-        interval=(min(tau, float(low)), max(tau, float(high))),
-        n=count,
-        unit=unit,
-        estimator="tau-b over settings drawn by chance from those tried, one network each; Fisher's z",
-        confidence=confidence,
-        baseline=0.0,
-        reference=REFERENCE,
-        note=f"of {count} settings; what is chance in either makes it smaller",
+    unit = "Kendall's tau of probe and network"
+    found = rank_correlation(both["utility"], both["agreement_utility"], unit, confidence)
+    if found.value is None:
+        return found
+    return found.with_note(
+        f"of {len(both)} settings drawn by chance, one network each; chance in either makes it smaller"
     )

@@ -44,7 +44,7 @@ class Tune(Stage):
     `importances/` where there is something to tell apart.
     """
 
-    version: ClassVar[int] = 14
+    version: ClassVar[int] = 15
     config: TuneNodeConfig
 
     def key_config(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Probe and network: settings are drawn by chance from those tried, and the interval of their agreement holds it."""
+"""Probe and network: settings are drawn by chance from those tried."""
 
 import numpy as np
 import pandas as pd
@@ -7,7 +7,8 @@ from pydantic import ValidationError
 from scipy.stats import kendalltau
 
 from raydistill.core.searching import TuneConfig
-from raydistill.stages.agreement import FEWEST, drawn, rank_agreement
+from raydistill.metrics.ranking import FEWEST
+from raydistill.stages.agreement import drawn, rank_agreement
 
 
 def table(probe, network):
@@ -23,21 +24,8 @@ def test_agreement_is_kendalls_and_needs_five_settings():
     assert rank_agreement(table(probe, other), 0.95).value == pytest.approx(kendalltau(probe, other).statistic)
     few = rank_agreement(table(probe, [0.1, 0.4, 0.3, np.nan, 0.2]), 0.95)
     assert few.value is None
-    assert "4 settings" in few.note
+    assert "5 that differ are needed" in few.note
     assert rank_agreement(table(probe, [0.5] * 5), 0.95).value is None
-
-
-@pytest.mark.parametrize("alike", [0.0, 0.5, 0.8])
-def test_of_drawn_settings_the_interval_holds_what_it_should(alike):
-    """Of very many settings 8; tau of all is 2 / pi times the arc sine of the correlation."""
-    rng, tried, within, reached = np.random.default_rng(0), 250, 0, []
-    for _ in range(tried):
-        probe = rng.normal(size=8)
-        found = rank_agreement(table(probe, alike * probe + np.sqrt(1 - alike**2) * rng.normal(size=8)), 0.95)
-        reached.append(found.value)
-        within += found.interval[0] <= 2 / np.pi * np.arcsin(alike) <= found.interval[1]
-    assert np.mean(reached) == pytest.approx(2 / np.pi * np.arcsin(alike), abs=0.04)
-    assert 0.92 <= within / tried <= 0.98
 
 
 def test_what_keeps_the_same_is_drawn_once_and_bounds_don_t_matter():
