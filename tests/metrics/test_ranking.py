@@ -10,10 +10,10 @@ def ranked(x, y):
 
 
 @pytest.mark.parametrize("n", [5, 8, 12])
-@pytest.mark.parametrize("tau", [0.0, 0.6, 0.85])
+@pytest.mark.parametrize("tau", [0.0, 0.6, 0.85, 0.95])
 def test_intervals_hold_the_truth(n, tau):
-    """Of normal measures, whose tau is known (Kruskal 1958)."""
-    rho, held, tried = np.sin(tau * np.pi / 2), 0, 300
+    """Of normal measures, whose tau is known (Kruskal 1958); Fisher's z held 0.95 of twelve in 70 of 100."""
+    rho, held, tried = np.sin(tau * np.pi / 2), 0, 200
     for seed in range(tried):
         x, noise = np.random.default_rng(seed).normal(size=(2, n))
         low, high = ranked(x, rho * x + np.sqrt(1 - rho**2) * noise).interval
