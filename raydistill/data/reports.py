@@ -33,3 +33,17 @@ def caption(report: str) -> str | None:
     """
     found = sections(report)
     return next((found[name] for name in CAPTION if found.get(name)), None)
+
+
+def seen(text: str) -> tuple[str | None, int]:
+    """Return what a text says was seen, and how many sections were left out for it.
+
+    Args:
+        text: a report with headings, of which the caption is taken, or any other text, which is taken whole. Nothing
+            is taken out of a sentence: "no effusion" stays.
+    """
+    found = sections(text)
+    if not found:
+        return text, 0
+    said = caption(text)
+    return said, len(found) - bool(said)

@@ -16,6 +16,7 @@ from raydistill.core.store import Store
 from raydistill.data.prompts import Description, PromptTable, describe
 from raydistill.data.pseudonyms import key_digest
 from raydistill.data.records import Record
+from raydistill.data.reports import seen
 from raydistill.data.scrub import scrub
 from raydistill.data.sources import Source, open_source
 from raydistill.data.vocabulary import BASE_PROMPT
@@ -103,17 +104,18 @@ class Ingest(Stage):
 
 
 def _describe(records: Sequence[Record], config: IngestConfig) -> tuple[list[Description], dict[str, int]]:
-    """Describe every record; with free text also say how much was taken out of it."""
+    """Describe every record; with free text also say how much was taken out of it, and how many sections left out."""
     removed: Counter[str] = Counter()
     descriptions = []
     for record in records:
         text = None
         if config.prompts.policy == "free_text" and record.text:
-            text, counts = scrub(record.text)
-            removed.update(counts)
+            said, left_out = seen(record.text)
+            text, counts = scrub(said or "")
+            removed.update(counts + Counter(section=left_out))
         years = config.prompts.age_band_years
         fields = (record.labels, record.view, record.sex, record.age)
-        descriptions.append(describe(*fields, age_band_years=years, text=text))
+        descriptions.append(describe(*fields, age_band_years=years, text=text or None))
     return descriptions, dict(sorted(removed.items()))
 
 

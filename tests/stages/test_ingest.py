@@ -195,6 +195,17 @@ def test_text_alone_gives_the_base_prompt_or_scrubbed_text(tmp_path):
     assert outcome.facts["scrubbed"] == {"name": len(rows)}
 
 
+def test_of_a_report_the_impression_is_used_and_what_was_left_out_is_counted(tmp_path):
+    rows = cohort()
+    for row in rows:
+        row["text"] = f"INDICATION: {row['patient_id']} years of cough.\nIMPRESSION: No effusion, seen 2020-01-02.\n"
+        del row["labels"], row["view"], row["sex"], row["age"]
+    free = CONFIG.model_copy(update={"prompts": PromptConfig(policy="free_text", k=3)})
+    out, outcome = run(node(parquet(tmp_path / "c.parquet", rows), free), tmp_path)
+    assert set(out.read_table("train")["prompt"].to_pylist()) == {"No effusion, seen."}
+    assert outcome.facts["scrubbed"] == {"date": len(rows), "section": len(rows)}
+
+
 def test_only_findings_that_enough_train_patients_share_are_named(tmp_path):
     rows = cohort()
     rows[0]["labels"] = ["Mass", "Kartagener of Mr Smith"]
