@@ -34,17 +34,22 @@ def made(store, work, progress=silent, **compute):
     return features_of(looked, Compute(**compute), work, progress)
 
 
+CLOSE = {"rtol": 1e-3, "atol": 1e-4}
+"""What batches of other sizes, in processes with other threads, may change."""
+
+
 @pytest.mark.ray
+@pytest.mark.timeout(900)
 def test_features_are_those_of_the_images_whoever_makes_how_many_at_a_time(local_ray, tmp_path):
     root = Store.open(str(tmp_path))
     two, all_at_once = laid(root / "two", 2), laid(root / "all", 9)
     found = made(two, root / "work")
     assert found["nobody"].shape == (0, 0)
-    np.testing.assert_allclose(found["samples"], public_features(IMAGES[ORDER]), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found["samples"], public_features(IMAGES[ORDER]), **CLOSE)
     assert not np.allclose(found["samples"][0], found["samples"][1])
     halves = made(two, root / "halves", num_cpus=0.5)["samples"]
-    assert np.array_equal(found["samples"], halves)
-    np.testing.assert_allclose(made(all_at_once, root / "more")["samples"], halves, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found["samples"], halves, **CLOSE)
+    np.testing.assert_allclose(made(all_at_once, root / "more")["samples"], halves, **CLOSE)
 
     # Killed and begun again: what is there is taken as it is, what is missing is made.
     files = (root / "work" / "features").files()
