@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
@@ -80,9 +81,7 @@ def files_below(store: Store) -> list[str]:
     Raises:
         InputError: when there is no such folder.
     """
-    with readable(store.uri):
-        if not store.exists() or store.is_file():
-            raise InputError(f"{store.uri}: no such folder; set source.path to the one the archive lies in")
+    with _folder(store):
         return store.files()
 
 
@@ -92,11 +91,18 @@ def names_in(store: Store) -> list[str]:
     Raises:
         InputError: when there is no such folder.
     """
+    with _folder(store):
+        infos = store.filesystem.get_file_info(fs.FileSelector(store.path))
+    return sorted(info.base_name for info in infos if info.type == fs.FileType.File)
+
+
+@contextmanager
+def _folder(store: Store) -> Iterator[None]:
+    """Say in one line that there is no such folder, or that it can't be read."""
     with readable(store.uri):
         if not store.exists() or store.is_file():
             raise InputError(f"{store.uri}: no such folder; set source.path to the one the archive lies in")
-        infos = store.filesystem.get_file_info(fs.FileSelector(store.path))
-    return sorted(info.base_name for info in infos if info.type == fs.FileType.File)
+        yield
 
 
 def digest_below(store: Store) -> dict[str, Any]:
