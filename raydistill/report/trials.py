@@ -35,8 +35,11 @@ MEASURED = {
 }
 """What a trial measures, in words."""
 
+DRAWN = {"agreement_utility": "AUROC, a network's, of settings drawn by chance"}
+"""What tells whether probe and networks agree; nothing is chosen by it."""
+
 BROKEN = tuple(BREAKS + bound for bound in BOUNDS)
-TRIAL = (*SETTINGS, *MEASURED, "objective", "networks", "risk", "feasible", *BROKEN, "pareto", "chosen", "dropped")
+TRIAL = (*SETTINGS, *MEASURED, *DRAWN, "objective", "networks", "risk", "feasible", *BROKEN, "pareto", "chosen", "dropped")
 """Columns of the search's table of trials that are read, where they are there."""
 
 Trials = Sequence[Mapping[str, Cell]]
@@ -146,7 +149,7 @@ def _symbol(trial: Mapping[str, Cell]) -> str:
 
 def hover(trial: Mapping[str, Cell]) -> str:
     """Tell a trial's setting, what it came to, and which bounds that breaks."""
-    told = [(words, trial.get(name)) for name, words in (SETTINGS | MEASURED).items()]
+    told = [(words, trial.get(name)) for name, words in (SETTINGS | MEASURED | DRAWN).items()]
     said = [f"{words}: {float(str(value)):.3g}" for words, value in told if is_number(value)]
     for bound, words in BOUNDS.items():
         by = trial.get(BREAKS + bound)

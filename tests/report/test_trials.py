@@ -208,6 +208,14 @@ def test_a_setting_that_networks_chose_isn_t_said_to_be_chosen_by_its_height(evi
     assert ("chosen by networks" in line) is said
 
 
+def test_what_the_rank_agreement_was_measured_on_is_told_but_isn_t_an_axis(evidence):
+    run = evidence(trial(0.7, agreement_utility=0.68), trial(0.8, target_fpir=0.01, chosen=False))
+    figure = frontier(run, public=True)
+    assert "drawn by chance: 0.68" in figure.plot.data[0].customdata[0]
+    assert "agreement_utility" in figure.header
+    assert not any("drawn by chance" in str(text) for text in parallel(run).plot.layout.xaxis.ticktext)
+
+
 def test_short_students_are_told_of_where_there_are_any(evidence):
     looked = {"network_utility": 0.7, "student_utility": 0.66}
     run = evidence(trial(0.7, **looked), trial(0.8, target_fpir=0.01, chosen=False, network_utility=0.6))
