@@ -49,6 +49,9 @@ class IngestConfig(Section):
         "of NIH radiographs are found, and no other visit is taken for one (docs/results.md).",
     )
     max_image_pixels: PositiveInt = Field(64_000_000, description="Larger images are quarantined, undecoded.")
+    compute: Compute | None = Field(
+        None, description="Workers that read and decode, for large archives; threads of the driver do where it is null."
+    )
     prompts: PromptConfig = PromptConfig()
 
     @model_validator(mode="after")

@@ -14,8 +14,8 @@ from raydistill.core.config import IngestConfig
 from raydistill.core.errors import InputError
 from raydistill.core.spool import Kept, Spool
 from raydistill.data.ahead import ahead
-from raydistill.data.rows import RawRow, Unusable
-from raydistill.data.squares import Square, square_of
+from raydistill.data.rows import RawRow, Square, Unusable
+from raydistill.data.squares import square_of
 from raydistill.data.vocabulary import MAX_AGE, SEXES, VIEWS, findings, plain_words
 
 LEFT_OUT = "left_out"

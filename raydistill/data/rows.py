@@ -17,13 +17,48 @@ LABEL_SEPARATORS = r"[|;,]"
 """What separates findings where they are one string; names of findings hold none of these."""
 
 
+class Unusable(Exception):
+    """A row that can't be used.
+
+    Args:
+        reason: one of `records.REASONS`.
+        detail: what exactly, for a person.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        """Remember reason and detail."""
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}"
+
+
+@dataclass(frozen=True)
+class Square:
+    """What is kept of a picture.
+
+    Args:
+        sha256: of its encoded bytes; empty where there is none.
+        drawn: hash of its pixels.
+        image: PNG, 8-bit grey, square.
+        problem: why there are neither pixels nor square.
+    """
+
+    sha256: str = ""
+    drawn: str = ""
+    image: bytes = b""
+    problem: Unusable | None = None
+
+
 @dataclass(frozen=True)
 class RawRow:
     """One row of a source. What is missing is None.
 
     Args:
         row: number of the row in the source, from 0.
-        image: encoded bytes, or (H, W) uint8 grey.
+        image: encoded bytes, or (H, W) uint8 grey; or what is kept of either, where a worker has worked that out.
         patient_id: whose image it is.
         image_id: the source's own name of the image.
         study_index: order of the patient's studies.
@@ -38,7 +73,7 @@ class RawRow:
     """
 
     row: int
-    image: bytes | NDArray[np.uint8] | None = None
+    image: bytes | NDArray[np.uint8] | Square | None = None
     patient_id: str | None = None
     image_id: str | None = None
     study_index: int | None = None
@@ -86,21 +121,6 @@ def is_text(value: str) -> bool:
     They can't be written anywhere.
     """
     return value.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in value)
-
-
-class Unusable(Exception):
-    """A row that can't be used.
-
-    Args:
-        reason: one of `records.REASONS`.
-        detail: what exactly, for a person.
-    """
-
-    def __init__(self, reason: str, detail: str) -> None:
-        """Remember reason and detail."""
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
-        self.detail = detail
 
 
 class _BadField(Exception):

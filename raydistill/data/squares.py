@@ -1,42 +1,26 @@
 """From the picture of a row to the square that is kept of it; a function of the row alone."""
 
 import hashlib
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from raydistill.core.config import IngestConfig
 from raydistill.data.images import BadImage, decode, encode_png, fit_square
-from raydistill.data.rows import RawRow, Unusable
-
-
-@dataclass(frozen=True)
-class Square:
-    """What is kept of a picture.
-
-    Args:
-        sha256: of its encoded bytes; empty where there is none.
-        drawn: hash of its pixels.
-        image: PNG, 8-bit grey, square.
-        problem: why there are neither pixels nor square.
-    """
-
-    sha256: str = ""
-    drawn: str = ""
-    image: bytes = b""
-    problem: Unusable | None = None
+from raydistill.data.rows import RawRow, Square, Unusable
 
 
 def square_of(raw: RawRow, ingest: IngestConfig) -> Square:
     """Decode a row's picture, and cut and scale it.
 
     Args:
-        raw: one that has a problem, or no picture, has no square.
+        raw: one that has a problem, or no picture, has no square; one that has its square already keeps it.
         ingest: resolution, and the largest picture that is decoded.
     """
     if raw.problem or raw.image is None:
         return Square()
+    if isinstance(raw.image, Square):
+        return raw.image
     sha256 = content_hash(raw.image)
     try:
         pixels = _pixels(raw.image, ingest)

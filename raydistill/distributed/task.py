@@ -30,7 +30,7 @@ def run_on_worker(work: Callable[[Progress], Outcome], compute: Compute, progres
     """
     import ray
 
-    with board(progress) as news, _in_a_line():
+    with board(progress) as news, in_a_line():
         task = ray.remote(_run).options(**claims(compute))
         outcome: Outcome = ray.get(task.remote(work, news, compute))
     return outcome
@@ -62,14 +62,14 @@ def run_on_workers(
     """
     import ray
 
-    with board(progress) as news, _in_a_line():
+    with board(progress) as news, in_a_line():
         task, kept = ray.remote(_run_one).options(**claims(compute)), ray.put(shared)
         outcomes: list[Outcome] = ray.get([task.remote(work, kept, i, news, compute, len(items), unit) for i in items])
     return outcomes
 
 
 @contextmanager
-def _in_a_line() -> Iterator[None]:
+def in_a_line() -> Iterator[None]:
     """Turn a worker's failure into what was raised on purpose, or into one line."""
     import ray
 

@@ -60,7 +60,6 @@ class AuditDecision(Stage):
     """Inputs: `evaluation` (`Audited`), `cohort`. Output: `verdict.json`; nothing is certified or released."""
 
     version: ClassVar[int] = 1
-    needs_ray: ClassVar[bool] = False
     config: AuditDecisionConfig
 
     def run(self, context: Context) -> Outcome:

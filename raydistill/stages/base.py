@@ -89,8 +89,6 @@ class Stage(ABC):
     version: ClassVar[int] = 1
     resumable: ClassVar[bool] = False
     """Whether files left in `out` by a killed attempt are finished shards to go on from; otherwise they are cleared."""
-    needs_ray: ClassVar[bool] = True
-    """Whether `run` asks Ray for workers; the others run on the driver, and before Ray starts where they come first."""
     accepts_skipped: ClassVar[bool] = False
     """Whether the stage runs although one of its inputs was skipped."""
     is_gang: ClassVar[bool] = False
@@ -107,6 +105,11 @@ class Stage(ABC):
     def compute(self) -> Compute | None:
         """What the stage asks of the cluster; None for what runs on the driver."""
         return getattr(self.config, "compute", None)
+
+    @property
+    def needs_ray(self) -> bool:
+        """Whether `run` asks Ray for workers; the others run on the driver, before Ray starts where they are first."""
+        return self.compute is not None
 
     def check(self, config: Config) -> None:  # noqa: B027 (most stages have nothing to refuse)
         """Refuse what can be known to be wrong before anything is started.

@@ -40,7 +40,6 @@ class Filter(Stage):
     """
 
     version: ClassVar[int] = 9
-    needs_ray: ClassVar[bool] = False
     config: FilterNodeConfig
 
     def check(self, config: Config) -> None:

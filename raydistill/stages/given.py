@@ -40,7 +40,6 @@ class GivenImages(Stage):
     """No inputs. Output: `samples/part-*.parquet`, columns.SAMPLES; what can't be read keeps its row and a reason."""
 
     version: ClassVar[int] = 1
-    needs_ray: ClassVar[bool] = False
     config: GivenImagesConfig
 
     def check(self, config: Config) -> None:
@@ -122,7 +121,6 @@ class GivenModel(Stage):
     """No inputs. Output: `model/`, a Stable Diffusion folder with safetensors."""
 
     version: ClassVar[int] = 1
-    needs_ray: ClassVar[bool] = False
     config: GivenModelConfig
 
     def check(self, config: Config) -> None:
@@ -164,7 +162,6 @@ class GivenEye(Stage):
     """No inputs. Output: `network/` as of `TrainReid`: a trained one, somebody's own, or public weights as they are."""
 
     version: ClassVar[int] = 1
-    needs_ray: ClassVar[bool] = False
     config: GivenEyeConfig
 
     def check(self, config: Config) -> None:

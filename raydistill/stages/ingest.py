@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from raydistill.core.columns import RECORDS, ROLES
 from raydistill.core.config import Config, IngestConfig
-from raydistill.core.section import Section
+from raydistill.core.section import Compute, Section
 from raydistill.core.sources import SourceConfig
 from raydistill.core.store import Store
 from raydistill.data.prompts import Description, PromptTable, describe
@@ -30,6 +30,7 @@ from raydistill.stages.cohort import (
     roles_of,
     shared_findings,
 )
+from raydistill.stages.reading import rows_of
 
 ROWS_PER_SHARD = 2048
 ROWS_PER_GROUP = 128
@@ -49,8 +50,12 @@ class Ingest(Stage):
     """No inputs. Output: a folder a role, `quarantine/`, `prompts/`, `sharing/`, `findings/`, `cohort/cohort.json`."""
 
     version: ClassVar[int] = 10
-    needs_ray: ClassVar[bool] = False
     config: IngestNodeConfig
+
+    @property
+    def compute(self) -> Compute | None:
+        """What the stage asks of the cluster; nothing where threads of the driver read."""
+        return self.config.ingest.compute
 
     @cached_property
     def source(self) -> Source:
@@ -80,7 +85,7 @@ class Ingest(Stage):
         config = self.config.ingest
         self.source.check()
         cleaned, duplicates = read_cohort(
-            self.source.rows(), self.config.source, config, context.private_key, context.progress
+            rows_of(self.source, config), self.config.source, config, context.private_key, context.progress
         )
         roles = roles_of(cleaned, config, context.seed)
         descriptions, scrubbed = _describe(cleaned.records, config)

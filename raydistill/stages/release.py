@@ -48,7 +48,6 @@ class Release(Stage):
     """
 
     version: ClassVar[int] = 17
-    needs_ray: ClassVar[bool] = False
     accepts_skipped: ClassVar[bool] = True
     config: ReleaseNodeConfig
 

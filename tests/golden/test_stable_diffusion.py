@@ -23,7 +23,7 @@ SMALL = [
     "ingest={resolution: 64, prompts: {k: 3}}",
     *(f"eyes.{eye}.compute={{num_workers: 1, num_cpus: 1, num_gpus: 0}}" for eye in ("filter", "judge", "auditor")),
     *(f"eyes.{eye}.optimizer={{steps: 3, batch_size: 8, lr: 0.001}}" for eye in ("filter", "judge", "auditor")),
-    *(f"eyes.{eye}.backbone.width=32" for eye in ("filter", "judge", "auditor")),
+    *(f"eyes.{eye}.backbone.width=8" for eye in ("filter", "judge", "auditor")),
     *(f"{model}.compute={{num_workers: [1, 2], num_cpus: 1, num_gpus: 0}}" for model in ("teacher", "student")),
     *(
         f"{model}.optimizer={{steps: 12, batch_size: 8, lr: 0.001, warmup_steps: 1, checkpoint_every: 5}}"
@@ -38,8 +38,9 @@ SMALL = [
     ),
     "match={compute: {num_workers: 1, num_cpus: 0.5, num_gpus: 0}}",
     "selftest={num_images: 4, strengths: [0.3], num_inference_steps: 3, compute: {num_workers: 1, num_cpus: 0.5, num_gpus: 0}}",
+    "attack={num_samples: 8, guidance_scales: [4.0], num_inference_steps: 2, few_steps: 1}",
     "tune={num_trials: 2, max_reidentification_rate: 1.0, min_kept_share: 0.0}",
-    "evaluate={bootstrap: 20, membership_images: 8, probe_steps: 5, compute: {num_workers: 1, num_cpus: 1, num_gpus: 0}}",
+    "evaluate={bootstrap: 20, membership_images: 8, probe_steps: 5, networks: 1, compute: {num_workers: 1, num_cpus: 1, num_gpus: 0}}",
     "cluster={num_cpus: 4, object_store_mb: 200, health_check_interval_s: 0.2}",
 ]
 

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 from raydistill.core.errors import InputError
 from raydistill.core.store import Store
 from raydistill.data.rows import RawRow, Unusable
-from raydistill.data.sources.files import digest_below, names_in, with_files
+from raydistill.data.sources.files import digest_below, names_in
+from raydistill.data.sources.parts import Parts, parts_of_files
 from raydistill.data.sources.tables import Line, csv_columns, csv_lines
 
 
@@ -55,8 +56,16 @@ class TableArchive(ABC):
 
     def rows(self) -> Iterator[RawRow]:
         """Yield the tables' lines, each with the bytes of its file."""
+        return self.parts().rows()
+
+    def parts(self) -> Parts:
+        """Return the tables' lines; the files are what is slow."""
+        return parts_of_files(self.named(), self.store)
+
+    def named(self) -> Iterator[tuple[RawRow, str | None]]:
+        """Yield the tables' lines, and what their files are called."""
         lines = (line for name in self.tables() for line in csv_lines(self.store, name))
-        yield from with_files((self._row(row, line) for row, line in enumerate(lines)), self.store)
+        return (self._row(row, line) for row, line in enumerate(lines))
 
     def fingerprint(self) -> dict[str, Any]:
         """Digest every file in the folder."""

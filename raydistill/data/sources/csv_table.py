@@ -7,12 +7,12 @@ from typing import Any
 from raydistill.core.errors import InputError
 from raydistill.core.sources import CsvSource
 from raydistill.core.store import Store, readable
-from raydistill.data.ahead import ahead
 from raydistill.data.dicom import is_dicom, read_instance, require_pydicom
 from raydistill.data.rows import RawRow, Unusable, parse_row
 from raydistill.data.schema import check_columns
 from raydistill.data.sources.columns import by_our_names, called_by_us
 from raydistill.data.sources.files import digest, digest_below, with_file
+from raydistill.data.sources.parts import Parts
 from raydistill.data.sources.tables import Line, csv_columns, csv_lines
 
 
@@ -48,7 +48,11 @@ class CsvReader:
 
     def rows(self) -> Iterator[RawRow]:
         """Yield the lines of the table with their images; of DICOM files also what only they say."""
-        yield from (raw for _, raw in ahead(enumerate(self._lines()), self._row))
+        return self.parts().rows()
+
+    def parts(self) -> Parts:
+        """Return the lines of the table; the files are what is slow."""
+        return Parts(self._lines(), self._row)
 
     def fingerprint(self) -> dict[str, Any]:
         """Digest the table, and every file in the folder of images."""
@@ -58,16 +62,17 @@ class CsvReader:
     def _lines(self) -> Iterator[Line]:
         return csv_lines(self.folder, self.name, self.config.delimiter, self.config.encoding)
 
-    def _row(self, numbered: tuple[int, Line]) -> RawRow:
-        row, line = numbered
+    def _row(self, line: Line) -> list[RawRow]:
         values = by_our_names(line.values, self.config.columns)
-        raw = with_file(line.raw(row, values, "role"), values.get("file_name"), self.images)
-        return self._shown(raw) if isinstance(raw.image, bytes) and is_dicom(raw.image) else raw
+        raw = with_file(line.raw(0, values, "role"), values.get("file_name"), self.images)
+        if isinstance(raw.image, bytes) and is_dicom(raw.image):
+            return [self._shown(raw, raw.image)]
+        return [raw]
 
-    def _shown(self, raw: RawRow) -> RawRow:
+    def _shown(self, raw: RawRow, content: bytes) -> RawRow:
         require_pydicom()
         try:
-            found = read_instance(bytes(raw.image or b""), self.config)
+            found = read_instance(content, self.config)
         except Unusable as error:
             return replace(raw, image=None, problem=(error.reason, error.detail))
         said = parse_row(raw.row, found.fields, None)

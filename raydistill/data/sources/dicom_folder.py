@@ -2,16 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import count
 from typing import Any
 
 from raydistill.core.errors import InputError
 from raydistill.core.sources import LOOKED_AT, DicomSource
 from raydistill.core.store import Store
-from raydistill.data.ahead import ahead
 from raydistill.data.dicom import is_dicom, read_instance, require_pydicom
 from raydistill.data.rows import RawRow, Unusable, parse_row
 from raydistill.data.sources.files import digest_below, files_below, read_file
+from raydistill.data.sources.parts import Parts
 
 INDEX = "DICOMDIR"
 """Says what else is there. Source: DICOM PS3.10, 8.6."""
@@ -38,9 +37,11 @@ class DicomReader:
 
     def rows(self) -> Iterator[RawRow]:
         """Yield file by file in the order of their paths."""
-        numbers = count()
-        for _, images in ahead(self._files(), self._images):
-            yield from (replace(raw, row=next(numbers)) for raw in images)
+        return self.parts().rows()
+
+    def parts(self) -> Parts:
+        """Return the paths; each file is a part."""
+        return Parts(self._files(), self._images)
 
     def fingerprint(self) -> dict[str, Any]:
         """Digest every file in the folder."""

@@ -13,7 +13,6 @@ from pyarrow import fs
 from raydistill.core.errors import InputError
 from raydistill.core.manifest import FileEntry, digest_files
 from raydistill.core.store import Store, readable
-from raydistill.data.ahead import ahead
 from raydistill.data.rows import RawRow, is_text
 
 HASHED_BYTES = 4 << 30
@@ -39,11 +38,6 @@ def with_file(raw: RawRow, name: Any, folder: Store) -> RawRow:
     if not isinstance(name, str) or escapes(name):
         return replace(raw, origin=ascii(name), problem=("path_outside", "isn't a path below the source's folder"))
     return read_file(replace(raw, origin=name), name, folder)
-
-
-def with_files(rows: Iterable[tuple[RawRow, Any]], folder: Store) -> Iterator[RawRow]:
-    """Add to every row the image that it names, in the rows' order; several files are read at a time."""
-    return (found for _, found in ahead(rows, lambda named: with_file(*named, folder)))
 
 
 def with_image(raw: RawRow, image: Any, folder: Store) -> RawRow:

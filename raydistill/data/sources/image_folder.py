@@ -7,7 +7,8 @@ from raydistill.core.errors import InputError
 from raydistill.core.sources import METADATA
 from raydistill.core.store import Store, readable
 from raydistill.data.rows import RawRow
-from raydistill.data.sources.files import digest_below, with_files
+from raydistill.data.sources.files import digest_below
+from raydistill.data.sources.parts import Parts, parts_of_files
 from raydistill.data.sources.tables import LINES, Line, check_table, roles_in
 
 
@@ -28,11 +29,15 @@ class ImageFolderReader:
         self._roles()
 
     def rows(self) -> Iterator[RawRow]:
-        """Yield the rows of the table with the bytes of their files, one file at a time."""
+        """Yield the rows of the table with the bytes of their files."""
+        return self.parts().rows()
+
+    def parts(self) -> Parts:
+        """Return the rows of the table; the files are what is slow."""
         roles = self._roles()
         lines = enumerate(self._lines())
         named = ((line.raw(row, line.values, roles), line.values.get("file_name")) for row, line in lines)
-        yield from with_files(named, self.store)
+        return parts_of_files(named, self.store)
 
     def fingerprint(self) -> dict[str, Any]:
         """Digest every file in the folder."""

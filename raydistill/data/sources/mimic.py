@@ -50,10 +50,10 @@ class MimicReader(TableArchive):
         with self._reports():
             pass
 
-    def rows(self) -> Iterator[RawRow]:
+    def named(self) -> Iterator[tuple[RawRow, str | None]]:
         """Yield image after image, in the order of the table."""
         with self._reports() as self._read_report:
-            yield from super().rows()
+            yield from super().named()
 
     def describe(self, values: Mapping[str, str]) -> dict[str, Any]:
         """Name the file by patient, study and image; studies go in the order of their dates."""
