@@ -13,17 +13,20 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from raydistill.core.config import Config
 from raydistill.core.progress import Standings
 from raydistill.core.searching import TuneConfig
 from raydistill.diffusion.features import public_digest
 from raydistill.distributed.hparams import write_hparams
 from raydistill.distributed.tune import Bounds, Search, search
+from raydistill.matching.policy import make_policy
 from raydistill.metrics.importances import importances
 from raydistill.stages.agreement import drawn, rank_agreement
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.choosing import GOALS, Answers, choose, eligible, moved_by, said_by, undominated
 from raydistill.stages.classifier import Lesson
 from raydistill.stages.evidence import read_evidence, with_pictures
+from raydistill.stages.filter import ANY_THRESHOLDS
 from raydistill.stages.outcomes import broken, broken_in_words, different, outcomes_in_words
 from raydistill.stages.rungs import climb, first_look
 from raydistill.stages.short_student import student_utility, what_decides
@@ -46,6 +49,10 @@ class Tune(Stage):
 
     version: ClassVar[int] = 15
     config: TuneNodeConfig
+
+    def check(self, config: Config) -> None:
+        """Refuse somebody's own policy that can't be imported."""
+        make_policy(self.config.filter, ANY_THRESHOLDS)
 
     def key_config(self) -> dict[str, Any]:
         """Put the public weights that look at the images into the key; leave out what is done afterwards."""
