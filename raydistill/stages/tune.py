@@ -5,6 +5,7 @@ are not an input of this stage.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -72,7 +73,7 @@ class Tune(Stage):
         space = in_reach(asked, evidence.supported_fpir, evidence.most_sharing)
         cut = cut_fpirs(asked, space, evidence.calibration_patients)
         config = self.config.model_copy(update={"tune": self.config.tune.model_copy(update={"space": space})})
-        plan = plan_of(config.tune, context.seed)
+        plan = replace(plan_of(config.tune, context.seed), label_selector=config.compute.label_selector)
         # What Ray Tune writes is kept with what people watch: `ray.tune.Tuner.restore` opens it as a `ResultGrid`.
         stores = context.work, context.logs or context.work
         found = partial(_show, context.standings, list(plan.bounds))
