@@ -140,7 +140,7 @@ def chosen_by(trials: Trials) -> str:
     """Say how the setting was chosen where it wasn't by what every trial measures; of one network alone it isn't."""
     if any(is_number(trial.get("student_utility")) for trial in trials):
         return BY_STUDENTS
-    several = [trial for trial in trials if int(str(trial.get("networks") or 0)) > 1]
+    several = [trial for trial in trials if float(str(trial.get("networks") or 0)) > 1]
     return BY_NETWORKS if any(is_number(trial.get("network_utility")) for trial in several) else ""
 
 
