@@ -39,7 +39,8 @@ DRAWN = {"agreement_utility": "AUROC, a network's, of settings drawn by chance"}
 """What tells whether probe and networks agree; nothing is chosen by it."""
 
 BROKEN = tuple(BREAKS + bound for bound in BOUNDS)
-TRIAL = (*SETTINGS, *MEASURED, *DRAWN, "objective", "networks", "risk", "feasible", *BROKEN, "pareto", "chosen", "dropped")
+MORE = ("objective", "networks", "risk", "feasible", *BROKEN, "pareto", "chosen", "dropped")
+TRIAL = (*SETTINGS, *MEASURED, *DRAWN, *MORE)
 """Columns of the search's table of trials that are read, where they are there."""
 
 Trials = Sequence[Mapping[str, Cell]]
