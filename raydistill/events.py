@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import socket
 import sys
 import time
@@ -86,7 +87,8 @@ class StageEvents:
     def standings(self, rows: Rows) -> None:
         """Tell what a search has found so far."""
         if rows:
-            self.tell("standings", best=rows[0])
+            # JSON has no word for what couldn't be measured but null.
+            self.tell("standings", best={n: value if math.isfinite(value) else None for n, value in rows[0].items()})
 
     def finish(self, state: str, manifest: Manifest) -> None:
         """Tell how it ended, and what there is to note.

@@ -6,10 +6,13 @@ import socket
 from types import SimpleNamespace
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from raydistill.cli import app
+from raydistill.core.config import Config
 from raydistill.core.errors import LineageError
+from raydistill.core.manifest import SCHEMA_VERSION
 from raydistill.core.prices import PACKAGED
 from raydistill.core.store import Store
 
@@ -86,6 +89,14 @@ def test_mistakes_before_anything_starts(tmp_path):
         assert message in result.output.replace("\n", "")
         assert "Traceback" not in result.output
     assert not (tmp_path / "run").exists()
+
+
+def test_an_audit_has_no_filter_to_search(tmp_path):
+    own = Config(audited={"images": "s3://bucket/images"}).model_dump(mode="json")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"schema": SCHEMA_VERSION, **own}))
+    result = said("tune", "--run-dir", str(tmp_path))
+    assert result.exit_code == 2, result.output
+    assert "it has no filter to search the settings of" in result.output.replace("\n", " ")
 
 
 def test_an_address_that_nobody_answers_is_one_line(monkeypatch, tmp_path):

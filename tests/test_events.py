@@ -54,6 +54,13 @@ def test_a_stage_that_fails_says_why(capsys):
     assert (failed["error"], failed["text"]) == ("ValueError", "no\nroom")
 
 
+def test_what_a_search_could_not_measure_is_null(capsys):
+    with Events("r").stage("tune", 1, 2, "Tune") as stage:
+        stage.standings([{"utility": float("nan"), "kept_share": 0.5}])
+    *_, said = capsys.readouterr().err.splitlines()
+    assert json.loads(said, parse_constant=pytest.fail)["best"] == {"utility": None, "kept_share": 0.5}
+
+
 def test_quiet_is_quiet(capsys):
     Events("r", quiet=True).line("x")
     assert not told(capsys)

@@ -4,7 +4,6 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial, wraps
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -15,7 +14,9 @@ from raydistill.core.interrupt import INTERRUPTED
 UNREAD = 141
 """Exit code: 128 and the number of SIGPIPE, as shells have it."""
 
-ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file; the defaults without one.")]
+ConfigOption = Annotated[
+    str | None, typer.Option("--config", "-c", help="YAML file: path or URI; the defaults without one.")
+]
 RunDirOption = Annotated[str | None, typer.Option("--run-dir", help="Path or URI; runs/<name> by default.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override one value: section.key=value.")]
 RunArgument = Annotated[str, typer.Argument(help="A run folder: path or URI.")]

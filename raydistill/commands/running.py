@@ -4,6 +4,7 @@ import json
 import logging
 import os
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any, Literal
 
 import typer
@@ -105,6 +106,8 @@ def tune(
     store = Store.open(run_dir)
     where = f"{store.uri}/config.yaml"
     resolved = overridden(parse(read(store, "config.yaml"), where), overrides or [], f"{where}: ")
+    if resolved.audited is not None:
+        raise InputError(f"{store.uri} audits what somebody else made: it has no filter to search the settings of")
     from raydistill.running import run_alone
     from raydistill.stages.outcomes import broken_in_words
 
@@ -117,7 +120,7 @@ def tune(
     if not facts["chosen_is_feasible"]:
         said = broken_in_words(facts["broken"], manifest.counts["trials"])
         lines.append(f"no setting kept every bound: {said}; this one is the nearest")
-    lines.append(f"go on: raydistill run --config {where} --run-dir {run_dir}")
+    lines.append(f"go on: raydistill run --config {quote(where)} --run-dir {quote(run_dir)}")
     told = {name: facts[name] for name in ("chosen", "chosen_is_feasible", "broken")}
     display.result("chosen", lines, node="tune", stage="Tune", **told)
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from raydistill.core.config import Config, Preset
 from raydistill.core.errors import ConfigError
 from raydistill.core.sources import kind_of
+from raydistill.core.store import Store
 
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 OF_PYDANTIC = re.compile(r"function-|constrained-|tuple\[|\[key\]")
@@ -27,7 +28,8 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
     """Read a configuration file, apply overrides, validate.
 
     Args:
-        path: a YAML file; None takes the defaults. `${NAME}` in a value stands for an environment variable.
+        path: of a YAML file, or its URI; None takes the defaults. `${NAME}` in a value stands for an environment
+            variable.
         overrides: `a.b=c`, in order; `c` is read as YAML, so `true`, `0.1` and `[1, 2]` have their types.
 
     Returns:
@@ -38,7 +40,7 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
     """
     values: dict[str, Any] = {}
     if path:
-        values = parse(_content(Path(path)), str(path))
+        values = parse(_content(str(path)), str(path))
         values.setdefault("name", Path(path).stem)
     return overridden(values, overrides, f"{path}: " if path else "")
 
@@ -85,13 +87,16 @@ def validate(values: Mapping[str, Any], where: str = "") -> Config:
         raise ConfigError(where + "; ".join(lines)) from error
 
 
-def _content(path: Path) -> bytes:
+def _content(path: str) -> bytes:
     try:
-        return path.read_bytes()
+        if "://" not in path:
+            return Path(path).read_bytes()
+        folder, _, name = path.rpartition("/")
+        return Store.open(folder).read_bytes(name)
     except FileNotFoundError:
         raise ConfigError(f"no configuration file at {path}") from None
     except OSError as error:
-        raise ConfigError(f"{path} can't be read: {error.strerror}") from None
+        raise ConfigError(f"{path} can't be read: {error.strerror or str(error).splitlines()[0]}") from None
 
 
 def parse(content: bytes, where: str) -> dict[str, Any]:

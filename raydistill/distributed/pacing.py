@@ -69,14 +69,18 @@ class Paced(Around):
 
     Ray Tune starts a worker for every trial that waits, and ends it when another is free before: of short trials a
     second worker never gets to one, and starting it costs more than they do.
+
+    After a trial that failed for good nothing is given out: the search has failed, and others mostly would as well.
     """
 
     def __init__(self, searcher: Searcher) -> None:
         super().__init__(searcher)
-        self.under_way, self.are_long = 0, False
+        self.under_way, self.are_long, self.has_failed = 0, False, False
 
     def suggest(self, trial_id: str) -> Any:
         """Return a setting, or None while one is under way, if they are short."""
+        if self.has_failed:
+            return Searcher.FINISHED
         if self.under_way and not self.are_long:
             return None
         suggestion = self.searcher.suggest(trial_id)
@@ -85,6 +89,6 @@ class Paced(Around):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Look at the time it took."""
-        self.under_way -= 1
+        self.under_way, self.has_failed = self.under_way - 1, self.has_failed or error
         self.are_long |= (result or {}).get("time_total_s", 0.0) >= STARTING_S
         self.searcher.on_trial_complete(trial_id, result=result, error=error)

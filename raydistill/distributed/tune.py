@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from raydistill.core.errors import TrainingError
@@ -49,6 +49,7 @@ class Search:
         batch: trials that are suggested together; as many run at a time as the cluster has room for.
         seed: of the sampler.
         algorithm: "tpe", "nsga2", "random", or "grid", which tries no more than `num_trials`, evenly spread.
+        label_selector: of the nodes that trials run on, as that of `Compute`: they are given what is `shared`.
     """
 
     bounds: Mapping[str, Bounds | Sequence[Any]]
@@ -57,6 +58,7 @@ class Search:
     batch: int
     seed: int
     algorithm: str = "tpe"
+    label_selector: Mapping[str, str] = field(default_factory=dict)
 
 
 def search(
@@ -101,7 +103,7 @@ def search(
     with board(progress, found) as news:
         trials = {"measure": measure, "arguments": arguments, "shared": shared, "news": news, "total": total}
         trials |= {"goals": tuple(space.goals), "kept": work / MEASURED}
-        trainable = tune.with_resources(tune.with_parameters(_trial, **trials), {"cpu": CPUS_PER_TRIAL})
+        trainable = tune.with_resources(tune.with_parameters(_trial, **trials), claimed(space))
         results = _new_search(trainable, space, logs).fit()
     if results.errors:
         raise TrainingError(f"{len(results.errors)} trials failed, the first: {root_cause(results.errors[0])}")
@@ -110,6 +112,15 @@ def search(
         # A worker that was stopped right after its last report may not have told.
         found(measured)
     return measured
+
+
+def claimed(space: Search) -> Any:
+    """Translate what a trial claims into what Ray Tune reserves for it."""
+    from ray import tune
+
+    if not space.label_selector:
+        return {"cpu": CPUS_PER_TRIAL}
+    return tune.PlacementGroupFactory([{"CPU": CPUS_PER_TRIAL}], bundle_label_selector=[dict(space.label_selector)])
 
 
 def _keep_secrets_out() -> None:

@@ -45,11 +45,9 @@ TRIAL = (*SETTINGS, *MEASURED, *DRAWN, *TOLD)
 
 Trials = Sequence[Mapping[str, Cell]]
 
-CHOSEN = {
-    "student_utility": "It was chosen by networks that learned from samples of short students of the best settings",
-    "network_utility": "It was chosen by networks that learned from what the best settings keep",
-}
-"""How the setting was chosen, by what was measured last."""
+BY_STUDENTS = "It was chosen by networks that learned from samples of short students of the best settings"
+BY_NETWORKS = "It was chosen by networks that learned from what the best settings keep"
+"""How the setting was chosen where it wasn't by what every trial measures."""
 
 
 def read_trials(evidence: Evidence) -> Trials:
@@ -127,6 +125,8 @@ def _remarks(trials: Trials, height: str) -> str:
     found, bare, said = different(table), sum(not is_number(trial.get(height)) for trial in trials), ""
     if how := chosen_by(trials):
         said += f" {how}, not by the height here; see the numbers."
+    if height == "utility" and any(trial.get("feasible") for trial in trials):
+        said += " Of those within one standard error of the most useful the one with the least risk was taken."
     if not any(trial.get("feasible") for trial in trials):
         why = broken_in_words(broken(table), len(trials))
         said += f" No setting kept every bound{f' ({why})' if why else ''}; this one comes nearest."
@@ -138,8 +138,11 @@ def _remarks(trials: Trials, height: str) -> str:
 
 
 def chosen_by(trials: Trials) -> str:
-    """Say how the setting was chosen where it wasn't by what every trial measures."""
-    return next((said for name, said in CHOSEN.items() if any(is_number(trial.get(name)) for trial in trials)), "")
+    """Say how the setting was chosen where it wasn't by what every trial measures; of one network alone it isn't."""
+    if any(is_number(trial.get("student_utility")) for trial in trials):
+        return BY_STUDENTS
+    several = [trial for trial in trials if float(str(trial.get("networks") or 0)) > 1]
+    return BY_NETWORKS if any(is_number(trial.get("network_utility")) for trial in several) else ""
 
 
 def _symbol(trial: Mapping[str, Cell]) -> str:

@@ -5,6 +5,7 @@ are not an input of this stage.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -13,17 +14,20 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from raydistill.core.config import Config
 from raydistill.core.progress import Standings
 from raydistill.core.searching import TuneConfig
 from raydistill.diffusion.features import public_digest
 from raydistill.distributed.hparams import write_hparams
 from raydistill.distributed.tune import Bounds, Search, search
+from raydistill.matching.policy import make_policy
 from raydistill.metrics.importances import importances
 from raydistill.stages.agreement import drawn, rank_agreement
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.choosing import GOALS, Answers, choose, eligible, moved_by, said_by, undominated
 from raydistill.stages.classifier import Lesson
 from raydistill.stages.evidence import read_evidence, with_pictures
+from raydistill.stages.filter import ANY_THRESHOLDS
 from raydistill.stages.outcomes import broken, broken_in_words, different, outcomes_in_words
 from raydistill.stages.rungs import climb, first_look
 from raydistill.stages.short_student import student_utility, what_decides
@@ -47,6 +51,10 @@ class Tune(Stage):
     version: ClassVar[int] = 15
     config: TuneNodeConfig
 
+    def check(self, config: Config) -> None:
+        """Refuse somebody's own policy that can't be imported."""
+        make_policy(self.config.filter, ANY_THRESHOLDS)
+
     def key_config(self) -> dict[str, Any]:
         """Put the public weights that look at the images into the key; leave out what is done afterwards."""
         key, student = super().key_config(), self.config.student
@@ -65,7 +73,7 @@ class Tune(Stage):
         space = in_reach(asked, evidence.supported_fpir, evidence.most_sharing)
         cut = cut_fpirs(asked, space, evidence.calibration_patients)
         config = self.config.model_copy(update={"tune": self.config.tune.model_copy(update={"space": space})})
-        plan = plan_of(config.tune, context.seed)
+        plan = replace(plan_of(config.tune, context.seed), label_selector=config.compute.label_selector)
         # What Ray Tune writes is kept with what people watch: `ray.tune.Tuner.restore` opens it as a `ResultGrid`.
         stores = context.work, context.logs or context.work
         found = partial(_show, context.standings, list(plan.bounds))

@@ -6,8 +6,12 @@ from fnmatch import fnmatchcase
 import pytest
 
 from raydistill.core.loading import load_config
+from raydistill.core.store import Store
+from raydistill.distributed.tune import claimed
 from raydistill.pipeline import wire
+from raydistill.stages.base import Context
 from tests.cluster_files.shipped import CLUSTER, ROLES
+from tests.stages.test_trial import evidence
 
 BUCKET = "arn:aws:s3:::CHANGE-ME-bucket"
 RUN = "runs/first"
@@ -71,6 +75,27 @@ def test_each_role_may_read_and_write_what_its_stages_do(role):
         for key in (f"{RUN}/{own}/x", f"{RUN}/.work/{stage.node}/KEY/x", f"{RUN}/logs/{stage.node}/KEY/x"):
             for action in ("s3:GetObject", "s3:PutObject", "s3:DeleteObject"):
                 assert may(role, action, key), (stage.node, action, key)
+
+
+class Asked(Exception):
+    """Ends a stage where it begins to search."""
+
+
+def test_trials_of_a_search_run_where_patients_may_be_read(monkeypatch, tmp_path):
+    """They are given features and ids of calibration patients, and write what they measured below the search's work."""
+
+    def search(measure, arguments, shared, space, *others):
+        raise Asked(claimed(space))
+
+    monkeypatch.setattr("raydistill.stages.tune.search", search)
+    monkeypatch.setattr("raydistill.stages.tune.read_evidence", lambda *_: evidence())
+    tune, store = next(stage for stage in stages()["training"] if stage.node == "tune"), Store.open(str(tmp_path))
+    with pytest.raises(Asked) as ended:
+        tune.run(Context(inputs={}, out=store, work=store, seed=0))
+    asked = []
+    monkeypatch.setattr("ray.air.execution.resources.request.placement_group", lambda *a, **b: asked.append((a, b)))
+    ended.value.args[0].to_placement_group()
+    assert asked == [(([{"CPU": 1.0}], "PACK"), {"bundle_label_selector": [{"role": "training"}]})]
 
 
 @pytest.mark.parametrize("role", sorted(ROLES - {"training"}))

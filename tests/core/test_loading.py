@@ -95,6 +95,15 @@ def test_any_configuration_takes_another_cohort(tmp_path):
     assert load_config(path, ["source.num_patients=10"]).source.num_patients == 10
 
 
+def test_a_file_lies_wherever_a_run_folder_does(tmp_path):
+    """A run's own configuration, as `raydistill tune` says how to go on, may be an object of a store."""
+    (tmp_path / "mine.yaml").write_text("seed: 7")
+    uri = (tmp_path / "mine.yaml").as_uri()
+    assert load_config(uri, ["tune.num_trials=3"]) == load_config(tmp_path / "mine.yaml", ["tune.num_trials=3"])
+    with pytest.raises(ConfigError, match=f"no configuration file at {uri}.none"):
+        load_config(f"{uri}.none")
+
+
 def test_a_missing_file_and_broken_yaml_are_named(tmp_path):
     with pytest.raises(ConfigError, match="no configuration file at"):
         load_config(tmp_path / "none.yaml")

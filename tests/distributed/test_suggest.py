@@ -51,8 +51,15 @@ def test_one_at_a_time_while_trials_are_shorter_than_the_start_of_a_worker():
     assert [search.suggest(name) for name in "bc"] == [{"after": 0}, None]
     search.on_trial_complete("b", long)
     assert [search.suggest(name) for name in "cd"] == [{"after": 0}, None], "the batch has three"
-    search.on_trial_complete("c", error=True)
+    search.on_trial_complete("c", short)
     assert [search.suggest(name) for name in "defg"] == [{"after": 3}] * 3 + [None]
+
+
+def test_after_a_trial_that_failed_for_good_no_other_begins():
+    search = Paced(InBatches(Told(), 2))
+    search.suggest("a")
+    search.on_trial_complete("a", error=True)
+    assert search.suggest("b") == Searcher.FINISHED
 
 
 def settings(way, plan, of="target_fpir"):

@@ -198,14 +198,22 @@ def test_why_it_is_not_drawn_which_setting_matters_is_said(evidence, other, said
     assert why_no_importances(run).endswith(said)
 
 
-@pytest.mark.parametrize(("reached", "said"), [(0.71, True), (None, False), (NAN, False)])
-def test_a_setting_that_networks_chose_isn_t_said_to_be_chosen_by_its_height(evidence, reached, said):
-    run = evidence(
-        trial(0.7, network_utility=reached), trial(0.8, target_fpir=0.01, chosen=False, network_utility=None)
-    )
+@pytest.mark.parametrize(
+    ("reached", "networks", "said"), [(0.71, 2, True), (0.71, 1, False), (None, 0, False), (NAN, 0, False)]
+)
+def test_a_setting_that_networks_chose_isn_t_said_to_be_chosen_by_its_height(evidence, reached, networks, said):
+    """A network alone has nobody to be compared with: the probe chooses."""
+    other = {"target_fpir": 0.01, "chosen": False, "network_utility": None, "networks": 0}
+    run = evidence(trial(0.7, network_utility=reached, networks=networks), trial(0.8, **other))
     ring, line = frontier(run, public=True).caption, parallel(run).caption
     assert ("chosen by networks" in ring) is ("not by the height here" in ring) is said
     assert ("chosen by networks" in line) is said
+    assert "within one standard error of the most useful the one with the least risk" in ring
+
+
+def test_where_no_setting_may_be_chosen_nothing_is_said_of_the_most_useful(evidence):
+    assert "standard error" not in frontier(evidence(trial(0.7, feasible=False)), public=True).caption
+    assert "standard error" not in frontier(evidence(trial(None)), public=True).caption
 
 
 def test_what_the_rank_agreement_was_measured_on_is_told_but_isn_t_an_axis(evidence):

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from raydistill.core.config import Config
-from raydistill.core.errors import InputError
+from raydistill.core.errors import ConfigError, InputError
 from raydistill.core.loading import load_config
 from raydistill.core.store import Store
 from raydistill.data.prompts import FREQUENCIES, SHARING
@@ -158,6 +158,14 @@ def test_a_search_asks_for_what_it_reads_and_for_nothing_else(run, found, monkey
     with pytest.raises(InputError, match="tune reads what teacher_samples makes"):
         alone(store, num_trials=4)
     assert found.searches == [3]
+
+
+def test_a_policy_that_is_not_there_is_refused_before_any_trial(run, found):
+    store, _ = run
+    config = load_config(f"{store.path}/config.yaml", ["filter.policy={factory: 'nowhere:Policy'}"])
+    with pytest.raises(ConfigError, match=r"tune: .*nowhere"):
+        run_alone(config, "tune", store.uri)
+    assert not found.searches
 
 
 def test_what_the_run_knows_of_another_configuration_is_not_taken_as_given(run, found):
