@@ -19,6 +19,7 @@ from raydistill.core.loading import validate
 from raydistill.core.section import Import
 from raydistill.core.sources import SourceConfig
 from raydistill.data.sources import Source, open_source
+from raydistill.data.sources.parts import Parted
 from raydistill.matching.policy import Policy, judged, make_policy
 from raydistill.matching.search import checked
 from raydistill.metrics.custom import build_metrics, measure
@@ -45,6 +46,9 @@ def test_the_four_extensions_are_what_they_say_they_are():
     config = validate({key: value for block in blocks for key, value in block.items()})
     source = open_source(config.source)
     assert next(iter(source.rows())).patient_id == "p1"
+    large = sys.modules["mine"].LargeArchive("/data")
+    assert isinstance(large, Parted)
+    assert [(row.row, row.patient_id) for row in large.rows()] == [(0, "p1"), (1, "p1"), (2, "p2")]
     eye = build(config.eyes.auditor.embedder, OwnEmbedder, "embedder", device="cpu")
     checked(eye.embed(GREY, 2), "embeddings")
     matches = pa.table({name: ["a", "b", "c"] if "id" in name else [0.1, 0.47, 0.9] for name in JUDGED})
