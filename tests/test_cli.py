@@ -164,7 +164,7 @@ def test_a_plan_for_a_cluster_is_made_where_there_is_none_and_says_so(tmp_path):
     preset = ("--set", "preset=spot_sampling")
     out = planned(tmp_path, *preset)
     assert "8 x 1 GPU" in out
-    assert "would refuse this here: ingest asks for" in out
+    assert "would refuse this here: reid_filter asks for" in out
     result = said("run", "--run-dir", str(tmp_path / "run"), *preset)
     assert result.exit_code == 2
     assert "reid_filter asks for" in result.output
