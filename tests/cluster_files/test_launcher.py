@@ -115,6 +115,13 @@ def test_every_machine_is_what_compute_engine_can_start():
         of_compute().validate(kind["node_config"])
 
 
+def test_every_disk_of_compute_engine_is_of_a_type_that_all_of_its_machines_take():
+    """The default, pd-standard, isn't: neither G2 nor A3 start with it."""
+    for kind in launcher("gcp")["available_node_types"].values():
+        (disk,) = kind["node_config"]["disks"]
+        assert disk["initializeParams"]["diskType"] == "zones/CHANGE-ME-zone/diskTypes/pd-balanced"
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [("serviceAccount", []), ("scheduling", [{"preemptible": True}]), ("scheduling", {"provisioningModel": "SPOTTY"})],
