@@ -291,8 +291,8 @@ def _refuse_password(uri: str) -> None:
     who, _, host = rest.split("/")[0].rpartition("@")
     if ":" in who:
         raise InputError(
-            f"{scheme}://…@{host} holds a secret, and addresses are written into configurations and logs: leave it out; "
-            "credentials come from the environment or the instance's role"
+            f"{scheme}://…@{host} holds a secret, and addresses are written into configurations and logs: leave it "
+            "out; credentials come from the environment or the instance's role"
         )
 
 
