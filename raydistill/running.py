@@ -205,7 +205,7 @@ def _connect(stack: ExitStack, runner: Any, stages: Sequence[Any], display: Disp
     cluster = stack.enter_context(session(runner.config.cluster))
     now = present()
     later = now if cluster["is_local"] else grown(runner.config.cluster)
-    require_shared(runner.run.is_local, runner.run.uri, now.nodes, later and later.nodes)
+    require_shared(runner.run.is_local, runner.run.uri, now.nodes, later.nodes if later else None)
     display.line(f"Ray at {cluster['address']}: {cluster['nodes']} nodes, {cluster['cpus']:g} CPUs")
     short = _never(stages, now, later)
     if short:
