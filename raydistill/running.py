@@ -203,10 +203,11 @@ def _connect(stack: ExitStack, runner: Any, stages: Sequence[Any], display: Disp
     from raydistill.distributed.session import require_shared, session
 
     cluster = stack.enter_context(session(runner.config.cluster))
-    require_shared(runner.run.is_local, runner.run.uri)
-    display.line(f"Ray at {cluster['address']}: {cluster['nodes']} nodes, {cluster['cpus']:g} CPUs")
     now = present()
-    short = _never(stages, now, now if cluster["is_local"] else grown(runner.config.cluster))
+    later = now if cluster["is_local"] else grown(runner.config.cluster)
+    require_shared(runner.run.is_local, runner.run.uri, now.nodes, later.nodes if later else None)
+    display.line(f"Ray at {cluster['address']}: {cluster['nodes']} nodes, {cluster['cpus']:g} CPUs")
+    short = _never(stages, now, later)
     if short:
         raise ConfigError(short)
 

@@ -56,11 +56,12 @@ class Store:
                 the environment or the instance's role, never from here.
 
         Raises:
-            InputError: when the scheme isn't known or the address can't be read as one.
+            InputError: when the scheme isn't known, the address can't be read as one, or holds a password.
         """
         if "://" not in uri:
             local = str(Path(uri).expanduser().resolve())
             return cls(fs.LocalFileSystem(), local, local)
+        _refuse_password(uri)
         try:
             filesystem, path = fs.FileSystem.from_uri(uri)
         except (pa.ArrowInvalid, ValueError) as first:
@@ -282,6 +283,17 @@ def _patient(filesystem: fs.FileSystem) -> fs.FileSystem:
         return filesystem
     _, (settings,) = filesystem.__reduce__()
     return fs.S3FileSystem(**settings, retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS))
+
+
+def _refuse_password(uri: str) -> None:
+    """Refuse `s3://KEY:SECRET@bucket`, which pyarrow takes: configurations, manifests and logs hold addresses."""
+    scheme, _, rest = uri.partition("://")
+    who, _, host = rest.split("/")[0].rpartition("@")
+    if ":" in who:
+        raise InputError(
+            f"{scheme}://…@{host} holds a secret, and addresses are written into configurations and logs: leave it "
+            "out; credentials come from the environment or the instance's role"
+        )
 
 
 def _open_with_fsspec(uri: str, first: Exception) -> tuple[fs.FileSystem, str]:

@@ -71,9 +71,18 @@ class Room:
     most: int | None = None
     head: Kind | None = None
 
+    @property
+    def nodes(self) -> int:
+        """How many nodes there are at most, the head among them."""
+        return self._others + (self.head is not None)
+
+    @property
+    def _others(self) -> int:
+        return sum(kind.count for kind in self.kinds) if self.most is None else self.most
+
     def workers(self, compute: Compute) -> int:
         """How many workers fit at once, with nothing else running."""
-        left = sum(kind.count for kind in self.kinds) if self.most is None else self.most
+        left = self._others
         found = self.head.workers(compute) if self.head else 0
         for fit, count in sorted(((kind.workers(compute), kind.count) for kind in self.kinds), reverse=True):
             taken = min(left, count)

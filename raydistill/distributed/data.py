@@ -161,7 +161,7 @@ def _make_missing(
     total = sum(sum(shard.rows) for shard in shards)
     done = total - sum(piece.rows for piece in todo)
     progress(done, total, UNIT)
-    joining = Joining(shelf, {shard.name: (shard, len(pieces)) for shard, pieces in missing.items()})
+    joining = Joining(shelf, {shard.name: (shard, len(pieces)) for shard, pieces in missing.items()}, compute)
     try:
         for piece in _computed(make, arguments, todo, list(missing), shelf, compute) if todo else ():
             done += piece["rows"]

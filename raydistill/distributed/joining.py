@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from raydistill.core.section import Compute
+from raydistill.distributed.session import here
 from raydistill.distributed.shards import Shard, Shelf
 
 JOINS_AT_ONCE = 2
@@ -13,10 +15,14 @@ class Joining:
     Args:
         shelf: where the pieces are.
         missing: by name each unfinished shard and the number of its pieces that aren't there yet.
+        compute: of those who compute them.
     """
 
-    def __init__(self, shelf: Shelf, missing: dict[str, tuple[Shard, int]]) -> None:
+    def __init__(self, shelf: Shelf, missing: dict[str, tuple[Shard, int]], compute: Compute) -> None:
         self.shelf, self.missing, self.running = shelf, missing, list[Any]()
+        # Where nodes have roles, storage may know them: what one may read another may not, but the driver's may all.
+        # Nodes of the role itself may be gone by now, and nobody would start one for what claims nothing.
+        self.where = here() if compute.label_selector else "SPREAD"
         for name, (_, pieces) in missing.items():
             if not pieces:
                 self._start(name)
@@ -33,7 +39,7 @@ class Joining:
 
         self._wait_for(JOINS_AT_ONCE - 1)
         # It waits for disks and networks more than it computes; the pool may hold every CPU.
-        task = ray.remote(num_cpus=0, scheduling_strategy="SPREAD")(Shelf.join)
+        task = ray.remote(num_cpus=0, scheduling_strategy=self.where)(Shelf.join)
         self.running.append(task.remote(self.shelf, self.missing[name][0]))
 
     def _wait_for(self, running: int) -> None:

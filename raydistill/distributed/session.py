@@ -186,18 +186,25 @@ def describe() -> dict[str, Any]:
     }
 
 
-def require_shared(is_local: bool, uri: str) -> None:
-    """Refuse a local run folder on a cluster of several nodes.
+def require_shared(is_local: bool, uri: str, now: int, later: int | None) -> None:
+    """Refuse a local run folder on a cluster of several nodes, or one that can become that.
+
+    Args:
+        is_local: whether the run folder is a local path.
+        uri: it, to show.
+        now: nodes that there are.
+        later: nodes that there can be; None where nobody can say.
 
     Raises:
         ConfigError: when workers on other nodes could not see what is written there.
     """
-    nodes = describe()["nodes"]
-    if is_local and nodes > 1 and not os.environ.get("RAYDISTILL_SHARED_DISK"):
-        raise ConfigError(
-            f"the run folder {uri} is a local path and the cluster has {nodes} nodes: use a URI all of them reach "
-            "(s3://…, gs://…), or set RAYDISTILL_SHARED_DISK=1 if the path is on a shared disk"
-        )
+    if not is_local or (now == 1 and later == 1) or os.environ.get("RAYDISTILL_SHARED_DISK"):
+        return
+    how = f"has {now} nodes" if now > 1 else f"can grow to {later} nodes" if later else "can grow"
+    raise ConfigError(
+        f"the run folder {uri} is a local path and the cluster {how}: use a URI all of them reach "
+        "(s3://…, gs://…), or set RAYDISTILL_SHARED_DISK=1 if the path is on a shared disk"
+    )
 
 
 def root_cause(error: BaseException) -> str:

@@ -1,7 +1,7 @@
 """A stream of rows through Ray Data and Ray Train's dataset shards: read while the workers learn, cut among them."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,12 +37,21 @@ class Split(ray_train.DataConfig):  # type: ignore[misc]
         steps: of the whole training.
         micros: micro-batches of a step, by the number of workers.
         work: where the position is.
+        label_selector: of the workers' nodes: what they may read, others may not.
     """
 
-    def __init__(self, stream: Stream, steps: int, micros: Callable[[int], int], work: Store) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        steps: int,
+        micros: Callable[[int], int],
+        work: Store,
+        label_selector: Mapping[str, str] | None = None,
+    ) -> None:
         """Split everything."""
         super().__init__()
         self.stream, self.steps, self.micros, self.work = stream, steps, micros, work
+        self.claimed = {"label_selector": dict(label_selector)} if label_selector else {}
 
     def configure(self, datasets: Any, world_size: int, *_: Any, **__: Any) -> list[dict[str, Any]]:
         """Return each worker's iterator: record r of the stream is worker r % world_size's."""
@@ -59,6 +68,7 @@ class Split(ray_train.DataConfig):  # type: ignore[misc]
             # A training may fill the cluster: its readers must not wait for a CPU of their own.
             num_cpus=0,
             concurrency=max(1, int(READERS_PER_WORKER * world_size)),
+            **self.claimed,
         )
         # One record a block: blocks in order go to the workers in turn, so the order decides who gets what.
         dataset.context.target_max_block_size = 1

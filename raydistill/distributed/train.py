@@ -58,7 +58,11 @@ def train(job: TrainJob, max_failures: int, progress: Progress = silent, resize_
     start = _unlisted(job.work / RUN)
     fewest, most = job.compute.workers
     streamed = job.stream and Split(
-        job.stream, job.optimizer.steps, partial(job.deepspeed.micros, job.optimizer.batch_size), job.work
+        job.stream,
+        job.optimizer.steps,
+        partial(job.deepspeed.micros, job.optimizer.batch_size),
+        job.work,
+        job.compute.label_selector,
     )
     with board(progress) as news:
         trainer = TorchTrainer(

@@ -172,6 +172,17 @@ def test_what_a_group_promises_the_autoscaler_is_what_its_pods_have(name):
         assert int(group["resources"]["memory"].removesuffix("Gi")) < int(limits["memory"].removesuffix("Gi"))
 
 
+@pytest.mark.parametrize("name", ["rayjob", "raycluster"])
+def test_the_heads_service_has_what_is_asked_of_it(name):
+    """KubeRay's service has the ports that the head's container names, once it names one; a job's dashboard goes by name."""
+    (container,) = cluster_spec(name)["headGroupSpec"]["template"]["spec"]["containers"]
+    assert {port["name"]: port["containerPort"] for port in container["ports"]} == {
+        "gcs-server": 6379,
+        "dashboard": 8265,
+        "metrics": 8080,
+    }
+
+
 def test_nobody_from_outside_reaches_a_pod():
     every = policies()
     assert every["nothing"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}

@@ -1,6 +1,7 @@
 """The launcher's files are what Ray and the clouds' own schemas allow; a typo or a value of another type is refused."""
 
 import json
+import re
 from functools import cache
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import jsonschema
 import pytest
 from botocore.validate import ParamValidator
 from ray._private.label_utils import parse_node_labels_from_yaml_file
+from ray.autoscaler._private.resource_demand_scheduler import _add_min_workers_nodes
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from tests.cluster_files.shipped import CLOUDS, CLUSTER, LAUNCHERS, ROLES, launcher
@@ -115,6 +117,13 @@ def test_every_machine_is_what_compute_engine_can_start():
         of_compute().validate(kind["node_config"])
 
 
+def test_every_disk_of_compute_engine_is_of_a_type_that_all_of_its_machines_take():
+    """The default, pd-standard, isn't: neither G2 nor A3 start with it."""
+    for kind in launcher("gcp")["available_node_types"].values():
+        (disk,) = kind["node_config"]["disks"]
+        assert disk["initializeParams"]["diskType"] == "zones/CHANGE-ME-zone/diskTypes/pd-balanced"
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [("serviceAccount", []), ("scheduling", [{"preemptible": True}]), ("scheduling", {"provisioningModel": "SPOTTY"})],
@@ -143,6 +152,17 @@ def test_each_role_has_an_identity_of_its_own(name):
         for said in kinds.values()
     ]
     assert len(set(who)) == len(kinds)
+
+
+def test_all_machines_of_ones_own_are_started():
+    """By Ray's autoscaler v1, which adds one for the head; v2 takes the head for one of the workers."""
+    prepared = check(launcher("onprem"))
+    command = prepared["head_start_ray_commands"][-1]
+    # After what `ray up` exports before it.
+    assert re.search(r"export RAY_enable_autoscaler_v2=0;\s+ray start --head ", command)
+    (kind,) = prepared["available_node_types"]
+    counted = _add_min_workers_nodes([], {kind: 1}, prepared["available_node_types"], 3, kind, [], lambda *_: None)
+    assert counted[2] == {kind: len(prepared["provider"]["worker_ips"])}
 
 
 def test_machines_of_ones_own_take_their_role_from_a_file_that_the_readme_writes(tmp_path):

@@ -38,8 +38,8 @@ def matches(statement, action, key):
         [one] if isinstance(one, str) else one for one in (statement["Action"], statement["Resource"])
     )
     if action == "s3:ListBucket":
-        prefixes = statement.get("Condition", {}).get("StringLike", {}).get("s3:prefix", [])
-        wanted = any(fnmatchcase(key, prefix) for prefix in prefixes)
+        prefixes = statement.get("Condition", {}).get("StringLikeIfExists", {}).get("s3:prefix", [])
+        wanted = key is None or any(fnmatchcase(key, prefix) for prefix in prefixes)
         return any(fnmatchcase(action, one) for one in actions) and BUCKET in resources and wanted
     return any(fnmatchcase(action, one) for one in actions) and any(
         fnmatchcase(f"{BUCKET}/{key}", r) for r in resources
@@ -114,6 +114,21 @@ def test_who_makes_samples_or_the_student_never_reads_what_holds_patients(role):
         assert not may(role, "s3:GetObject", key), key
         assert not may(role, "s3:PutObject", key), key
     assert not may(role, "s3:ListBucket", "cohort/")
+
+
+@pytest.mark.parametrize("role", sorted(ROLES))
+def test_each_role_may_ask_for_the_bucket_itself(role):
+    """Without a prefix: else HeadBucket is denied, and HeadObject of what isn't there says 403 in the place of 404."""
+    assert may(role, "s3:ListBucket", None)
+
+
+@pytest.mark.parametrize("role", ["student", "training"])
+def test_who_trains_may_make_a_checkpoints_folder_as_pyarrow_does(role):
+    """Ray Train's workers call `create_dir`, which asks for the bucket and puts a marker for each folder on the way."""
+    (node,) = {stage.node for stage in stages()[role] if stage.is_gang and stage.node in ("student", "teacher")}
+    folders = f"{RUN}/.work/{node}/KEY/train/checkpoint_1".split("/")
+    for depth in range(len(folders)):
+        assert may(role, "s3:PutObject", "/".join(folders[: depth + 1]) + "/")
 
 
 def test_nobody_reaches_the_bucket_without_tls():

@@ -51,7 +51,7 @@ def opened(document):
         if any(str(key).endswith("run_options") for key in path):
             yield from re.findall(r"-p|--publish", str(value))
         yield from re.findall(r"--dashboard-host=(?!127\.0\.0\.1(?: |$))\S*", str(value))
-        if str(value).startswith("ray start --head") and "--dashboard-host=" not in str(value):
+        if "ray start --head" in str(value) and "--dashboard-host=" not in str(value):
             yield "dashboard"
     if isinstance(document, dict) and document.get("kind") in ("Ingress", "Service"):
         yield document["kind"]

@@ -72,6 +72,12 @@ def test_nan_is_refused_in_json(tmp_path):
         Store.open(str(tmp_path)).write_json("x", float("nan"))
 
 
+def test_an_address_with_a_secret_is_refused_without_saying_it():
+    with pytest.raises(InputError, match=r"s3://…@bucket holds a secret") as refused:
+        Store.open("s3://AKIA:planted@bucket/runs/x")
+    assert "planted" not in str(refused.value)
+
+
 def test_an_unknown_scheme_is_an_input_error():
     with pytest.raises(InputError, match="can't open nope://x"):
         Store.open("nope://x/y")

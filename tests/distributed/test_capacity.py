@@ -91,6 +91,12 @@ def test_what_can_never_be_is_told_from_what_comes_later():
     assert not lack("teacher", asked, True, Room([CPUS]), None).never
 
 
+def test_nodes_are_counted_with_the_head_and_no_more_than_there_can_be():
+    assert Room([CPUS]).nodes == 1
+    assert CLUSTER.nodes == 3
+    assert Room([CPUS, GPUS], 2, CPUS).nodes == 3
+
+
 def test_nobody_has_looked_at_the_gpus_of_this_machine():
     assert local(4).workers(Compute(num_gpus=1, num_cpus=2, memory_gb=10**6)) == 2
 

@@ -5,6 +5,9 @@ import sys
 
 import pytest
 
+from raydistill.core.errors import ConfigError
+from raydistill.distributed.session import require_shared
+
 PORTS = """
 import ipaddress, ray
 from raydistill.core.config import ClusterConfig
@@ -42,6 +45,20 @@ def test_ports_are_on_loopback_even_if_ray_was_imported_before():
     count, others = said.split(maxsplit=1)
     assert int(count) > 4
     assert others.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("now", "later", "said"),
+    [(2, 2, "has 2 nodes"), (1, 35, "can grow to 35 nodes"), (1, None, "can grow: ")],
+)
+def test_a_local_run_folder_is_refused_where_others_will_be_on_other_nodes(monkeypatch, now, later, said):
+    monkeypatch.delenv("RAYDISTILL_SHARED_DISK", raising=False)
+    with pytest.raises(ConfigError, match=f"/runs/x is a local path and the cluster {said}"):
+        require_shared(True, "/runs/x", now, later)
+    require_shared(False, "s3://bucket/x", now, later)
+    require_shared(True, "/runs/x", 1, 1)
+    monkeypatch.setenv("RAYDISTILL_SHARED_DISK", "1")
+    require_shared(True, "/runs/x", now, later)
 
 
 def test_planning_does_not_import_ray():
