@@ -12,6 +12,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from raydistill.core.config import ClusterConfig
@@ -78,6 +79,10 @@ def reachable_address() -> str | None:
     return address
 
 
+CLUSTER: ContextVar[ClusterConfig | None] = ContextVar("CLUSTER", default=None)
+"""What is said of the cluster that this process is connected to."""
+
+
 @contextmanager
 def session(config: ClusterConfig) -> Iterator[dict[str, Any]]:
     """Join or start Ray for the time of a run.
@@ -89,6 +94,7 @@ def session(config: ClusterConfig) -> Iterator[dict[str, Any]]:
         `{"address", "nodes", "cpus", "gpus", "is_local"}` as the cluster says.
     """
     address = reachable_address()
+    CLUSTER.set(config)
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(config.health_check_interval_s))
     with _joined(address) if address else _started(config):
         _quiet()

@@ -4,15 +4,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from raydistill.core.config import ClusterConfig
 from raydistill.core.errors import RaydistillError
 from raydistill.core.section import Compute
-from raydistill.distributed.session import claims
+from raydistill.distributed.capacity import grown, present
+from raydistill.distributed.session import CLUSTER, claims
 
 MAX_RESTARTS = 16
 """Of a part: nodes go, but one that dies so often has no room where it is put."""
 
 ANSWER_TIMEOUT_S = 1800.0
 """After which a part whose node is gone, and not replaced, isn't waited for any longer."""
+
+NEXT_TO_NONE = 1e-3
+"""CPUs, of an actor that claims none."""
 
 
 @dataclass(frozen=True)
@@ -64,17 +69,13 @@ class Spread:
             compute: what each actor claims; no CPU, which those who ask it need, and who wait meanwhile.
 
         Raises:
-            RaydistillError: when the cluster hasn't the GPUs for all of them and one who asks.
+            RaydistillError: when the cluster hasn't the GPUs for all of them and one who asks, and can't grow to.
         """
         import ray
 
         claimed = claims(compute) | {"num_cpus": 0, "scheduling_strategy": "SPREAD"}
-        wanted, there = compute.num_gpus * (len(arguments) + 1), ray.cluster_resources().get("GPU", 0.0)
-        if wanted > there:
-            raise RaydistillError(
-                f"{len(arguments)} parts and one worker beside them claim {wanted:g} GPUs, and the cluster has "
-                f"{there:g}: let parts be larger, or claim less for each"
-            )
+        if compute.num_gpus:
+            _refuse_too_many(len(arguments), compute)
         holder = ray.remote(_Holder).options(**claimed, max_restarts=MAX_RESTARTS, max_task_retries=-1)
         threads = max(1, int(compute.num_cpus))
         return cls([holder.remote(make, one, threads) for one in arguments])
@@ -95,6 +96,17 @@ class Spread:
 
         for holder in self.holders:
             ray.kill(holder)
+
+
+def _refuse_too_many(parts: int, compute: Compute) -> None:
+    """Refuse what would wait for ever. What the cluster can grow to, its autoscaler sees waiting."""
+    later, claimed = grown(CLUSTER.get() or ClusterConfig()), compute.model_copy(update={"num_cpus": NEXT_TO_NONE})
+    wanted, most = parts + 1, None if later is None else max(room.workers(claimed) for room in (present(), later))
+    if most is not None and most < wanted:
+        raise RaydistillError(
+            f"{parts} parts and one worker beside them claim {compute.num_gpus:g} GPUs each, and the cluster has room "
+            f"for {most} of these {wanted}: let parts be larger, or claim less for each"
+        )
 
 
 def room_in_object_store() -> int:
