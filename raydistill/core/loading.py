@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from raydistill.core.config import Config, Preset
 from raydistill.core.errors import ConfigError
 from raydistill.core.sources import kind_of
-from raydistill.core.store import Store
+from raydistill.core.store import Store, holds_password
 
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 OF_PYDANTIC = re.compile(r"function-|constrained-|tuple\[|\[key\]")
@@ -166,7 +166,15 @@ def _expand(value: Any, at: str = "") -> Any:
         return {key: _expand(inner, f"{at}.{key}".lstrip(".")) for key, inner in value.items()}
     if isinstance(value, list):
         return [_expand(inner, at) for inner in value]
-    return VARIABLE.sub(partial(_environment, at), value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    value = VARIABLE.sub(partial(_environment, at), value)
+    if holds_password(value):
+        raise ConfigError(
+            f"{at} is an address with a password in it, and a configuration is kept and shown: leave it out; what asks "
+            "for credentials takes them from the environment"
+        )
+    return value
 
 
 def _environment(at: str, match: re.Match[str]) -> str:

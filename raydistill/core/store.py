@@ -285,14 +285,19 @@ def _patient(filesystem: fs.FileSystem) -> fs.FileSystem:
     return fs.S3FileSystem(**settings, retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS))
 
 
+def holds_password(uri: str) -> bool:
+    """Whether an address names who asks, and with which password: `scheme://KEY:SECRET@host`."""
+    _, _, rest = uri.partition("://")
+    return ":" in rest.split("/")[0].rpartition("@")[0]
+
+
 def _refuse_password(uri: str) -> None:
     """Refuse `s3://KEY:SECRET@bucket`, which pyarrow takes: configurations, manifests and logs hold addresses."""
-    scheme, _, rest = uri.partition("://")
-    who, _, host = rest.split("/")[0].rpartition("@")
-    if ":" in who:
+    if holds_password(uri):
+        scheme, _, rest = uri.partition("://")
         raise InputError(
-            f"{scheme}://…@{host} holds a secret, and addresses are written into configurations and logs: leave it "
-            "out; credentials come from the environment or the instance's role"
+            f"{scheme}://…@{rest.split('/')[0].rpartition('@')[2]} holds a secret, and addresses are written into "
+            "configurations and logs: leave it out; credentials come from the environment or the instance's role"
         )
 
 

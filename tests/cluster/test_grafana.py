@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Event
 
 import pytest
+from ray.dashboard.modules.reporter.reporter_agent import METRICS_GAUGES
 
 from raydistill.core.config import Config
 from raydistill.core.store import Store
@@ -33,6 +34,7 @@ from tests.stages.test_trial import evidence
 pytestmark = pytest.mark.ray
 
 DASHBOARD = Path(__file__).parents[2] / "cluster" / "grafana" / "raydistill.json"
+OF_GPUS = ("ray_node_gpu", "ray_node_gram")
 LIMIT_S = 90
 
 
@@ -75,7 +77,8 @@ def test_every_query_names_a_metric_that_a_run_exports(local_ray, tmp_path):
     """Nothing is told here: all of it is what the product says of a node that it executes, and what Ray says of itself."""
     stage = Watched("teacher", Config(), {}, 0)
     runner = Runner(Store.open(str(tmp_path)), Config(), [stage])
-    missing, over = queried(), Event()
+    gpus = {name for name in queried() if name.startswith(OF_GPUS)}
+    missing, over = queried() - gpus, Event()
 
     def look():
         deadline = None
@@ -93,6 +96,8 @@ def test_every_query_names_a_metric_that_a_run_exports(local_ray, tmp_path):
             over.set()
         looked.result()
     assert not missing
+    # What Ray says of GPUs it says where there are any.
+    assert gpus <= ({f"ray_{name}" for name in METRICS_GAUGES} if not local_ray["gpus"] else exported())
 
 
 def test_progress_goes_on_to_the_display_with_or_without_ray():

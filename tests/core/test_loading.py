@@ -104,6 +104,15 @@ def test_a_file_lies_wherever_a_run_folder_does(tmp_path):
         load_config(f"{uri}.none")
 
 
+def test_an_address_with_a_password_is_refused_wherever_it_stands_and_not_said_again(monkeypatch):
+    monkeypatch.setenv("TRACKING", "https://me:Tr0ub4dor@mlflow.example/x")
+    for override in ("source.path=s3://me:Tr0ub4dor@bucket/x", "tracking.mlflow={tracking_uri: '${TRACKING}'}"):
+        with pytest.raises(ConfigError, match="is an address with a password in it") as refused:
+            load_config(None, [override])
+        assert "Tr0ub4dor" not in str(refused.value)
+    load_config(None, ["tracking.mlflow={tracking_uri: 'https://me@mlflow.example:5000/x'}"])
+
+
 def test_a_missing_file_and_broken_yaml_are_named(tmp_path):
     with pytest.raises(ConfigError, match="no configuration file at"):
         load_config(tmp_path / "none.yaml")
