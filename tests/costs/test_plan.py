@@ -203,7 +203,9 @@ def test_gpus_that_are_not_named_are_assumed_and_that_is_said():
     said = "\n".join(words.sentences(found, PRICES, "mine.yaml"))
     assert "are taken to be H100, of teacher_samples, student_samples, student_attack L4 (--gpu NAME" in said
     alone = bills("preset=one_gpu")["teacher"]
-    assert (alone.on_demand, "which GPU?" in alone.demand.basis) == (None, True)
+    assert alone.on_demand == pytest.approx(alone.demand.hours * PRICES.gpus["A10G"].on_demand)
+    unknown = bills("preset=one_gpu", prices=PRICES.model_copy(update={"unnamed_gpus": {}}))["teacher"]
+    assert (unknown.on_demand, "which GPU?" in unknown.demand.basis) == (None, True)
     chosen = bills("preset=one_gpu", prices=read_prices(None, "A100"))["teacher"]
     assert chosen.on_demand == pytest.approx(chosen.demand.hours * PRICES.gpus["A100"].on_demand)
 
