@@ -61,15 +61,14 @@ def short_here(config: Config, stages: Sequence[Any]) -> str | None:
 
 
 def _never(stages: Sequence[Any], now: Any, later: Any) -> str | None:
-    for stage in stages:
-        short = _lack(stage, now, later)
-        if short and short.never:
-            return (
-                f"{short.said}: lower its compute.num_workers, num_cpus, num_gpus or memory_gb, take another preset, "
-                "raise cluster.num_cpus, join a larger cluster through RAY_ADDRESS, or say that nodes will be added by "
-                "hand (cluster.grows)"
-            )
-    return None
+    never = [short for stage in stages for short in _lacks(stage, now, later) if short.never]
+    if not never:
+        return None
+    return (
+        f"{never[0].said}: lower its compute.num_workers, num_cpus, num_gpus or memory_gb, take another preset, "
+        "raise cluster.num_cpus, join a larger cluster through RAY_ADDRESS, or say that nodes will be added by hand "
+        "(cluster.grows)"
+    )
 
 
 def run(config: Config, run_dir: str | None = None, display: Display | None = None) -> RunResult:
@@ -194,7 +193,7 @@ def _ray_alone_knows(stages: Sequence[Any]) -> bool:
     """Whether `short_here` can't have told all: of a cluster that is joined, or of this machine's GPUs and memory."""
     from raydistill.distributed.session import reachable_address
 
-    asked = [stage.compute for stage in stages if stage.compute]
+    asked = [compute for stage in stages for compute in stage.asks().values()]
     return reachable_address() is not None or any(one.num_gpus or one.memory_gb for one in asked)
 
 
@@ -212,17 +211,17 @@ def _connect(stack: ExitStack, runner: Any, stages: Sequence[Any], display: Disp
         raise ConfigError(short)
 
 
-def _lack(stage: Any, now: Any, later: Any) -> Any:
+def _lacks(stage: Any, now: Any, later: Any) -> list[Any]:
     from raydistill.distributed.capacity import lack
 
-    return stage.compute and lack(stage.node, stage.compute, stage.is_gang, now, later)
+    found = (lack(who, compute, stage.is_gang, now, later) for who, compute in stage.asks().items())
+    return [short for short in found if short]
 
 
 def _say_what_is_waited_for(runner: Any, stage: Any, display: Display) -> None:
     from raydistill.distributed.capacity import present
 
-    short = _lack(stage, present(), None)
-    if short and not runner.is_cached(stage):
+    for short in [] if runner.is_cached(stage) else _lacks(stage, present(), None):
         said = f"{short.said}: it waits until the cluster has grown"
         display.line(said, stage.node, type(stage).__name__)
 

@@ -6,6 +6,8 @@ from raydistill import running
 from raydistill.core.errors import ConfigError
 from raydistill.core.loading import load_config
 from raydistill.core.store import Store
+from raydistill.distributed.capacity import Kind, Room
+from raydistill.pipeline import wire
 
 SMALL = ["source.num_patients=30", "ingest.near_duplicate_similarity=null"]
 
@@ -41,3 +43,14 @@ def test_gpus_and_memory_are_asked_for_before_any_work(refused, asked):
 def test_a_cluster_that_is_joined_is_asked_before_any_work(refused, monkeypatch):
     monkeypatch.setattr("raydistill.distributed.session.reachable_address", lambda: "10.0.0.1:6379")
     assert refused() == set()
+
+
+def test_short_students_of_a_search_need_room_too():
+    config = load_config(None, ["tune.students=2", "student.compute.num_gpus=1"])
+    (tune,) = (stage for stage in wire(config) if stage.node == "tune")
+    cpus = Room([Kind({"CPU": 8})])
+    assert tune.compute.num_gpus == 0
+    assert running._never([tune], cpus, cpus).startswith(
+        "tune for its short students asks for 1 worker of 1 CPU, 1 GPU"
+    )
+    assert running._never([tune], cpus, Room([Kind({"CPU": 8, "GPU": 1})])) is None

@@ -106,6 +106,10 @@ class Stage(ABC):
         """What the stage asks of the cluster; None for what runs on the driver."""
         return getattr(self.config, "compute", None)
 
+    def asks(self) -> dict[str, Compute]:
+        """Return all that the stage asks of the cluster, one after another, by what it is for."""
+        return {self.node: self.compute} if self.compute else {}
+
     @property
     def needs_ray(self) -> bool:
         """Whether `run` asks Ray for workers; the others run on the driver, before Ray starts where they are first."""

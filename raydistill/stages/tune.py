@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from raydistill.core.config import Config
 from raydistill.core.progress import Standings
 from raydistill.core.searching import TuneConfig
+from raydistill.core.section import Compute
 from raydistill.diffusion.features import public_digest
 from raydistill.distributed.hparams import write_hparams
 from raydistill.distributed.tune import Bounds, Search, search
@@ -50,6 +51,12 @@ class Tune(Stage):
 
     version: ClassVar[int] = 15
     config: TuneNodeConfig
+
+    def asks(self) -> dict[str, Compute]:
+        """Return what trials and networks ask for, and short students where there are any."""
+        student = self.config.student
+        more = {f"{self.node} for its short students": student.training.compute} if student else {}
+        return super().asks() | more
 
     def check(self, config: Config) -> None:
         """Refuse somebody's own policy that can't be imported."""
