@@ -1,9 +1,12 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import sqrtm
 from scipy.spatial.distance import cdist
+from torchmetrics.image.fid import FrechetInceptionDistance
+from torchmetrics.image.kid import poly_mmd
 
 from raydistill.metrics.fidelity import all_metrics, frechet_distance, kernel_distance, prdc
 
@@ -37,6 +40,19 @@ def test_frechet_is_the_formula():
     a, b = np.cov(REAL.T), np.cov(OTHER.T)
     expected = means @ means + np.trace(a + b - 2 * sqrtm(a @ b).real)
     assert frechet_distance(REAL, OTHER).value == pytest.approx(expected)
+
+
+def test_both_distances_are_torchmetrics_own():
+    features = torch.nn.Flatten()
+    features.num_features = REAL.shape[1]
+    theirs = FrechetInceptionDistance(feature=features, normalize=False, input_img_size=(REAL.shape[1], 1, 1))
+    theirs.set_dtype(torch.float64)
+    for rows, is_real in ((REAL, True), (OTHER, False)):
+        theirs.update(torch.tensor(rows)[:, :, None, None], real=is_real)
+    assert frechet_distance(REAL, OTHER).value == pytest.approx(theirs.compute().item())
+    # Of sets of one size, as torchmetrics' kernel distance wants them.
+    expected = poly_mmd(torch.tensor(REAL[:90]), torch.tensor(OTHER)).item()
+    assert kernel_distance(REAL[:90], OTHER).value == pytest.approx(expected)
 
 
 def test_frechet_between_known_gaussians():
