@@ -33,7 +33,7 @@ MICRO = Path(__file__).parent / "micro.yaml"
 SENT = "runtime_resources"
 """Where Ray unpacks the working directory, these tests among it."""
 KILL_DURING = ("teacher", "teacher_samples")
-LIMIT_S = 900
+LIMIT_S = 1500
 
 
 def command(run_uri, *more, config=MICRO):

@@ -14,7 +14,7 @@ from raydistill.report.verified import verify_release
 from tests.golden.conftest import artifact, run_to_end
 from tests.golden.own import RARE
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(2700)]
 
 FORMATS = "[webdataset, image_folder]"
 

@@ -21,7 +21,7 @@ from raydistill.runner import Runner
 from tests.conftest import PLANTED
 from tests.golden.conftest import ENVIRONMENT, MICRO, artifact, finished, run_to_end
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(2700)]
 
 RISK = [
     "reidentification_rate",
