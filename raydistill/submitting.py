@@ -28,8 +28,8 @@ def submit(
     working_dir: Path,
     runtime_env: Path | None,
     say: Callable[[str], None],
-) -> int:
-    """Submit `jobs/<job>.py`, follow its log and return its exit code; interrupted, leave it running.
+) -> tuple[str, int]:
+    """Submit `jobs/<job>.py`, follow its log and return its id and exit code; interrupted, leave it running.
 
     Args:
         address: of the cluster's dashboard, such as `http://127.0.0.1:8265`.
@@ -55,9 +55,9 @@ def submit(
         code = _followed(client, found, where, say)
     except KeyboardInterrupt:
         say(f"job {found} goes on. {where}")
-        return INTERRUPTED
+        return found, INTERRUPTED
     say(f"job {found} ended with exit code {code}")
-    return code
+    return found, code
 
 
 def environment_of(file: Path | None) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def test_a_run_is_verified_for_people_and_for_machines(tmp_path, monkeypatch):
     (tmp_path / "config.yaml").write_text("schema: 1\n")
     lines = ["ok  ingest: 3 files", "ok  decision: 2 files", "5 files are what their manifests say"]
     assert said("verify", str(tmp_path)).output.splitlines() == lines
-    found = json.loads(said("verify", str(tmp_path), "--json").output)
+    found = json.loads(said("verify", str(tmp_path), "--json").stdout)
     assert (found["what"], found["holds"], found["nodes"], found["release"]) == ("run", True, dict(counts), None)
 
     def broken():
@@ -74,7 +74,7 @@ def test_a_run_is_verified_for_people_and_for_machines(tmp_path, monkeypatch):
     runner.verify = broken
     result = said("verify", str(tmp_path), "--json")
     assert result.exit_code == 1
-    assert json.loads(result.output)["problem"] == "decision: verdict.json is missing"
+    assert json.loads(result.stdout)["problem"] == "decision: verdict.json is missing"
     assert said("verify", str(tmp_path)).output.splitlines()[-1] == "error: decision: verdict.json is missing"
 
 

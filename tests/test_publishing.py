@@ -229,7 +229,7 @@ def test_a_dry_run_says_what_would_go_where_and_asks_nobody(passed, hub):
     sizes = f"({weights} bytes)"
     assert f"student/unet/x.safetensors -> hf://hospital/chest/unet/x.safetensors {sizes}" in lines
     assert f"student/unet/x.safetensors -> hf://datasets/hospital/chest/student/unet/x.safetensors {sizes}" in lines
-    told = json.loads(said(passed, "hf://hospital/chest", "--dry-run", "--json").output)
+    told = json.loads(said(passed, "hf://hospital/chest", "--dry-run", "--json").stdout)
     assert told["state"] == "planned"
     assert len(told["files"]) == len(lines) - 1 == len(held(passed)) + len(held(passed / "student"))
     assert [one["to"] for one in told["files"]][-1] == "hf://datasets/hospital/chest/SHA256SUMS"

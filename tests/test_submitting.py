@@ -33,7 +33,7 @@ class Client:
 
 @pytest.fixture
 def following(monkeypatch):
-    """Follow a job of such a client: its exit code, and what was said."""
+    """Follow a job of such a client: its id and exit code, and what was said."""
 
     def follow(client):
         monkeypatch.setattr(submitting, "POLL_S", 0.01)
@@ -46,8 +46,8 @@ def following(monkeypatch):
 
 
 def test_where_the_log_breaks_off_the_end_is_waited_for(following):
-    code, lines = following(Client(unanswered=2))
-    assert code == 3
+    ended, lines = following(Client(unanswered=2))
+    assert ended == ("job-1", 3)
     assert lines[0] == f"job job-1 is on {ADDRESS}"
     assert lines[1] == "first line"
     assert lines[2].startswith(

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 
-from raydistill.commands.guard import ConfigOption, JsonOption, QuietOption, SetOption, in_one_line, show_table
+from raydistill.commands.guard import Answer, ConfigOption, QuietOption, SetOption, answering, show_table
 from raydistill.core.errors import InputError
 from raydistill.core.loading import load_config
 from raydistill.core.sources import kind_of
@@ -15,16 +16,15 @@ SHOWN_WORDS = 20
 """Findings, views or sexes that are named, the most frequent first."""
 
 
-@in_one_line
+@answering
 def inspect(
     source: Annotated[
         str | None, typer.Argument(help="A cohort: path or URI; the configuration's own without it.")
     ] = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
-    as_json: JsonOption = False,
     quiet: QuietOption = False,
-) -> None:
+) -> Answer:
     """Show what a cohort holds, what is wrong with it, and what it can support, before anything is trained.
 
     Nothing is written. What lies at a local path says by itself what it is; elsewhere name it: --set source.kind=dicom.
@@ -35,9 +35,10 @@ def inspect(
 
     with Display(quiet).stage("inspect", 1, 1, "inspect") as line:
         found = inspect_source(resolved, line.progress)
-    if as_json:
-        typer.echo(found.model_dump_json(indent=1))
-        return
+    return Answer(found.model_dump(mode="json"), partial(_show, found))
+
+
+def _show(found: Any) -> None:
     _show_what_is_there(found)
     _show_what_is_not_used(found)
     _show_what_it_supports(found)

@@ -1,10 +1,13 @@
-"""What commands have in common: their options, and mistakes in one line with an exit code."""
+"""What commands have in common: their options, an answer for a person or a machine, and mistakes in one line."""
 
+import inspect
+import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, redirect_stdout
 from functools import partial, wraps
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
 
@@ -26,33 +29,73 @@ LogOption = Annotated[
     typer.Option("--log-format", envvar="RAYDISTILL_LOG_FORMAT", help="json: one event a line, for log collectors."),
 ]
 RequirePassOption = Annotated[bool, typer.Option(help="Exit 3 on fail, 4 on insufficient evidence.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")]
 
 
-def in_one_line(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn the errors raydistill raises on purpose, and those of disks and networks, into one line and an exit code."""
+class Answer(NamedTuple):
+    """What a command came to.
+
+    Attributes:
+        fields: all of it, as JSON has it.
+        show: writes it for a person; for those that said it on the way there is nothing left to write.
+        exit_code: what the command ends with.
+    """
+
+    fields: Mapping[str, Any]
+    show: Callable[[], None] | None = None
+    exit_code: int = 0
+
+
+def answering(command: Callable[..., Answer]) -> Callable[..., None]:
+    """Make a command write its answer, or in one line why there is none, and end with its exit code.
+
+    It gets the option `--json`: then standard output holds one document, the answer or the error, and what is said on
+    the way goes to standard error. Errors are those that raydistill raises on purpose, and those of disks and networks.
+    """
 
     @wraps(command)
-    def guarded(*arguments: Any, **options: Any) -> Any:
+    def guarded(*arguments: Any, as_json: bool = False, **options: Any) -> None:
         say = partial(_say, options.get("log_format") == "json", options.get("run_dir"))
         try:
-            return command(*arguments, **options)
-        except RaydistillError as error:
-            say("error", str(error))
-            raise typer.Exit(error.exit_code) from None
+            with redirect_stdout(sys.stderr) if as_json else nullcontext():
+                answer = _answer(partial(command, *arguments, **options), say)
+            if as_json:
+                show_json(answer.fields)
+            elif answer.show:
+                answer.show()
         except BrokenPipeError:
             # Who read the output has read enough; what Python flushes at its end must not fail again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(UNREAD) from None
-        except OSError as error:
-            said = " ".join(str(error).split())
-            say("error", f"{said}; the same command continues once that is mended")
-            raise typer.Exit(RaydistillError.exit_code) from None
-        except KeyboardInterrupt:
-            say("interrupted", "the same command continues")
-            raise typer.Exit(INTERRUPTED) from None
+        if answer.exit_code:
+            raise typer.Exit(answer.exit_code)
 
+    own = inspect.signature(command)
+    option = inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=JsonOption)
+    guarded.__signature__ = own.replace(parameters=[*own.parameters.values(), option])  # type: ignore[attr-defined]
     return guarded
+
+
+def _answer(command: Callable[[], Answer], say: Callable[[str, str], None]) -> Answer:
+    try:
+        return command()
+    except BrokenPipeError:
+        raise
+    except RaydistillError as error:
+        what, text, code = "error", str(error), error.exit_code
+    except OSError as error:
+        said = " ".join(str(error).split())
+        what, text = "error", f"{said}; the same command continues once that is mended"
+        code = RaydistillError.exit_code
+    except KeyboardInterrupt:
+        what, text, code = "interrupted", "the same command continues", INTERRUPTED
+    say(what, text)
+    return Answer({what: text, "exit_code": code}, exit_code=code)
+
+
+def show_json(fields: Mapping[str, Any]) -> None:
+    """Print a JSON document."""
+    typer.echo(json.dumps(fields, indent=1))
 
 
 def _say(as_event: bool, run: str | None, what: str, text: str) -> None:

@@ -1,17 +1,27 @@
 """Commands about what is handed on: checking it, and sending it."""
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from raydistill.commands.guard import JsonOption, in_one_line
+from raydistill.commands.guard import Answer, answering
 from raydistill.core.errors import InputError, LineageError
 from raydistill.core.store import Store
 from raydistill.folder import opened
+
+if TYPE_CHECKING:
+    from raydistill.publishing.target import Transfer
+
+PUBLISHED = {
+    "there": "is there already:",
+    "planned": "nothing was sent, for --dry-run; it would be",
+    "sent": "sent:",
+}
+"""What is said of a release by what became of it."""
 
 KeyOption = Annotated[Path | None, typer.Option(help="PEM file: release and certificate must be signed by this key.")]
 Say = Callable[[str], None]
@@ -19,12 +29,11 @@ Check = Callable[[str, bytes | None, Say], dict[str, Any]]
 """Of a place and the custodian's public key: says what it finds, and returns it."""
 
 
-@in_one_line
+@answering
 def verify(
     run_dir: Annotated[str, typer.Argument(help="A run folder, a release, or its student alone: path or URI.")],
     public_key: KeyOption = None,
-    as_json: JsonOption = False,
-) -> None:
+) -> Answer:
     """Re-hash a run's artifacts, or a release alone, and name the first broken link; check the signatures.
 
     Exits with 0 if all holds, 1 if something doesn't, 2 if there is nothing to check or the key can't be read.
@@ -33,17 +42,14 @@ def verify(
     what, check = _what_lies_in(folder)
     about: dict[str, Any] = {"what": what, "uri": folder.uri, "holds": True, "problem": None}
     try:
-        about |= check(run_dir, pem, _silence if as_json else typer.echo)
+        about |= check(run_dir, pem, typer.echo)
     except LineageError as error:
-        if not as_json:
-            raise
         about |= {"holds": False, "problem": str(error)}
-    if as_json:
-        typer.echo(json.dumps(about, indent=1))
-        raise typer.Exit(0 if about["holds"] else LineageError.exit_code)
+        return Answer(about, partial(typer.echo, f"error: {error}", err=True), error.exit_code)
+    return Answer(about)
 
 
-@in_one_line
+@answering
 def publish(
     release: Annotated[str, typer.Argument(help="A release: path or URI.")],
     target: Annotated[str, typer.Argument(help="hf://OWNER/NAME, or an empty folder or bucket.")],
@@ -52,8 +58,7 @@ def publish(
     ] = False,
     private: Annotated[bool, typer.Option("--private/--public", help="Of repositories made on the hub.")] = True,
     public_key: KeyOption = None,
-    as_json: JsonOption = False,
-) -> None:
+) -> Answer:
     """Send a release that verifies and whose verdict is pass to a bucket, or to the Hugging Face hub."""
     from raydistill.publishing.released import checked, open_target
 
@@ -62,25 +67,21 @@ def publish(
     place = open_target(source, target, private=private)
     is_there, transfers = place.check(), place.transfers()
     if not dry_run and not is_there:
-        place.send(_silence if as_json else typer.echo)
-    if as_json:
-        state = "there" if is_there else "planned" if dry_run else "sent"
-        typer.echo(json.dumps({"state": state, "files": [asdict(one) for one in transfers]}, indent=1))
-        return
-    for one in transfers if dry_run and not is_there else []:
+        place.send(typer.echo)
+    state = "there" if is_there else "planned" if dry_run else "sent"
+    return Answer({"state": state, "files": [asdict(one) for one in transfers]}, partial(_show, state, transfers))
+
+
+def _show(state: str, transfers: Sequence["Transfer"]) -> None:
+    for one in transfers if state == "planned" else ():
         typer.echo(f"{one.path} -> {one.to} ({one.size} bytes)")
-    done = "is there already:" if is_there else "nothing was sent, for --dry-run; it would be" if dry_run else "sent:"
-    typer.echo(f"{done} {len(transfers)} files, {sum(one.size for one in transfers)} bytes")
+    typer.echo(f"{PUBLISHED[state]} {len(transfers)} files, {sum(one.size for one in transfers)} bytes")
 
 
 def _pem(public_key: Path | None) -> bytes | None:
     if public_key and not public_key.is_file():
         raise InputError(f"--public-key {public_key}: there is no such file")
     return public_key.read_bytes() if public_key else None
-
-
-def _silence(line: str) -> None:
-    """Say nothing, where the output is for a machine."""
 
 
 def _what_lies_in(folder: Store) -> tuple[str, Check]:

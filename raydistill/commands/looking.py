@@ -1,18 +1,18 @@
 """Commands that look at a run, or at what one would be."""
 
-import json
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from raydistill.commands.guard import (
+    Answer,
     ConfigOption,
-    JsonOption,
     RunArgument,
     RunDirOption,
     SetOption,
-    in_one_line,
+    answering,
     show_table,
 )
 from raydistill.core.errors import InputError
@@ -21,7 +21,7 @@ from raydistill.core.prices import PACKAGED, read_prices
 from raydistill.folder import new_runner, opened, read_summary
 
 
-@in_one_line
+@answering
 def plan(
     config: ConfigOption = None,
     run_dir: RunDirOption = None,
@@ -33,8 +33,7 @@ def plan(
         str | None, typer.Option(help="Run folder whose measured rates are used; --run-dir's own by default.")
     ] = None,
     gpu: Annotated[str | None, typer.Option(help="GPU of stages that don't name theirs, such as L4.")] = None,
-    as_json: JsonOption = False,
-) -> None:
+) -> Answer:
     """Show every node, cached or not, what it reads, and what is still to run with hours, machines and money.
 
     Refuses what a configuration alone shows to be wrong.
@@ -54,33 +53,32 @@ def plan(
     rates = rates_of(rates_from) if rates_from else own_rates(folder)
     ahead = estimate(resolved, runner.stages, runner.manifests, table, rates)
     here = short_here(resolved, runner.stages)
-    if as_json:
-        nodes = [line.__dict__ for line in lines]
-        typer.echo(
-            json.dumps({"nodes": nodes, "cost": words.fields(ahead, table, source), "short_here": here}, indent=1)
-        )
-        return
-    rows = [(x.node, x.stage, x.state, x.key or "", ", ".join(sorted(set(x.inputs.values())))) for x in lines]
-    show_table(("node", "stage", "state", "key", "reads"), rows)
-    if ahead.bills:
-        typer.echo()
-        show_table(words.HEADER, words.rows(ahead))
-        typer.echo("\n".join(words.sentences(ahead, table, source)))
-    if here:
-        typer.echo(f"`raydistill run` would refuse this here: {here}")
+
+    def show() -> None:
+        rows = [(x.node, x.stage, x.state, x.key or "", ", ".join(sorted(set(x.inputs.values())))) for x in lines]
+        show_table(("node", "stage", "state", "key", "reads"), rows)
+        if ahead.bills:
+            typer.echo()
+            show_table(words.HEADER, words.rows(ahead))
+            typer.echo("\n".join(words.sentences(ahead, table, source)))
+        if here:
+            typer.echo(f"`raydistill run` would refuse this here: {here}")
+
+    nodes, cost = [line.__dict__ for line in lines], words.fields(ahead, table, source)
+    return Answer({"nodes": nodes, "cost": cost, "short_here": here}, show)
 
 
-@in_one_line
+@answering
 def status(
     run_dir: RunArgument,
-    as_json: JsonOption = False,
     metrics: Annotated[bool, typer.Option("--metrics", help="Show every metric too.")] = False,
-) -> None:
+) -> Answer:
     """Show how far a run is, from its summary."""
     summary = read_summary(run_dir)
-    if as_json:
-        typer.echo(json.dumps(summary, indent=1))
-        return
+    return Answer(summary, partial(_show, summary, metrics))
+
+
+def _show(summary: dict[str, Any], metrics: bool) -> None:
     rows = [(name, n["state"], f"{n['seconds'] or 0:.0f} s", n["rows"] or "") for name, n in summary["nodes"].items()]
     show_table(("node", "state", "time", "rows"), rows)
     if metrics:
@@ -92,12 +90,12 @@ def status(
         typer.echo(f"  - {reason}")
 
 
-@in_one_line
+@answering
 def checkpoint(
     run_dir: RunArgument,
     node: Annotated[str, typer.Argument(help="A training that isn't finished, such as teacher.")],
     folder: Annotated[Path, typer.Argument(help="Where to write; it must not exist.")],
-) -> None:
+) -> Answer:
     """Write the last checkpoint of a training as the model it would have become. A teacher's is private."""
     runner = opened(run_dir)
     if folder.exists():
@@ -111,15 +109,17 @@ def checkpoint(
     if states[node].state == "cached":
         raise InputError(f"{node} is finished: its artifact is {runner.run.uri}/{node}/{states[node].key}")
     steps = stages[node].write_checkpoint(runner.context(stages[node]), folder)
-    typer.echo(f"{node} after {steps} steps: {folder}")
+    said = partial(typer.echo, f"{node} after {steps} steps: {folder}")
+    return Answer({"node": node, "steps": steps, "folder": str(folder)}, said)
 
 
-@in_one_line
-def report(run_dir: RunArgument) -> None:
+@answering
+def report(run_dir: RunArgument) -> Answer:
     """Render report.html of a run again."""
     from raydistill.report.html import write_report
 
     runner = opened(run_dir)
     runner.plan()
     write_report(runner, read_summary(run_dir))
-    typer.echo(f"{runner.run.uri}/report.html")
+    where = f"{runner.run.uri}/report.html"
+    return Answer({"report": where}, partial(typer.echo, where))

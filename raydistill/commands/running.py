@@ -10,13 +10,14 @@ from typing import Annotated, Any, Literal
 import typer
 
 from raydistill.commands.guard import (
+    Answer,
     ConfigOption,
     LogOption,
     QuietOption,
     RequirePassOption,
     RunDirOption,
     SetOption,
-    in_one_line,
+    answering,
 )
 from raydistill.core.config import Config
 from raydistill.core.errors import InputError
@@ -31,7 +32,7 @@ DASHBOARD = "RAY_API_SERVER_ADDRESS"
 EXIT_BY_VERDICT = {"pass": 0, "fail": 3, "insufficient_evidence": 4}
 
 
-@in_one_line
+@answering
 def run(
     config: ConfigOption = None,
     run_dir: RunDirOption = None,
@@ -39,9 +40,9 @@ def run(
     require_pass: RequirePassOption = False,
     quiet: QuietOption = False,
     log_format: LogOption = "text",
-) -> None:
+) -> Answer:
     """Run the pipeline, or what of it isn't done yet."""
-    _run(load_config(config, overrides or []), run_dir, require_pass, quiet, log_format)
+    return _run(load_config(config, overrides or []), run_dir, require_pass, quiet, log_format)
 
 
 def _display(run: str, quiet: bool, log_format: str) -> Any:
@@ -56,7 +57,7 @@ def _display(run: str, quiet: bool, log_format: str) -> Any:
     return events
 
 
-def _run(resolved: Config, run_dir: str | None, require_pass: bool, quiet: bool, log_format: str) -> None:
+def _run(resolved: Config, run_dir: str | None, require_pass: bool, quiet: bool, log_format: str) -> Answer:
     end_as_by_interrupt()
     from raydistill.running import default_run_dir
     from raydistill.running import run as run_pipeline
@@ -65,12 +66,12 @@ def _run(resolved: Config, run_dir: str | None, require_pass: bool, quiet: bool,
     result = run_pipeline(resolved, run_dir, display)
     report = f"{result.run_uri}/report.html"
     lines = [f"verdict: {result.verdict}", *(f"  - {reason}" for reason in result.reasons), f"report: {report}"]
-    display.result("verdict", lines, verdict=result.verdict, reasons=result.reasons, report=report)
-    if require_pass:
-        raise typer.Exit(EXIT_BY_VERDICT[result.verdict])
+    told = {"verdict": result.verdict, "reasons": result.reasons, "report": report}
+    display.result("verdict", lines, **told)
+    return Answer({**told, "run": result.run_uri}, exit_code=EXIT_BY_VERDICT[result.verdict] if require_pass else 0)
 
 
-@in_one_line
+@answering
 def audit(
     config: ConfigOption = None,
     images: Annotated[str | None, typer.Option("--images", help="Folder of images: path or URI.")] = None,
@@ -80,23 +81,23 @@ def audit(
     require_pass: RequirePassOption = False,
     quiet: QuietOption = False,
     log_format: LogOption = "text",
-) -> None:
+) -> Answer:
     """Audit images or a model that somebody else made against the configuration's cohort; nothing is trained."""
     named = {"images": images, "model": model}
     given = [f"audited.{name}={json.dumps(place)}" for name, place in named.items() if place is not None]
     resolved = load_config(config, [*given, *(overrides or [])])
     if resolved.audited is None:
         raise InputError("what is to be audited? Name --images or --model, or set audited in the configuration")
-    _run(resolved, run_dir, require_pass, quiet, log_format)
+    return _run(resolved, run_dir, require_pass, quiet, log_format)
 
 
-@in_one_line
+@answering
 def tune(
     run_dir: Annotated[str, typer.Option("--run-dir", help="The run folder whose filter is searched: path or URI.")],
     overrides: SetOption = None,
     quiet: QuietOption = False,
     log_format: LogOption = "text",
-) -> None:
+) -> Answer:
     """Search the settings of an existing run's filter, by the run's own configuration and what is set here.
 
     What the search reads must be there; what else the run made needn't. Report and release of a run speak of the filter
@@ -123,9 +124,10 @@ def tune(
     lines.append(f"go on: raydistill run --config {quote(where)} --run-dir {quote(run_dir)}")
     told = {name: facts[name] for name in ("chosen", "chosen_is_feasible", "broken")}
     display.result("chosen", lines, node="tune", stage="Tune", **told)
+    return Answer({**told, "run": store.uri})
 
 
-@in_one_line
+@answering
 def submit(
     context: typer.Context,
     job: Annotated[Literal["distill", "tune", "audit"], typer.Argument(help="Of jobs/; its options follow.")],
@@ -136,10 +138,11 @@ def submit(
     runtime_env: Annotated[
         Path | None, typer.Option("--runtime-env", help="YAML of Ray's runtime environment.")
     ] = None,
-) -> None:
+) -> Answer:
     """Submit a job to a cluster, follow its log, and end with its exit code. Ctrl-C leaves it running."""
     from raydistill.submitting import submit as submit_job
 
     # Ray asks this variable first, and then RAY_ADDRESS, whatever address it is given.
     os.environ[DASHBOARD] = address
-    raise typer.Exit(submit_job(address, job, context.args, working_dir.resolve(), runtime_env, typer.echo))
+    found, code = submit_job(address, job, context.args, working_dir.resolve(), runtime_env, typer.echo)
+    return Answer({"job": found, "address": address, "exit_code": code}, exit_code=code)

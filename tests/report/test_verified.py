@@ -177,12 +177,12 @@ def test_a_copy_that_was_not_finished_is_refused(copy):
 def test_the_command_says_it_to_machines(copy):
     result = said("verify", copy, "--json")
     assert result.exit_code == 0
-    found = json.loads(result.output)
+    found = json.loads(result.stdout)
     assert (found["what"], found["holds"], found["verdict"], found["is_signed"]) == ("release", True, "pass", False)
     (copy / "report.html").write_text("other")
     result = said("verify", copy, "--json")
     assert result.exit_code == 1
-    found = json.loads(result.output)
+    found = json.loads(result.stdout)
     assert (found["holds"], found["what"]) == (False, "release")
     assert "report.html" in found["problem"]
     assert said("verify", copy, "--public-key", copy / "none.pem").exit_code == 2
