@@ -2,7 +2,11 @@
 
 import errno
 import json
+import os
 import socket
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -112,6 +116,31 @@ def test_an_address_that_nobody_answers_is_one_line(monkeypatch, tmp_path):
         assert result.exit_code == 2, result.output
         assert "s3://bucket/" in result.output
         assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("shell", "begun", "completed"),
+    [
+        ("bash", "raydistill pl", "plan"),
+        ("bash", "raydistill status --js", "--json"),
+        ("fish", "raydistill run --set tune.num_tr", "tune.num_trials="),
+        ("zsh", "raydistill submit au", """_arguments '*: :(("audit"))'"""),
+    ],
+)
+def test_commands_options_and_settings_are_completed(shell, begun, completed):
+    of_bash = {"COMP_WORDS": begun, "COMP_CWORD": str(len(begun.split()) - 1)}
+    asked = {"_TYPER_COMPLETE_ARGS": begun, "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    environment = of_bash | asked | {"_RAYDISTILL_COMPLETE": f"complete_{shell}"}
+    result = CliRunner().invoke(app, [], prog_name="raydistill", env=environment)
+    assert result.stdout.strip() == completed
+
+
+def test_a_shell_takes_the_script_that_is_shown():
+    words = "COMP_WORDS=(raydistill run --set tune.num_tr); COMP_CWORD=3; _raydistill_completion raydistill"
+    line = f'eval "$(raydistill --show-completion)"; {words}; echo "${{COMPREPLY[@]}}"'
+    beside = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-c", line], env=beside, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["tune.num_trials="]
 
 
 def test_a_full_disk_is_one_line(monkeypatch):

@@ -152,6 +152,20 @@ def test_an_answer_is_one_document_whatever_is_printed_on_the_way(command, here)
     assert json.loads(result.stdout) == filled(ANSWERS[command], here)
 
 
+def test_a_line_that_is_not_understood_is_for_people():
+    result = CliRunner().invoke(app, ["status", "--no-such-option", "--json"])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--no-such-option" in result.stderr
+
+
+@pytest.mark.parametrize(("line", "own"), [(["distill", "--json"], []), (["distill", "--", "--json"], ["--json"])])
+def test_a_submitted_job_has_its_own_after_a_dash(monkeypatch, line, own):
+    taken = []
+    monkeypatch.setattr("raydistill.submitting.submit", lambda *asked: taken.extend(asked[2]) or ("job-1", 0))
+    CliRunner().invoke(app, ["submit", *line])
+    assert taken == own
+
+
 def test_an_interruption_says_so(here, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt

@@ -13,15 +13,25 @@ import typer
 
 from raydistill.core.errors import RaydistillError
 from raydistill.core.interrupt import INTERRUPTED
+from raydistill.core.loading import setting_names
 
 UNREAD = 141
 """Exit code: 128 and the number of SIGPIPE, as shells have it."""
+
+
+def _settings(begun: str) -> list[str]:
+    """Complete the name of a setting."""
+    return [f"{name}=" for name in setting_names() if name.startswith(begun)]
+
 
 ConfigOption = Annotated[
     str | None, typer.Option("--config", "-c", help="YAML file: path or URI; the defaults without one.")
 ]
 RunDirOption = Annotated[str | None, typer.Option("--run-dir", help="Path or URI; runs/<name> by default.")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override one value: section.key=value.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override one value: section.key=value.", autocompletion=_settings),
+]
 RunArgument = Annotated[str, typer.Argument(help="A run folder: path or URI.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 LogOption = Annotated[

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -196,6 +196,15 @@ def _explain(mistake: Mapping[str, Any], location: Sequence[str]) -> str:
     message, got = str(mistake["msg"]).removeprefix("Value error, "), repr(mistake.get("input"))
     shown = got if len(got) < 60 else got[:57] + "..."
     return message if isinstance(mistake.get("input"), dict) else f"{message} (got {shown})"
+
+
+def setting_names(sections: Sequence[type[BaseModel]] = (Config,), at: str = "") -> list[str]:
+    """Return what `--set` can name, `a.b`: every setting, those of optional sections and of each kind of source too."""
+    names: dict[str, None] = {}
+    for name, field in (found for section in sections for found in section.model_fields.items()):
+        inner = [] if get_origin(field.annotation) is dict else _models(field.annotation)
+        names |= dict.fromkeys(setting_names(inner, f"{at}{name}.") or [f"{at}{name}"])
+    return list(names)
 
 
 def _fields_at(location: Sequence[str]) -> list[str]:

@@ -4,7 +4,7 @@ import pytest
 
 from raydistill.core.config import Config
 from raydistill.core.errors import ConfigError
-from raydistill.core.loading import load_config
+from raydistill.core.loading import load_config, setting_names
 from raydistill.core.sources import ImageFolderSource, ParquetSource
 
 
@@ -49,6 +49,19 @@ def test_mistakes_are_named_in_one_line(override, message):
     with pytest.raises(ConfigError, match=message) as error:
         load_config(None, ["source.kind=phantom", override])
     assert "\n" not in str(error.value)
+
+
+def leaves(values, at=""):
+    for key, value in values.items():
+        yield from leaves(value, f"{at}{key}.") if isinstance(value, dict) and value else [f"{at}{key}"]
+
+
+def test_every_setting_has_a_name_that_can_be_set():
+    names = setting_names()
+    assert len(names) == len(set(names))
+    without = set(leaves(load_config(None).model_dump())) - set(names)
+    assert all(any(name.startswith(f"{section}.") for name in names) for section in without)
+    assert {"audited.images", "teacher.lora.rank", "source.pseudonym_key", "evaluate.metrics"} <= set(names)
 
 
 ANCHORS = """

@@ -1,6 +1,7 @@
 """The whole path: contract, counts, lineage, resumption. Every engine is real; the run was killed twice on its way."""
 
 import hashlib
+import json
 import subprocess
 import sys
 from collections import Counter
@@ -124,11 +125,12 @@ def test_roles_are_patient_disjoint(golden):
 def test_the_same_command_again_does_nothing_but_say_so(golden):
     left = ".work/teacher/of-a-run-that-was-killed/latents.npy"
     golden["store"].write_bytes(left, b"of real images")
-    again = run_to_end(golden["uri"])
+    again = run_to_end(golden["uri"], "--json")
     assert again.returncode == 0
     assert not golden["store"].exists(left)
     assert "nothing to run" in again.stderr
-    assert "verdict: " in again.stdout
+    assert "verdict: " in again.stderr
+    assert json.loads(again.stdout)["verdict"] == golden["store"].read_json("summary.json")["verdict"]
 
 
 def test_the_search_alone_goes_on_from_the_run_s_own_configuration(golden):
