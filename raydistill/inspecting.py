@@ -14,13 +14,14 @@ from raydistill.core.config import Config
 from raydistill.core.errors import InputError
 from raydistill.core.progress import Progress, silent
 from raydistill.core.seeds import derive_seed
+from raydistill.data.presidio import finder_of
 from raydistill.data.pseudonyms import MIN_KEY_BYTES
 from raydistill.data.records import Cleaned, Record
 from raydistill.data.rows import RawRow
 from raydistill.data.sources import open_source
 from raydistill.data.vocabulary import NO_FINDING
 from raydistill.matching.calibration import supported_fpir
-from raydistill.stages.cohort import facts_of, notes_on, read_cohort, roles_of, shared_findings
+from raydistill.stages.cohort import described, facts_of, notes_on, read_cohort, roles_of, shared_findings
 
 EXAMPLES = 3
 """Rows that are shown of each reason."""
@@ -56,6 +57,7 @@ class Inspection(BaseModel):
         sexes: images by sex.
         ages: `lowest`, `median` and `highest` in years, and of how many images they are `known`.
         texts: images with text.
+        scrubbed: of the texts that a run would read, what it would take out, as `stages.cohort.described` counts it.
         quarantined: rows by reason.
         examples: the first of each reason.
         duplicates: as `matching.deduplication.Duplicates` counts them.
@@ -79,6 +81,7 @@ class Inspection(BaseModel):
     sexes: dict[str, int]
     ages: dict[str, float]
     texts: int
+    scrubbed: dict[str, Any]
     quarantined: dict[str, int]
     examples: dict[str, list[Example]]
     duplicates: dict[str, Any]
@@ -102,6 +105,7 @@ def inspect(config: Config, progress: Progress = silent) -> Inspection:
     """
     source = open_source(config.source)
     source.check()
+    finder_of(config.ingest.prompts)
     origins: dict[int, str | None] = {}
     rows = _remembering(source.rows(), origins)
     unbounded = config.ingest.model_copy(update={"max_bad_rows": 2**63})
@@ -112,6 +116,7 @@ def inspect(config: Config, progress: Progress = silent) -> Inspection:
         kind=config.source.kind,
         rows=cleaned.rows,
         **_held(cleaned.records),
+        scrubbed=described(cleaned.records, config.ingest.prompts)[1],
         quarantined=cleaned.reasons(),
         examples=_examples(cleaned, origins),
         duplicates=asdict(duplicates),

@@ -56,6 +56,9 @@ def _show_what_is_there(found: Any) -> None:
         "duplicates": {"equal": found.duplicates["exact"], "nearly equal": found.duplicates["near"]},
         "under two patients": {"rows": found.under_two_patients},
     }
+    if read := found.scrubbed["texts"]:
+        counted["texts as prompts"] = {"read": read, "changed": found.scrubbed["changed"]}
+        counted["taken out of them"] = found.scrubbed["removed"]
     show_table(("what", "of it"), [(name, _said(counts)) for name, counts in counted.items()])
 
 

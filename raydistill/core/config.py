@@ -28,6 +28,18 @@ class PromptConfig(Section):
     )
     age_band_years: PositiveInt = 20
     max_findings: PositiveInt = Field(2, description="Findings beyond this many are dropped from the prompt.")
+    scrubber: Literal["rules", "presidio"] = Field(
+        "rules", description="Free text is scrubbed by `rules`; with `presidio` by Presidio too (extra `text`)."
+    )
+    spacy_model: str | None = Field(
+        None, description="spaCy model, by name or folder, by which Presidio finds names and places; null: it doesn't."
+    )
+
+    @model_validator(mode="after")
+    def _is_used(self) -> "PromptConfig":
+        if self.spacy_model and self.scrubber != "presidio":
+            raise ValueError("spacy_model is read with scrubber=presidio alone")
+        return self
 
 
 class IngestConfig(Section):

@@ -158,6 +158,13 @@ def _selected(selection: Mapping[str, Any]) -> str:
     return "; ".join(said)
 
 
+def scrubbed(evidence: Evidence, *, public: bool) -> dict[str, Any] | None:
+    """Return what was taken out of the texts that prompts were made of; nothing of it is said outside the house."""
+    manifest = evidence.artifacts.manifests.get("ingest")
+    found = manifest.facts.get("scrubbed") if manifest and not public else None
+    return {**found, "k": manifest.facts["prompts"]["k"]} if manifest and found and found["texts"] else None
+
+
 def cohort(evidence: Evidence, *, public: bool) -> list[tuple[str, Any, Any]]:
     """Count images and patients of every role; small counts aren't shown outside the house."""
     manifest = evidence.artifacts.manifests.get("ingest")

@@ -5,13 +5,17 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from raydistill.core.columns import ROLES
-from raydistill.core.config import IngestConfig
+from raydistill.core.config import IngestConfig, PromptConfig
 from raydistill.core.errors import InputError
 from raydistill.core.progress import Progress
 from raydistill.core.sources import Archive, SourceConfig
+from raydistill.data.presidio import finder_of
+from raydistill.data.prompts import Description, describe
 from raydistill.data.pseudonyms import pseudonymised, read_key
-from raydistill.data.records import Cleaned, clean
+from raydistill.data.records import Cleaned, Record, clean
+from raydistill.data.reports import seen
 from raydistill.data.rows import RawRow
+from raydistill.data.scrub import scrub
 from raydistill.data.splits import assign_roles
 from raydistill.matching.deduplication import Duplicates, deduplicate
 
@@ -58,6 +62,27 @@ def roles_of(cleaned: Cleaned, config: IngestConfig, seed: int) -> list[str]:
         raise InputError(_nothing_usable(cleaned))
     patients, images = [record.patient_id for record in records], [record.image_id for record in records]
     return assign_roles(patients, images, [record.role for record in records], config, seed)
+
+
+def described(records: Sequence[Record], config: PromptConfig) -> tuple[list[Description], dict[str, Any]]:
+    """Describe every record, by its text too where the policy is `free_text`.
+
+    Returns:
+        Descriptions in the records' order, and of the texts that were read: `texts`, how many; `changed`, out of how
+        many something was taken; `removed`, how often what by kind (`data.scrub.PATTERNS`, `place`), and `section` for
+        parts of reports that aren't read. Nothing that was taken is in it.
+    """
+    finder, removed, texts, changed, descriptions = finder_of(config), Counter[str](), 0, 0, []
+    for record in records:
+        text = None
+        if config.policy == "free_text" and record.text:
+            said, left_out = seen(record.text)
+            text, counts = scrub(said or "", finder)
+            texts, changed = texts + 1, changed + bool(counts)
+            removed.update(counts + Counter(section=left_out))
+        fields = (record.labels, record.view, record.sex, record.age)
+        descriptions.append(describe(*fields, age_band_years=config.age_band_years, text=text or None))
+    return descriptions, {"texts": texts, "changed": changed, "removed": dict(sorted(removed.items()))}
 
 
 def counts_of(cleaned: Cleaned, roles: Sequence[str]) -> dict[str, int]:

@@ -1,6 +1,5 @@
 """Read a cohort, clean it, give every image its role and its prompt, and write the records."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -13,16 +12,16 @@ from raydistill.core.config import Config, IngestConfig
 from raydistill.core.section import Compute, Section
 from raydistill.core.sources import SourceConfig
 from raydistill.core.store import Store
-from raydistill.data.prompts import Description, PromptTable, describe
+from raydistill.data.presidio import finder_of, versions_of
+from raydistill.data.prompts import PromptTable
 from raydistill.data.pseudonyms import key_digest
 from raydistill.data.records import Record
-from raydistill.data.reports import seen
-from raydistill.data.scrub import scrub
 from raydistill.data.sources import Source, open_source
 from raydistill.data.vocabulary import BASE_PROMPT
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.cohort import (
     counts_of,
+    described,
     facts_of,
     notes_on,
     own_key,
@@ -49,7 +48,7 @@ class IngestNodeConfig(Section):
 class Ingest(Stage):
     """No inputs. Output: a folder a role, `quarantine/`, `prompts/`, `sharing/`, `findings/`, `cohort/cohort.json`."""
 
-    version: ClassVar[int] = 10
+    version: ClassVar[int] = 11
     config: IngestNodeConfig
 
     @property
@@ -73,11 +72,13 @@ class Ingest(Stage):
         source = {name: value for name, value in section.model_dump(mode="json").items() if name not in PLACES}
         key = own_key(section)
         pseudonyms = {"pseudonyms": key_digest(key)} if key else {}
-        return {**super().key_config(), "source": source, "fingerprint": self.fingerprint, **pseudonyms}
+        found_by = {"found_by": versions} if (versions := versions_of(self.config.ingest.prompts)) else {}
+        return {**super().key_config(), "source": source, "fingerprint": self.fingerprint, **pseudonyms, **found_by}
 
     def check(self, config: Config) -> None:
-        """Say whether the cohort is there and has the columns it needs."""
+        """Say whether the cohort is there and has the columns it needs, and texts can be scrubbed as asked."""
         own_key(self.config.source)
+        finder_of(self.config.ingest.prompts)
         self.source.check()
 
     def run(self, context: Context) -> Outcome:
@@ -88,7 +89,7 @@ class Ingest(Stage):
             rows_of(self.source, config), self.config.source, config, context.private_key, context.progress
         )
         roles = roles_of(cleaned, config, context.seed)
-        descriptions, scrubbed = _describe(cleaned.records, config)
+        descriptions, scrubbed = described(cleaned.records, config.prompts)
         train = [i for i, role in enumerate(roles) if role == "train"]
         patients = [cleaned.records[i].patient_id for i in train]
         table = PromptTable.fit(patients, [descriptions[i] for i in train], config.prompts)
@@ -106,22 +107,6 @@ class Ingest(Stage):
         facts["notes"] = duplicates.notes() + notes_on(cleaned, roles, findings["findings"], config.prompts.policy)
         context.out.write_json("cohort/cohort.json", facts)
         return Outcome(counts=counts_of(cleaned, roles), facts=facts)
-
-
-def _describe(records: Sequence[Record], config: IngestConfig) -> tuple[list[Description], dict[str, int]]:
-    """Describe every record; with free text also say how much was taken out of it, and how many sections left out."""
-    removed: Counter[str] = Counter()
-    descriptions = []
-    for record in records:
-        text = None
-        if config.prompts.policy == "free_text" and record.text:
-            said, left_out = seen(record.text)
-            text, counts = scrub(said or "")
-            removed.update(counts + Counter(section=left_out))
-        years = config.prompts.age_band_years
-        fields = (record.labels, record.view, record.sex, record.age)
-        descriptions.append(describe(*fields, age_band_years=years, text=text or None))
-    return descriptions, dict(sorted(removed.items()))
 
 
 def _write_records(folder: Store, records: Sequence[Record], prompts: Sequence[str]) -> None:

@@ -88,6 +88,18 @@ def test_small_roles_are_not_counted_outside(tmp_path):
     assert cohort(Evidence(runner), public=True) == [(role, *both) for role, both in public.items()]
 
 
+def test_what_was_taken_out_of_texts_is_counted_inside_alone(tmp_path):
+    runner, summary = build(tmp_path)
+    assert "Prompts are made of free text" not in render(runner, summary, public=False)
+    scrubbed = {"texts": 149, "changed": 31, "removed": {"age_over_89": 2, "name": 30}}
+    facts = runner.manifests["ingest"].facts | {"scrubbed": scrubbed, "prompts": {"k": 7}}
+    runner.manifests["ingest"] = runner.manifests["ingest"].model_copy(update={"facts": facts})
+    inside, public = (Page(render(runner, summary, public=public)).text("run") for public in (False, True))
+    assert "149 texts were read, and out of 31 something was taken: age over 89 2, name 30." in inside
+    assert "only if 7 train patients share it" in inside
+    assert "free text" not in public
+
+
 def test_the_nodes_counts_stay_inside(tmp_path):
     runner, summary = build(tmp_path)
     counts = {"rows": 157, "records": 149, "quarantined": 8, "probe": 7}

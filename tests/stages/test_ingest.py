@@ -192,7 +192,7 @@ def test_text_alone_gives_the_base_prompt_or_scrubbed_text(tmp_path):
     free = CONFIG.model_copy(update={"prompts": PromptConfig(policy="free_text", k=3)})
     out, outcome = run(node(source, free), tmp_path / "free")
     assert set(out.read_table("train")["prompt"].to_pylist()) == {"Seen by. Clear lungs"}
-    assert outcome.facts["scrubbed"] == {"name": len(rows)}
+    assert outcome.facts["scrubbed"] == {"texts": len(rows), "changed": len(rows), "removed": {"name": len(rows)}}
 
 
 def test_of_a_report_the_impression_is_used_and_what_was_left_out_is_counted(tmp_path):
@@ -203,7 +203,8 @@ def test_of_a_report_the_impression_is_used_and_what_was_left_out_is_counted(tmp
     free = CONFIG.model_copy(update={"prompts": PromptConfig(policy="free_text", k=3)})
     out, outcome = run(node(parquet(tmp_path / "c.parquet", rows), free), tmp_path)
     assert set(out.read_table("train")["prompt"].to_pylist()) == {"No effusion, seen."}
-    assert outcome.facts["scrubbed"] == {"date": len(rows), "section": len(rows)}
+    removed = {"date": len(rows), "section": len(rows)}
+    assert outcome.facts["scrubbed"] == {"texts": len(rows), "changed": len(rows), "removed": removed}
 
 
 def test_only_findings_that_enough_train_patients_share_are_named(tmp_path):
