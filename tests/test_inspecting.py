@@ -126,6 +126,19 @@ def test_the_command_shows_it_and_says_it_in_json(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+def test_what_would_be_taken_out_of_texts_is_counted_and_not_shown(tmp_path):
+    rows = [{**row, "text": "Dr. Lane saw no effusion on 2020-01-02"} for row in cohort()]
+    rows[0]["text"] = "No effusion"
+    path, settings = parquet(tmp_path / "cohort.parquet", rows), ["--set", "ingest.prompts.policy=free_text", "--quiet"]
+    found = json.loads(said(path, *settings, "--json").stdout)["scrubbed"]
+    changed = len(rows) - 1
+    assert found == {"texts": len(rows), "changed": changed, "removed": {"date": changed, "name": changed}}
+    shown = said(path, *settings).stdout
+    assert f"date {changed}, name {changed}" in shown
+    assert "Lane" not in shown
+    assert json.loads(said(path, "--quiet", "--json").stdout)["scrubbed"]["texts"] == 0
+
+
 def test_files_are_named_to_whoever_looks_also_where_ids_are_hashed(tmp_path):
     for patient in range(9):
         put(tmp_path / f"{patient}.dcm", dicom(ramp(99 + patient), PatientID=f"MRN-{patient}"))

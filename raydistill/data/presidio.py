@@ -18,11 +18,16 @@ from raydistill.data.scrub import Finder, Found
 EXTRA = "ingest.prompts.scrubber=presidio needs Presidio: pip install 'raydistill[text]'"
 LANGUAGE = "en"
 RECOGNIZERS = (
-    "DateRecognizer", "PhoneRecognizer", "UsSsnRecognizer", "UsItinRecognizer", "NhsRecognizer",
+    "DateRecognizer", "UsSsnRecognizer", "UsItinRecognizer", "NhsRecognizer",
     "MedicalLicenseRecognizer", "IbanRecognizer", "CreditCardRecognizer", "IpRecognizer", "MacAddressRecognizer",
     "UuidRecognizer",
 )  # fmt: skip
 """Of Presidio, those that need no words around a number to be sure of it."""
+REGIONS = (
+    "US", "CA", "GB", "IE", "AU", "NZ", "IN", "IL", "BR", "MX", "DE", "AT", "CH", "FR", "BE", "NL", "ES", "PT", "IT",
+    "PL", "CZ", "SE", "DK", "NO", "FI",
+)  # fmt: skip
+"""Whose phone numbers are known also without their country's code."""
 KINDS = {"DATE_TIME": "date", "PHONE_NUMBER": "phone", "PERSON": "name", "LOCATION": "place"}
 """Kind of what is found; everything else is an identifier."""
 LABELS = {"PERSON": "PERSON", "PER": "PERSON", "GPE": "LOCATION", "LOC": "LOCATION", "FAC": "LOCATION"}
@@ -80,6 +85,7 @@ def presidio(model: str | None) -> Presidio:
         raise InputError(f"{EXTRA} ({error})") from None
 
     recognizers = [getattr(predefined_recognizers, name)(supported_language=LANGUAGE) for name in RECOGNIZERS]
+    recognizers.append(predefined_recognizers.PhoneRecognizer(supported_language=LANGUAGE, supported_regions=REGIONS))
     registry = RecognizerRegistry(recognizers=recognizers, supported_languages=[LANGUAGE])
     versions = {name: version(name) for name in ("presidio-analyzer", "phonenumbers")}
     if model is None:

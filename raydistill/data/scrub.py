@@ -16,6 +16,7 @@ _MONTHS = (
 # Lines may persist.
 _MONTH_ALONE = r"(?:january|february|march|april|(?-i:May)|june|july|august|september|october|november|december)"
 _ORDINAL = r"(?:st|nd|rd|th)?"
+_YEAR = r"(?:\d{4}|'?\d{2}(?!\s*[mc]m\b))"
 _SPLIT = r"\s?[-/.]\s?"
 # What denies a finding is never taken for a name, however it is written.
 _DENIED = r"(?!(?i:no|not|nor|none|never|without|negative|absent|free|clear|normal|unremarkable|denies)\b)"
@@ -31,14 +32,14 @@ PATTERNS: dict[str, re.Pattern[str]] = {
     "deidentification_mark": re.compile(
         r"\[\*\*.*?\*\*\]|_{2,}|<[A-Z_]{2,}>|\[(?:[A-Z]{3,}[ _]?)+\]|\bXXXX+\b", re.DOTALL
     ),
-    "email": re.compile(r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b"),
+    "email": re.compile(r"\b[\w.+'-]+@[\w-]+(?:\.[\w-]+)+\b"),
     "url": re.compile(r"\b(?:https?://|www\.)\S+", re.IGNORECASE),
     "date": re.compile(
         rf"\b(?:\d{{4}}{_SPLIT}\d{{1,2}}{_SPLIT}\d{{1,2}}(?:T[\d:.]+(?:Z|[+-]\d\d:?\d\d)?)?"
         rf"|\d{{1,2}}{_SPLIT}\d{{1,2}}{_SPLIT}(?:\d{{4}}|\d{{2}})"
         r"|\d{1,2}/\d{4}|\d{4}/\d{1,2}|(?:0?[1-9]|1[0-2])/(?:[0-2]\d|3[01])|(?:[0-2]\d|3[01])/(?:0[1-9]|1[0-2])"
-        rf"|\d{{1,2}}{_ORDINAL}[\s./-]*(?:of\s+)?(?:{_MONTHS})\b\.?(?:[\s,./-]*(?:of\s+)?(?:\d{{4}}|'\d{{2}}))?"
-        rf"|(?:{_MONTHS})\b\.?[\s./-]+(?:(?:the|of)\s+)?\d{{1,4}}{_ORDINAL}(?:,?\s*\d{{4}})?"
+        rf"|\d{{1,2}}{_ORDINAL}[\s./-]*(?:of\s+)?(?:{_MONTHS})\b\.?(?:[\s,./-]*(?:of\s+)?{_YEAR})?"
+        rf"|(?:{_MONTHS})\b\.?[\s./-]+(?:(?:the|of)\s+)?\d{{1,4}}{_ORDINAL}(?:,?\s*{_YEAR})?"
         rf"|(?<=in )(?:{_MONTH_ALONE})|(?<=since )(?:{_MONTH_ALONE})|(?<=from )(?:{_MONTH_ALONE})"
         rf"|(?<=last )(?:{_MONTH_ALONE})|(?<=until )(?:{_MONTH_ALONE})"
         r"|(?:mon|tues|wednes|thurs|fri|satur|sun)day)\b",
@@ -61,15 +62,19 @@ PATTERNS: dict[str, re.Pattern[str]] = {
     ),
     "phone": re.compile(
         r"(?<!\w)(?:\+\d[\d\s().-]{6,}\d\b"
-        r"|(?:\+\d{1,3}[\s.-]?)?(?:\(\d{2,4}\)[\s.-]?|\d{2,4}[\s.-])\d{3}[\s.-]?\d{3,4}\b"
+        r"|(?:\+\d{1,3}[\s.-]?)?(?:\(\d{2,5}\)[\s.-]?|\d{2,5}[\s.-])\d{3,4}[\s.-]?\d{3,4}(?:\s?x\d+)?\b"
         r"|(?i:ext|extension|pager|beeper|tel|fax|phone)\b\.?\s*[:#]?\s*\d(?:[\s().-]{0,2}\d)*\b)"
     ),
     "address": re.compile(
-        r"\b\d{1,5}\s+(?:[A-Z][\w'\u2019.-]*\s+){1,3}(?:Street|St|Avenue|Ave|Road|Rd|Drive|Lane|Boulevard|Blvd)\b\.?"
+        r"\b\d{1,5}\s+(?:[A-Z][\w'\u2019.-]*\s+){1,3}"
+        r"(?:(?:Street|St|Avenue|Ave|Road|Rd|Drive|Lane|Boulevard|Blvd|Court|Way|Place|Close|Square)\b\.?"
+        r"|(?:Apt\.?|Suite|Unit)\s\w+)"
     ),
-    "institution": re.compile(rf"\b(?:{_CAPITAL}\s){{1,4}}(?:Hospital|Clinic|Infirmary|Medical\s(?:Center|Centre))\b"),
+    "institution": re.compile(
+        rf"\b(?:St\.\s)?(?:{_CAPITAL}\s){{1,4}}(?:Hospital|Clinic|Infirmary|Medical\s(?:Center|Centre))\b"
+    ),
     "name": re.compile(
-        rf"\b(?:{_TITLE}{_NAME}"
+        rf"\b(?:(?:{_TITLE}){{1,3}}(?:(?:med|Ing)\.\s+)?{_NAME}"
         r"|(?i:dictated|read|reviewed|signed|interpreted|verified|approved|transcribed|discussed|reported|communicated"
         rf"|notified|called|referred|ordered)\s+(?i:by|with|to)\s*:?\s*(?!{_TITLE}){_NAME}"
         r"|(?i:(?:patient|physician|radiologist|attending|resident|technologist|name)(?:\s+name)?)\s*:\s*"

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from raydistill.core.columns import QUARANTINE, RECORDS, ROLES
-from raydistill.core.config import IngestConfig, PromptConfig
+from raydistill.core.config import Config, IngestConfig, PromptConfig
 from raydistill.core.errors import InputError
 from raydistill.core.generation import RequestConfig
 from raydistill.core.manifest import canonical_json
@@ -193,6 +193,19 @@ def test_text_alone_gives_the_base_prompt_or_scrubbed_text(tmp_path):
     out, outcome = run(node(source, free), tmp_path / "free")
     assert set(out.read_table("train")["prompt"].to_pylist()) == {"Seen by. Clear lungs"}
     assert outcome.facts["scrubbed"] == {"texts": len(rows), "changed": len(rows), "removed": {"name": len(rows)}}
+
+
+def test_a_scrubber_that_is_not_there_is_said_before_anything_starts_and_one_that_is_stands_in_the_key(tmp_path):
+    source = parquet(tmp_path / "c.parquet", cohort())
+    plain, more = (
+        node(source, CONFIG.model_copy(update={"prompts": PromptConfig(policy="free_text", scrubber=scrubber)}))
+        for scrubber in ("rules", "presidio")
+    )
+    assert "found_by" not in plain.key_config()
+    assert more.key_config()["found_by"].keys() == {"presidio-analyzer", "phonenumbers"}
+    prompts = PromptConfig(policy="free_text", scrubber="presidio", spacy_model="no_such_model")
+    with pytest.raises(InputError, match="no such model"):
+        node(source, CONFIG.model_copy(update={"prompts": prompts})).check(Config())
 
 
 def test_of_a_report_the_impression_is_used_and_what_was_left_out_is_counted(tmp_path):
