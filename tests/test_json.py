@@ -166,6 +166,13 @@ def test_a_submitted_job_has_its_own_after_a_dash(monkeypatch, line, own):
     assert taken == own
 
 
+def test_what_is_no_number_is_null(here, monkeypatch):
+    summary = {"low": float("nan"), "rows": [float("inf"), 1.5]}
+    monkeypatch.setattr("raydistill.commands.looking.read_summary", lambda _: summary)
+    said = CliRunner().invoke(app, ["status", str(here), "--json"]).stdout
+    assert json.loads(said) == {"low": None, "rows": [None, 1.5]}
+
+
 def test_an_interruption_says_so(here, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt

@@ -10,6 +10,7 @@ from functools import partial, wraps
 from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
+from pydantic_core import to_jsonable_python
 
 from raydistill.core.errors import RaydistillError
 from raydistill.core.interrupt import INTERRUPTED
@@ -104,8 +105,8 @@ def _answer(command: Callable[[], Answer], say: Callable[[str, str], None]) -> A
 
 
 def show_json(fields: Mapping[str, Any]) -> None:
-    """Print a JSON document."""
-    typer.echo(json.dumps(fields, indent=1))
+    """Print a JSON document; what isn't a finite number is null, as JSON has no word for it."""
+    typer.echo(json.dumps(to_jsonable_python(fields, inf_nan_mode="null"), indent=1))
 
 
 def _say(as_event: bool, run: str | None, what: str, text: str) -> None:
