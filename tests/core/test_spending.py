@@ -45,7 +45,7 @@ def test_a_training_that_would_lose_more_than_it_does_is_not_for_spot():
 
 def test_what_is_not_known_is_left_out_of_the_total_and_named():
     unknown, driver = replace(POOL, node="gallery", hours=None), replace(ANEW, node="ingest", compute=None, hours=1.0)
-    unpriced = replace(POOL, node="match", compute=Compute(num_gpus=1))
+    unpriced = replace(POOL, node="match", compute=Compute(num_gpus=1, accelerator_type="B200"))
     whole = total([bill(demand, PRICES) for demand in (POOL, ANEW, unknown, driver, unpriced)])
     assert whole.unknown == ["gallery", "match"]
     assert whole.on_demand == pytest.approx(2 * 60)
