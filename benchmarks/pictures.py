@@ -31,6 +31,7 @@ def main() -> None:
     runner = opened(sys.argv[1])
     if runner.config.source.kind != "phantom":
         sys.exit("these pictures are shown to everybody: only a run of the embedded cohort will do")
+    runner.plan()
     OUT.mkdir(exist_ok=True)
     evidence = Evidence(runner)
     grids = [real_grid(evidence), sample_grid(evidence, "teacher"), sample_grid(evidence, "student", kept_only=True)]

@@ -157,3 +157,14 @@ def test_drawings_are_json_that_cannot_end_their_element(editions):
     drawings = [text for text in Page(editions[False]).scripts if text.startswith("{")]
     assert len(drawings) == 16
     assert all("<" not in text and json.loads(text)["layout"]["height"] > 100 for text in drawings)
+
+
+def test_what_decided_stands_before_what_is_merely_uncertain(tmp_path):
+    runner, summary = build(tmp_path / "run")
+    page = render(
+        runner,
+        {**summary, "verdict": "fail", "reasons": [*summary["reasons"], "Something is too blind."]},
+        public=False,
+    )
+    decided = page.find("break their budget")
+    assert 0 < decided < page.find("Something is too blind.")
