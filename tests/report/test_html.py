@@ -160,11 +160,7 @@ def test_drawings_are_json_that_cannot_end_their_element(editions):
 
 
 def test_what_decided_stands_before_what_is_merely_uncertain(tmp_path):
-    runner, summary = build(tmp_path / "run")
-    page = render(
-        runner,
-        {**summary, "verdict": "fail", "reasons": [*summary["reasons"], "Something is too blind."]},
-        public=False,
-    )
+    runner, summary = build(tmp_path / "run", verdict="fail")
+    page = render(runner, {**summary, "reasons": [*summary["reasons"], "Something is too blind."]}, public=False)
     decided = page.find("break their budget")
     assert 0 < decided < page.find("Something is too blind.")
