@@ -79,7 +79,7 @@ class Runner:
         Raises:
             InputError: when the folder holds something else, or a run of another schema.
         """
-        check_folder(self.run)
+        check_folder(self.run, self.config)
         try:
             if not self.is_of_this():
                 self.run.delete(SUMMARY)
@@ -227,8 +227,12 @@ class Runner:
         return artifact_key(type(stage).__name__, stage.version, stage.key_config(), digests)
 
 
-def check_folder(run: Store) -> None:
+def check_folder(run: Store, config: Config | None = None) -> None:
     """Refuse a folder that isn't empty and isn't a run of this schema.
+
+    Args:
+        run: the folder.
+        config: what is to be written there; an audit isn't written into a run, nor a run into an audit.
 
     Raises:
         InputError: naming the folder and what is in the way.
@@ -242,10 +246,17 @@ def check_folder(run: Store) -> None:
                     f"{run.uri} isn't empty and isn't a run folder (no config.yaml): choose another --run-dir"
                 )
             return
-        schema = parse(run.read_bytes("config.yaml"), f"{run.uri}/config.yaml").get("schema")
+        there = parse(run.read_bytes("config.yaml"), f"{run.uri}/config.yaml")
+    schema, was_audit = there.get("schema"), bool(there.get("audited"))
     if schema != SCHEMA_VERSION:
         raise InputError(
             f"{run.uri} belongs to a run of schema {schema}, this is {SCHEMA_VERSION}: choose another --run-dir"
+        )
+    if config and was_audit is not (config.audited is not None):
+        kinds = ("an audit", "a run") if was_audit else ("a run", "an audit")
+        raise InputError(
+            f"{run.uri} holds {kinds[0]}, and {kinds[1]} would take its report, certificate and configuration away: "
+            "choose another --run-dir"
         )
 
 

@@ -41,7 +41,7 @@ def check_configured(config: Config, run: Store, stages: Sequence[Any]) -> None:
     """
     from raydistill.runner import check_folder
 
-    check_folder(run)
+    check_folder(run, config)
     for stage in stages:
         try:
             stage.check(config)
@@ -94,7 +94,9 @@ def run(config: Config, run_dir: str | None = None, display: Display | None = No
 
     display = display or Display(quiet=True)
     if store.is_local and TEMPORARY in store.path:
-        display.line(f"the run folder {store.path} is the job's temporary folder and goes with it: pass --run-dir")
+        raise ConfigError(
+            f"the run folder {store.path} lies in the job's temporary folder and would go with it: pass --run-dir"
+        )
     runner = Runner(store, config, wire(config))
     check_before_ray(config, store, runner.stages)
     states = {stage.node: "pending" for stage in runner.stages}
@@ -205,10 +207,14 @@ def _connect(stack: ExitStack, runner: Any, stages: Sequence[Any], display: Disp
     now = present()
     later = now if cluster["is_local"] else grown(runner.config.cluster)
     require_shared(runner.run.is_local, runner.run.uri, now.nodes, later.nodes if later else None)
-    display.line(f"Ray at {cluster['address']}: {cluster['nodes']} nodes, {cluster['cpus']:g} CPUs")
+    display.line(f"Ray at {cluster['address']}: {_nodes(cluster['nodes'])}, {cluster['cpus']:g} CPUs")
     short = _never(stages, now, later)
     if short:
         raise ConfigError(short)
+
+
+def _nodes(count: int) -> str:
+    return f"{count} node{'s' * (count != 1)}"
 
 
 def _lacks(stage: Any, now: Any, later: Any) -> list[Any]:

@@ -103,6 +103,49 @@ def test_an_audit_has_no_filter_to_search(tmp_path):
     assert "it has no filter to search the settings of" in result.output.replace("\n", " ")
 
 
+def refused(*arguments):
+    result = said(*arguments)
+    assert result.exit_code == 2, result.output
+    assert "Traceback" not in result.output
+    return " ".join(result.output.split())
+
+
+@pytest.mark.parametrize("is_audit", [True, False])
+def test_an_audit_takes_nothing_away_from_a_run_nor_a_run_from_an_audit(tmp_path, is_audit):
+    there = Config(audited=None if is_audit else {"images": "s3://bucket/images"}).model_dump(mode="json")
+    content = yaml.safe_dump({"schema": SCHEMA_VERSION, **there})
+    (tmp_path / "config.yaml").write_text(content)
+    (tmp_path / "certificate.json").write_text("{}")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.png").write_bytes(b"")
+    audit = ("audit", "--images", str(tmp_path / "images"), "--set", "source.kind=phantom")
+    told = refused(*(audit if is_audit else ("run",)), "--run-dir", str(tmp_path))
+    assert f"holds {'a run' if is_audit else 'an audit'}, and" in told
+    assert (tmp_path / "config.yaml").read_text() == content
+    assert (tmp_path / "certificate.json").exists()
+
+
+def test_an_audit_without_a_cohort_is_refused(tmp_path):
+    assert "against which cohort" in refused("audit", "--images", str(tmp_path), "--run-dir", str(tmp_path / "run"))
+
+
+def test_what_a_job_would_lose_with_its_folder_is_refused(tmp_path):
+    folder = tmp_path / "runtime_resources" / "working_dir_files" / "run"
+    assert "would go with it: pass --run-dir" in refused("run", "--run-dir", str(folder))
+    assert not folder.exists()
+
+
+def test_a_dashboard_s_address_needs_no_scheme_and_may_hold_no_password(monkeypatch):
+    asked = []
+    monkeypatch.setattr("raydistill.submitting.submit", lambda address, *_: asked.append(address) or ("job", 0))
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "")
+    assert said("submit", "--address", "127.0.0.1:8299", "tune").exit_code == 0
+    assert asked == ["http://127.0.0.1:8299"]
+    told = refused("submit", "--address", "http://me:Tr0ub4dor@127.0.0.1:8299", "tune")
+    assert "holds a password" in told
+    assert "Tr0ub4dor" not in told
+
+
 def test_an_address_that_nobody_answers_is_one_line(monkeypatch, tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

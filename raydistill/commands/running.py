@@ -23,7 +23,7 @@ from raydistill.core.config import Config
 from raydistill.core.errors import InputError
 from raydistill.core.interrupt import end_as_by_interrupt
 from raydistill.core.loading import load_config, overridden, parse
-from raydistill.core.store import Store
+from raydistill.core.store import Store, holds_password
 from raydistill.folder import read
 
 DASHBOARD = "RAY_API_SERVER_ADDRESS"
@@ -88,6 +88,8 @@ def audit(
     resolved = load_config(config, [*given, *(overrides or [])])
     if resolved.audited is None:
         raise InputError("what is to be audited? Name --images or --model, or set audited in the configuration")
+    if config is None and not any(setting.startswith("source") for setting in overrides or []):
+        raise InputError("audited against which cohort? Name it by --config, or --set source.path=COHORT")
     return _run(resolved, run_dir, require_pass, quiet, log_format)
 
 
@@ -142,6 +144,10 @@ def submit(
     """Submit a job to a cluster, follow its log, and end with its exit code. Ctrl-C leaves it running."""
     from raydistill.submitting import submit as submit_job
 
+    if holds_password(address):
+        raise InputError("--address holds a password, and is shown: leave it out; Ray's token is taken from its file")
+    # Without a scheme Ray takes an address for another of the cluster's ports, and waits for it.
+    address = address if "://" in address else f"http://{address}"
     # Ray asks this variable first, and then RAY_ADDRESS, whatever address it is given.
     os.environ[DASHBOARD] = address
     found, code = submit_job(address, job, context.args, working_dir.resolve(), runtime_env, typer.echo)

@@ -295,10 +295,18 @@ def title(metric: str) -> Title:
     return Title(plain(metric), "", OTHER)
 
 
+OF_THE_TEACHER = {
+    "generator": "all",
+    "generator_recognised": "recognised by a network",
+    "generator_all": "copies or not",
+}
+"""Parts of a metric that are of all strengths together."""
+
+
 def is_one_treatment(metric: str) -> bool:
     """Whether a metric is the part of one treatment in another; a figure shows those side by side."""
     family, _, part = metric.partition(".")
-    return family in ("sensitivity", "false_flag_rate") and part not in ("", "generator", "generator_all")
+    return family in ("sensitivity", "false_flag_rate") and part not in ("", *OF_THE_TEACHER)
 
 
 def treatment(name: str) -> str:
@@ -308,8 +316,8 @@ def treatment(name: str) -> str:
         >>> treatment("noise"), treatment("noise_0.35"), treatment("generator")
         ('noise', 'through the teacher, 0.35', 'through the teacher, all')
     """
-    if name.startswith("generator"):
-        return "through the teacher, all" if name == "generator" else "through the teacher, copies or not"
+    if name in OF_THE_TEACHER:
+        return f"through the teacher, {OF_THE_TEACHER[name]}"
     return f"through the teacher, {name.removeprefix(GENERATED)}" if name.startswith(GENERATED) else plain(name)
 
 

@@ -1,6 +1,7 @@
 """Which setting is taken: the most useful whose risk keeps its bounds, as far as so few patients can tell."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,41 @@ PROBED = 16
 
 Answers = Mapping[int, NDArray[np.float64]]
 """By row of the table, (N, F) or (S, N, F): what classifiers said of calibration images."""
+
+
+DECIDES = {
+    "objective": "what every trial measures",
+    "network_utility": "networks' AUROC",
+    "student_utility": "AUROC of networks that learned from short students",
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The trial that is taken, and why.
+
+    Attributes:
+        row: of the table.
+        by: column that decided.
+        reached: what the trial has there; `best`, the most that a trial has that was looked at alike.
+        equal: trials that can't be told from the best, itself among them.
+    """
+
+    row: int
+    by: str
+    reached: float
+    best: float
+    equal: int = 1
+
+    def why(self) -> str:
+        """Say it in a sentence."""
+        said = f"chosen by {DECIDES[self.by]}: {self.reached:.4g}"
+        if self.equal == 1:
+            return f"{said}, the best"
+        return (
+            f"{said}, and the best has {self.best:.4g}; of {self.equal} settings within one standard error of that, "
+            "which these patients can't tell apart, the one with the least risk was taken"
+        )
 
 
 def eligible(table: pd.DataFrame, goal: str) -> pd.DataFrame:
@@ -61,8 +97,8 @@ def said_by(
     return {"objective": {row: probed(evidence, kept(row)) for row in best}}
 
 
-def choose(table: pd.DataFrame, moved: Mapping[str, Mapping[int, NDArray[np.float64]]]) -> int:
-    """Return the row of the best trial: most useful among the feasible, else the one nearest to feasible.
+def choose(table: pd.DataFrame, moved: Mapping[str, Mapping[int, NDArray[np.float64]]]) -> Choice:
+    """Return the best trial: most useful among the feasible, else the one nearest to feasible.
 
     Who got a student is better than the others, then whom more networks looked at. How useful a setting is, is known by
     the calibration patients there happen to be, and by networks' seeds: to take the very best of many would mostly be
@@ -90,14 +126,17 @@ def choose(table: pd.DataFrame, moved: Mapping[str, Mapping[int, NDArray[np.floa
     elif best["networks"] > 1 and pd.notna(best["network_utility"]):
         by, networks = "network_utility", int(best["networks"])
         order = order[order["networks"] == networks]
-    known = moved.get(by, {})
+    known, alone = moved.get(by, {}), Choice(row, by, float(best[by]), float(best[by]))
     if row not in known:
-        return row
+        return alone
     luck = luck_of(table, networks) if networks else 0.0
     peers = order[order["feasible"] & order.index.isin(list(known))]
     errors = [np.hypot(standard_error(known[row] - known[int(at)]), luck) for at in peers.index]
     equal = peers[best[by] - peers[by] <= errors]
-    return int(equal.sort_values("risk_high", kind="stable").index[0]) if len(equal) else row
+    if not len(equal):
+        return alone
+    taken = equal.sort_values("risk_high", kind="stable")
+    return Choice(int(taken.index[0]), by, float(taken.iloc[0][by]), float(best[by]), len(equal))
 
 
 def moved_by(answers: Mapping[str, Answers], labels: Any, patients: Any) -> dict[str, dict[int, NDArray[np.float64]]]:

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from raydistill.core.columns import JUDGED
 from raydistill.core.errors import NothingToDo
 from raydistill.core.seeds import generator
-from raydistill.metrics.classifier import label_matrix
+from raydistill.metrics.probe import label_matrix
 from raydistill.stages.base import Context
 from raydistill.stages.features import Looked, features_of
 from raydistill.stages.images import pixels, read_kept, read_sampled, rows_of

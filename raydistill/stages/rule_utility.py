@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from raydistill.core.config import EvaluateConfig
 from raydistill.core.seeds import derive_seed
 from raydistill.matching.rules import Kept, random_drop
-from raydistill.metrics import classifier
 from raydistill.metrics.luck import Luck
+from raydistill.metrics.probe import label_matrix
 from raydistill.metrics.repeated import luck_of_training, repeated_auroc, repeated_difference
 from raydistill.metrics.result import MetricResult
 from raydistill.metrics.utility import paired_difference
@@ -53,9 +53,9 @@ def utilities(
     taught = samples.filter(samples["labels"].is_valid())
     if not findings or not real.num_rows or not taught.num_rows:
         return {}
-    labels = classifier.label_matrix(taught["labels"].to_pylist(), findings)
+    labels = label_matrix(taught["labels"].to_pylist(), findings)
     lesson = Lesson(pixels(taught), labels, pixels(real), how.probe_steps)
-    truth = classifier.label_matrix(real["labels"].to_pylist(), findings)
+    truth = label_matrix(real["labels"].to_pylist(), findings)
     pupils, said = _answers(context, lesson, rules, samples["labels"].is_valid().to_numpy(), how, seeds)
     scores = {rule: [said[pupil] for pupil in own] for rule, own in pupils.items()}
     people = real["patient_id"].to_numpy()

@@ -15,8 +15,8 @@ from raydistill.core.section import Compute, Section
 from raydistill.matching.calibration import calibrate
 from raydistill.matching.policy import Policy, judged, make_policy, policy_at
 from raydistill.matching.selection import Selection, in_the_way, left_out
-from raydistill.metrics.classifier import FindingsProbe
 from raydistill.metrics.intervals import korn_graubard
+from raydistill.metrics.probe import FindingsProbe
 from raydistill.metrics.utility import macro_auroc, supported
 from raydistill.stages.outcomes import BREAKS
 from raydistill.stages.space import setting_of

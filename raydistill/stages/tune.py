@@ -49,7 +49,7 @@ class Tune(Stage):
     `importances/` where there is something to tell apart.
     """
 
-    version: ClassVar[int] = 15
+    version: ClassVar[int] = 16
     config: TuneNodeConfig
 
     def asks(self) -> dict[str, Compute]:
@@ -97,7 +97,8 @@ class Tune(Stage):
             table["student_utility"], students = student_utility(*given)
         said = said_by(eligible(table, goal), kept, evidence, networks, students)
         moved = moved_by(said, evidence.test_labels, evidence.test_patients)
-        table["chosen"] = table.index == choose(eligible(table, goal), moved)
+        choice = choose(eligible(table, goal), moved)
+        table["chosen"] = table.index == choice.row
         best = table[table["chosen"]].iloc[0]
         setting = setting_of(space, {str(name): value for name, value in best.items()})
         breaks, policy = broken(table), policy_for(setting, evidence, config)
@@ -120,6 +121,7 @@ class Tune(Stage):
             measured = [name for name in measured if name in table]
             records: Any = table.to_dict("records")
             write_hparams(context.logs, records, list(plan.bounds), measured)
+        why = [choice.why()] if best["feasible"] else []
         chosen = setting | {name: float(best[name]) for name in ("utility", "kept_share", "risk_high")}
         return Outcome(
             counts={"trials": len(table), "feasible": int(table["feasible"].sum())},
@@ -128,7 +130,7 @@ class Tune(Stage):
                 "chosen_is_feasible": bool(best["feasible"]),
                 "broken": breaks,
                 "outcomes": different(table),
-                "notes": [*cut, *cut_prompts(asked, space), *_sameness(table)],
+                "notes": [*cut, *cut_prompts(asked, space), *_sameness(table), *why],
             },
         )
 

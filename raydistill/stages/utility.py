@@ -14,7 +14,9 @@ from raydistill.core.errors import LineageError
 from raydistill.core.seeds import derive_seed
 from raydistill.core.store import Store
 from raydistill.data.vocabulary import age_band
-from raydistill.metrics import classifier, repeated, utility
+from raydistill.metrics import repeated, utility
+from raydistill.metrics.classifier import predict
+from raydistill.metrics.probe import label_matrix
 from raydistill.metrics.reliability import calibration_error
 from raydistill.metrics.repeated import repeated_difference
 from raydistill.metrics.result import MetricResult
@@ -56,8 +58,8 @@ def utility_metrics(
     real = real.filter(real["labels"].is_valid())
     if not (findings and taught.any() and real.num_rows):
         return utility.without_labels(real.num_rows, how.confidence)
-    truth = classifier.label_matrix(real["labels"].to_pylist(), findings)
-    labels = classifier.label_matrix([names for names in judged.labels if names is not None], findings)
+    truth = label_matrix(real["labels"].to_pylist(), findings)
+    labels = label_matrix([names for names in judged.labels if names is not None], findings)
     scores = _answers(context, judged.pixels[taught], labels, pixels(real), how, root_seed)
     _write(context.out, scores, findings, real["image_id"])
     others = {name: _predicted(context.inputs, name, findings, real["image_id"]) for name in REFERENCES}
@@ -98,7 +100,7 @@ def _answers(
         model = train_classifier(images, labels, how.probe_steps, derive_seed(root_seed, NETWORK, number), how.compute)
         if not number and "reference" not in context.inputs:
             write_extractor(model, context.out)
-        answers.append(classifier.predict(model, tested))
+        answers.append(predict(model, tested))
     return np.stack(answers)
 
 

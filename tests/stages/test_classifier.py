@@ -4,12 +4,8 @@ import torch
 from transformers import AutoModelForImageClassification
 
 from raydistill.core.section import Compute
-from raydistill.metrics.classifier import (
-    FindingsObjective,
-    FindingsProbe,
-    label_matrix,
-    predict,
-)
+from raydistill.metrics.classifier import FindingsObjective, predict
+from raydistill.metrics.probe import FindingsProbe, label_matrix
 from raydistill.stages.classifier import train_classifier
 
 

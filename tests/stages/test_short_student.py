@@ -16,7 +16,7 @@ from raydistill.data.images import encode_png
 from raydistill.data.phantom import FINDINGS, render
 from raydistill.data.prompts import SHARING
 from raydistill.diffusion.components import prepare_initial
-from raydistill.metrics.classifier import label_matrix
+from raydistill.metrics.probe import label_matrix
 from raydistill.pipeline import wire
 from raydistill.stages.base import Context
 from raydistill.stages.choosing import choose
@@ -108,7 +108,7 @@ def test_the_networks_best_get_a_student_each_and_a_kill_costs_none_that_is_read
         work.write_bytes(name, content.getvalue())
     again = looked(evidence, store / "a")
     assert sorted(again.dropna()) == [0, 1]
-    assert choose(table(student_utility=again), {}) == again.idxmax()
+    assert choose(table(student_utility=again), {}).row == again.idxmax()
     # From what the student itself will start from.
     start = nodes()["student_latents"]
     prepare_initial(start.config, resolution=SIDE, seed=start.seed, folder=tmp_path / "initial")
@@ -129,8 +129,8 @@ def test_without_networks_the_probe_says_who_gets_a_student():
 
 
 def test_a_student_is_better_than_none_and_decides_before_networks():
-    assert choose(table(student_utility=[np.nan, np.nan, 0.7, 0.6]), {}) == 2
-    assert choose(table(student_utility=[np.nan] * 4), {}) == choose(table(), {}) == 3
+    assert choose(table(student_utility=[np.nan, np.nan, 0.7, 0.6]), {}).row == 2
+    assert choose(table(student_utility=[np.nan] * 4), {}).row == choose(table(), {}).row == 3
 
 
 @pytest.mark.parametrize(("spread", "chosen"), [(0.05, 2), (0.07, 3)])
@@ -139,7 +139,7 @@ def test_of_students_that_differ_by_less_than_luck_the_less_risky_is_chosen(spre
     spreads, risks = [np.nan, np.nan, spread, spread], [0.0, 0.0, 0.06, 0.05]
     reached = [np.nan, np.nan, 0.7, 0.62]
     moved = {"student_utility": {2: np.zeros(9), 3: np.zeros(9)}}
-    assert choose(table(student_utility=reached, network_spread=spreads, risk_high=risks), moved) == chosen
+    assert choose(table(student_utility=reached, network_spread=spreads, risk_high=risks), moved).row == chosen
 
 
 FPIRS = (0.05, 0.2, 0.4)
