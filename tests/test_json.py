@@ -59,7 +59,7 @@ ANSWERS["audit"] = ANSWERS["run"]
 
 ASKED = {
     "run": (["--require-pass"], 3),
-    "audit": (["--images", "{here}", "--require-pass"], 3),
+    "audit": (["--images", "{here}", "--set", "source.kind=phantom", "--require-pass"], 3),
     "submit": (["--address", "http://there", "distill"], 3),
     "verify": (["{here}"], 1),
     "publish": (["{here}", "there"], 0),

@@ -26,6 +26,7 @@ from raydistill.stages.train_reid import own_eye
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 ROWS = 512
 """Images of a shard."""
+SHOWN_FAILURES = 3
 
 
 class GivenImagesConfig(Section):
@@ -39,7 +40,7 @@ class GivenImagesConfig(Section):
 class GivenImages(Stage):
     """No inputs. Output: `samples/part-*.parquet`, columns.SAMPLES; what can't be read keeps its row and a reason."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     config: GivenImagesConfig
 
     def check(self, config: Config) -> None:
@@ -53,16 +54,19 @@ class GivenImages(Stage):
     def run(self, context: Context) -> Outcome:
         """Decode, cut and write, a shard at a time."""
         rows: list[dict[str, Any]] = []
-        made, failed = 0, 0
+        made, failures = 0, list[str]()
         for number, (name, content, prompt) in enumerate(_encoded(self.config.images)):
             rows.append({"sample_id": f"{number:08d}-{name}", "prompt": prompt, "seed": 0} | self._image(content))
-            failed += rows[-1]["failure"] is not None
+            failures += [f"{name} ({rows[-1]['failure']})"] if rows[-1]["failure"] else []
             if len(rows) == ROWS:
                 _write(context.out, made, rows)
                 made, rows = made + ROWS, []
         if rows:
             _write(context.out, made, rows)
-        return Outcome(counts={"rows": made + len(rows), "failed": failed}, facts={"prompts": "as they came"})
+        first = ", ".join(failures[:SHOWN_FAILURES])
+        notes = [f"{len(failures)} images can't be read, and aren't audited; the first: {first}"] if failures else []
+        counts = {"rows": made + len(rows), "failed": len(failures)}
+        return Outcome(counts=counts, facts={"prompts": "as they came", "notes": notes})
 
     def _image(self, content: bytes) -> dict[str, Any]:
         try:

@@ -80,7 +80,9 @@ def test_copies_are_found_out_and_nothing_is_released(local_ray, cohort, tmp_pat
     student = result.summary["metrics"]["student"]
     assert student["excess_risk"]["interval"][0] > 0.5
     assert student["copied_rate"]["n"] == len(train)
-    assert runner.manifests["student_samples"].counts == {"rows": len(train) + 1, "failed": 1}
+    given = runner.manifests["student_samples"]
+    assert given.counts == {"rows": len(train) + 1, "failed": 1}
+    assert given.facts["notes"][0].startswith("1 images can't be read, and aren't audited; the first: ")
     assert not [node for node in runner.manifests if runner.manifests[node].stage.startswith("Train")]
     assert not runner.run.exists("release")
     assert not runner.run.exists("certificate.json")
