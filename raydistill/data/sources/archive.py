@@ -64,21 +64,20 @@ class TableArchive(ABC):
 
     def named(self) -> Iterator[tuple[RawRow, str | None]]:
         """Yield the tables' lines, and what their files are called."""
-        lines = (line for name in self.tables() for line in csv_lines(self.store, name))
-        return (self._row(row, line) for row, line in enumerate(lines))
+        return (self._row(line) for name in self.tables() for line in csv_lines(self.store, name))
 
     def fingerprint(self) -> dict[str, Any]:
         """Digest every file in the folder."""
         return {"kind": self.kind, **digest_below(self.store)}
 
-    def _row(self, row: int, line: Line) -> tuple[RawRow, str | None]:
+    def _row(self, line: Line) -> tuple[RawRow, str | None]:
         if line.problem:
-            return RawRow(row, problem=line.problem), None
+            return RawRow(0, problem=line.problem), None
         try:
             values = self.describe(line.values)
         except Unusable as error:
-            return RawRow(row, problem=(error.reason, error.detail)), None
-        return line.raw(row, values), values["file_name"]
+            return RawRow(0, problem=(error.reason, error.detail)), None
+        return line.raw(values), values["file_name"]
 
 
 def named_like(store: Store, start: str, ends: Sequence[str], what: str) -> list[str]:

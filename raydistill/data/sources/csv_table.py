@@ -64,7 +64,7 @@ class CsvReader:
 
     def _row(self, line: Line) -> list[RawRow]:
         values = by_our_names(line.values, self.config.columns)
-        raw = with_file(line.raw(0, values, "role"), values.get("file_name"), self.images)
+        raw = with_file(line.raw(values, "role"), values.get("file_name"), self.images)
         if isinstance(raw.image, bytes) and is_dicom(raw.image):
             return [self._shown(raw, raw.image)]
         return [raw]

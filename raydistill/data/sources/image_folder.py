@@ -35,8 +35,7 @@ class ImageFolderReader:
     def parts(self) -> Parts:
         """Return the rows of the table; the files are what is slow."""
         roles = self._roles()
-        lines = enumerate(self._lines())
-        named = ((line.raw(row, line.values, roles), line.values.get("file_name")) for row, line in lines)
+        named = ((line.raw(line.values, roles), line.values.get("file_name")) for line in self._lines())
         return parts_of_files(named, self.store)
 
     def fingerprint(self) -> dict[str, Any]:

@@ -27,15 +27,14 @@ class Line(NamedTuple):
     values: Mapping[str, Any]
     problem: tuple[str, str] | None = None
 
-    def raw(self, row: int, values: Mapping[str, Any], roles: str | None = None) -> RawRow:
-        """Make the source's row of it, without an image.
+    def raw(self, values: Mapping[str, Any], roles: str | None = None) -> RawRow:
+        """Make the source's row of it, without an image and numbered 0: `Parts` numbers rows.
 
         Args:
-            row: its number.
             values: by raydistill's columns.
             roles: the column that holds roles, if there is one.
         """
-        return RawRow(row=row, problem=self.problem) if self.problem else parse_row(row, values, roles)
+        return RawRow(row=0, problem=self.problem) if self.problem else parse_row(0, values, roles)
 
 
 def csv_lines(store: Store, name: str, delimiter: str = ",", encoding: str = "utf-8") -> Iterator[Line]:
