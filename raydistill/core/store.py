@@ -287,16 +287,20 @@ def _patient(filesystem: fs.FileSystem) -> fs.FileSystem:
 
 def holds_password(uri: str) -> bool:
     """Whether an address names who asks, and with which password: `scheme://KEY:SECRET@host`."""
-    _, _, rest = uri.partition("://")
-    return ":" in rest.split("/")[0].rpartition("@")[0]
+    return ":" in _authority(uri)[0]
+
+
+def _authority(uri: str) -> tuple[str, str]:
+    """Return who asks, and the host, of an address; who is empty where it isn't said."""
+    who, _, host = uri.partition("://")[2].split("/")[0].rpartition("@")
+    return who, host
 
 
 def _refuse_password(uri: str) -> None:
     """Refuse `s3://KEY:SECRET@bucket`, which pyarrow takes: configurations, manifests and logs hold addresses."""
     if holds_password(uri):
-        scheme, _, rest = uri.partition("://")
         raise InputError(
-            f"{scheme}://…@{rest.split('/')[0].rpartition('@')[2]} holds a secret, and addresses are written into "
+            f"{uri.partition('://')[0]}://…@{_authority(uri)[1]} holds a secret, and addresses are written into "
             "configurations and logs: leave it out; credentials come from the environment or the instance's role"
         )
 
