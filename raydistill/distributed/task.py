@@ -83,16 +83,28 @@ def in_a_line() -> Iterator[None]:
 
 
 def _run(work: Callable[[Progress], Outcome], news: Any, compute: Compute) -> Outcome:
+    import ray
+
     _threads(compute)
-    return work(lambda done, total, unit: news.post.remote(done, total, unit))
+    told: list[Any] = []
+
+    def tell(done: int, total: int, unit: str) -> None:
+        told[:] = [news.post.remote(done, total, unit)]
+
+    outcome = work(tell)
+    # The driver looks a last time when it has the outcome: what was told must be there by then.
+    ray.get(told)
+    return outcome
 
 
 def _run_one(
     work: Callable[[Any, Item], Outcome], shared: Any, item: Item, news: Any, compute: Compute, total: int, unit: str
 ) -> Outcome:
+    import ray
+
     _threads(compute)
     outcome = work(shared, item)
-    news.add.remote(total, unit)
+    ray.get(news.add.remote(total, unit))  # before the driver looks a last time
     return outcome
 
 

@@ -171,6 +171,7 @@ def _trial(
     goals: tuple[str, ...],
     kept: Store,
 ) -> None:
+    import ray
     from ray import tune
 
     from raydistill.distributed.gauges import show_trial
@@ -185,4 +186,4 @@ def _trial(
     told = {goal: measured[goal] for goal in goals} | {"constraints": constraints}
     tune.report(told | {"measured": measured})
     news.tell.remote(measured)
-    news.add.remote(total, "trials")
+    ray.get(news.add.remote(total, "trials"))  # before the driver looks a last time
