@@ -10,11 +10,11 @@ from raydistill.report.plots import bars
 from raydistill.report.trials import (
     MEASURED,
     SETTINGS,
-    chosen_by,
     hover,
     is_number,
     read_trials,
     span_of,
+    why,
 )
 
 LOGARITHMIC = ("target_fpir", "near_copy_fpir", "patient_quota", "prompt_patients")
@@ -56,7 +56,7 @@ def parallel(evidence: Evidence) -> Figure | None:
         f"One line a setting, the darker the lower in {words[last]}. Each axis of a setting runs from the smallest to "
         "the largest value, those of error rates logarithmically; those of what was measured are at least 0.1 long. "
         "The thick line is the setting that was chosen."
-        + (f" {how}." if (how := chosen_by(trials)) else "")
+        + (f" It was {said}." if (said := why(evidence)) else "")
         + (" A line ends where nothing was measured." if any(None in values for values in drawn.values()) else "")
     )
     rows = list(zip(*drawn.values(), strict=True))

@@ -45,10 +45,6 @@ TRIAL = (*SETTINGS, *MEASURED, *DRAWN, *TOLD)
 
 Trials = Sequence[Mapping[str, Cell]]
 
-BY_STUDENTS = "It was chosen by networks that learned from samples of short students of the best settings"
-BY_NETWORKS = "It was chosen by networks that learned from what the best settings keep"
-"""How the setting was chosen where it wasn't by what every trial measures."""
-
 
 def read_trials(evidence: Evidence) -> Trials:
     """Return the trials of the search; none where there is none."""
@@ -73,7 +69,7 @@ def frontier(evidence: Evidence, *, public: bool) -> Figure | None:
         "bound) against the AUROC on calibration patients of a probe trained on it. Crosses break a bound, diamonds "
         "are on the Pareto front: no "
         "other is as good in utility, risk and share kept at once. The ring is the setting that was chosen."
-        + _remarks(trials, height)
+        + _remarks(trials, height, why(evidence))
     )
     chosen = [row for row, t in enumerate(trials) if t.get("chosen")]
     panel = {"dropped": [t.get("dropped") or [] for t in trials], "chosen": next(iter(chosen), 0)}
@@ -119,17 +115,14 @@ def _heights(trials: Trials, height: str) -> tuple[list[Any], tuple[float, float
     return [value if is_number(value) else foot for value in values], (foot - room, high + room), foot + room
 
 
-def _remarks(trials: Trials, height: str) -> str:
-    """Say what isn't to be seen of the trials: who chose, that nobody is left, what lies on one another."""
+def _remarks(trials: Trials, height: str, why: str) -> str:
+    """Say what isn't to be seen of the trials: why one was chosen, that nobody is left, what lies on one another."""
     table = pd.DataFrame([dict(trial) for trial in trials])
     found, bare, said = different(table), sum(not is_number(trial.get(height)) for trial in trials), ""
-    if how := chosen_by(trials):
-        said += f" {how}, not by the height here; see the numbers."
-    if height == "utility" and any(trial.get("feasible") for trial in trials):
-        said += " Of those within one standard error of the most useful the one with the least risk was taken."
+    said += f" It was {why}." if why else ""
     if not any(trial.get("feasible") for trial in trials):
-        why = broken_in_words(broken(table), len(trials))
-        said += f" No setting kept every bound{f' ({why})' if why else ''}; this one comes nearest."
+        bounds = broken_in_words(broken(table), len(trials))
+        said += f" No setting kept every bound{f' ({bounds})' if bounds else ''}; this one comes nearest."
     if found < len(trials):
         said += f" Points lie on one another: the {len(trials)} settings come to {outcomes_in_words(found)}."
     if bare:
@@ -137,12 +130,10 @@ def _remarks(trials: Trials, height: str) -> str:
     return said
 
 
-def chosen_by(trials: Trials) -> str:
-    """Say how the setting was chosen where it wasn't by what every trial measures; of one network alone it isn't."""
-    if any(is_number(trial.get("student_utility")) for trial in trials):
-        return BY_STUDENTS
-    several = [trial for trial in trials if float(str(trial.get("networks") or 0)) > 1]
-    return BY_NETWORKS if any(is_number(trial.get("network_utility")) for trial in several) else ""
+def why(evidence: Evidence) -> str:
+    """Say why the setting was chosen, as the search does; nothing where no setting kept every bound."""
+    manifest = evidence.artifacts.manifests.get("tune")
+    return str(manifest.facts.get("why", "")) if manifest else ""
 
 
 def _symbol(trial: Mapping[str, Cell]) -> str:

@@ -121,7 +121,7 @@ class Tune(Stage):
             measured = [name for name in measured if name in table]
             records: Any = table.to_dict("records")
             write_hparams(context.logs, records, list(plan.bounds), measured)
-        why = [choice.why()] if best["feasible"] else []
+        why = {"why": choice.why()} if best["feasible"] else {}
         chosen = setting | {name: float(best[name]) for name in ("utility", "kept_share", "risk_high")}
         return Outcome(
             counts={"trials": len(table), "feasible": int(table["feasible"].sum())},
@@ -130,7 +130,8 @@ class Tune(Stage):
                 "chosen_is_feasible": bool(best["feasible"]),
                 "broken": breaks,
                 "outcomes": different(table),
-                "notes": [*cut, *cut_prompts(asked, space), *_sameness(table), *why],
+                "notes": [*cut, *cut_prompts(asked, space), *_sameness(table), *([why["why"]] if why else [])],
+                **why,
             },
         )
 

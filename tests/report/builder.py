@@ -239,6 +239,7 @@ def filtering(b, teacher, student, t_match, s_match):
         "tune",
         {f"{name}/part-00000.parquet": table for name, table in tables.items()},
         {"policy/policy.json": policy, "metrics.json": {"rank_agreement": agreed.model_dump(mode="json")}},
+        facts={"why": "chosen by networks' AUROC: 0.7, the best"},
     )
     caught = flags(planted)
     of_planted = pa.table(

@@ -35,11 +35,12 @@ def evidence(tmp_path):
     """Return a run, and what puts other trials into it."""
     runner, _ = build(tmp_path)
 
-    def put(*trials, utility=None):
+    def put(*trials, utility=None, why=""):
         table = pa.Table.from_pylist(list(trials))
         if utility is not None:
             table = table.set_column(table.column_names.index("utility"), "utility", utility)
         runner.artifact("tune", "0123456789abcdef").write_table("trials/part-00000.parquet", table)
+        runner.manifests["tune"] = runner.manifests["tune"].model_copy(update={"facts": {"why": why} if why else {}})
         return Evidence(runner)
 
     return put
@@ -198,22 +199,13 @@ def test_why_it_is_not_drawn_which_setting_matters_is_said(evidence, other, said
     assert why_no_importances(run).endswith(said)
 
 
-@pytest.mark.parametrize(
-    ("reached", "networks", "said"), [(0.71, 2, True), (0.71, 1, False), (None, 0, False), (NAN, 0, False)]
-)
-def test_a_setting_that_networks_chose_isn_t_said_to_be_chosen_by_its_height(evidence, reached, networks, said):
-    """A network alone has nobody to be compared with: the probe chooses."""
-    other = {"target_fpir": 0.01, "chosen": False, "network_utility": None, "networks": 0}
-    run = evidence(trial(0.7, network_utility=reached, networks=networks), trial(0.8, **other))
-    ring, line = frontier(run, public=True).caption, parallel(run).caption
-    assert ("chosen by networks" in ring) is ("not by the height here" in ring) is said
-    assert ("chosen by networks" in line) is said
-    assert "within one standard error of the most useful the one with the least risk" in ring
-
-
-def test_where_no_setting_may_be_chosen_nothing_is_said_of_the_most_useful(evidence):
-    assert "standard error" not in frontier(evidence(trial(0.7, feasible=False)), public=True).caption
-    assert "standard error" not in frontier(evidence(trial(None)), public=True).caption
+def test_why_a_setting_was_chosen_is_said_where_it_is_ringed(evidence):
+    other, why = {"target_fpir": 0.01, "chosen": False}, "chosen by networks' AUROC: 0.71, the best"
+    for said in (why, ""):
+        run = evidence(trial(0.7), trial(0.8, **other), why=said)
+        for drawn in (frontier(run, public=True), parallel(run)):
+            assert (f"It was {why}." in drawn.caption) is bool(said)
+            assert said or "It was" not in drawn.caption
 
 
 def test_what_the_rank_agreement_was_measured_on_is_told_but_isn_t_an_axis(evidence):
@@ -231,4 +223,3 @@ def test_short_students_are_told_of_where_there_are_any(evidence):
     chosen, other = figure.plot.data[0].customdata
     assert "AUROC, short student: 0.66" in chosen
     assert "short student" not in other
-    assert "learned from samples of short students" in figure.caption
