@@ -12,7 +12,7 @@ demo: $(INSTALLED)
 	$(BIN)/python jobs/distill.py --config jobs/demo.yaml
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q --durations=25
 
 # A whole run on hosts that are cut off on the way: twelve minutes, as root.
 test-long: $(INSTALLED)

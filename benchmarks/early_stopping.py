@@ -17,7 +17,8 @@ from raydistill.core.config import Config
 from raydistill.core.loading import validate
 from raydistill.core.store import Store
 from raydistill.data.images import decode_batch
-from raydistill.distributed.session import prepare_libraries, session
+from raydistill.distributed.environment import prepare_libraries
+from raydistill.distributed.session import session
 from raydistill.matching.calibration import calibrate
 from raydistill.matching.near_copy import StructureIndex
 from raydistill.metrics.near_copies import near_copy_rates

@@ -16,7 +16,8 @@ from typing import Any
 
 from raydistill.core.config import ClusterConfig, FilterConfig
 from raydistill.core.generation import MatchConfig
-from raydistill.distributed.session import prepare_libraries, session
+from raydistill.distributed.environment import prepare_libraries
+from raydistill.distributed.session import session
 
 # Before they are imported; hence E402 below.
 prepare_libraries()

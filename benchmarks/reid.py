@@ -29,8 +29,8 @@ from raydistill.core.section import Compute
 from raydistill.core.store import Store
 from raydistill.core.training import BackboneConfig, DeepSpeedConfig, OptimizerConfig, ReidConfig
 from raydistill.data.images import decode_batch
+from raydistill.distributed.environment import prepare_libraries
 from raydistill.distributed.job import TrainJob
-from raydistill.distributed.session import prepare_libraries
 from raydistill.distributed.train import train_here
 from raydistill.matching.duplicates import near_duplicates
 from raydistill.matching.thumbnails import unit

@@ -29,7 +29,8 @@ from raydistill.core.scratch import temporary_folder
 from raydistill.core.searching import SearchSpace
 from raydistill.core.seeds import generator
 from raydistill.core.store import Store
-from raydistill.distributed.session import prepare_libraries, session
+from raydistill.distributed.environment import prepare_libraries
+from raydistill.distributed.session import session
 from raydistill.folder import opened
 from raydistill.metrics.utility import mean_area, supported
 from raydistill.runner import Runner

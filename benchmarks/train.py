@@ -19,7 +19,8 @@ from typing import Any, TypeVar
 
 from raydistill.core.config import ClusterConfig
 from raydistill.core.training import DiffusionConfig, LoraConfig, OptimizerConfig
-from raydistill.distributed.session import prepare_libraries, session
+from raydistill.distributed.environment import prepare_libraries
+from raydistill.distributed.session import session
 
 # Before they are imported; hence E402 below.
 prepare_libraries()

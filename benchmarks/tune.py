@@ -33,7 +33,8 @@ from raydistill.core.scratch import temporary_folder
 from raydistill.core.searching import SearchSpace
 from raydistill.core.seeds import derive_seed
 from raydistill.core.store import Store
-from raydistill.distributed.session import prepare_libraries, session
+from raydistill.distributed.environment import prepare_libraries
+from raydistill.distributed.session import session
 from raydistill.distributed.tune import Bounds, Search, search
 from raydistill.folder import new_runner, opened
 from raydistill.runner import Runner

@@ -22,8 +22,8 @@ from raydistill.data.prompts import template_texts
 from raydistill.diffusion import public_weights
 from raydistill.diffusion.tiny import PUBLIC
 from raydistill.diffusion.tokenizer import write_tokenizer
+from raydistill.distributed.environment import prepare_libraries
 from raydistill.distributed.job import TrainJob
-from raydistill.distributed.session import prepare_libraries
 from raydistill.distributed.train import train_here
 from raydistill.reid import public_weights as reid_weights
 from raydistill.reid.model import PUBLIC as REID_PUBLIC

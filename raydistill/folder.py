@@ -25,7 +25,7 @@ def new_runner(
         known: keys taken as given, by node.
         more: given the pipeline's stages, returns others that read them.
     """
-    from raydistill.distributed.session import prepare_libraries
+    from raydistill.distributed.environment import prepare_libraries
 
     prepare_libraries()
     from raydistill.pipeline import wire

@@ -85,7 +85,7 @@ def run(config: Config, run_dir: str | None = None, display: Display | None = No
     Raises:
         RaydistillError: with a message for that person.
     """
-    from raydistill.distributed.session import prepare_libraries
+    from raydistill.distributed.environment import prepare_libraries
 
     prepare_libraries()
     store = Store.open(run_dir or default_run_dir(config))

@@ -22,7 +22,7 @@ from unplanted import TREATMENTS
 
 from raydistill.core.config import Config
 from raydistill.core.store import Store
-from raydistill.distributed.session import prepare_libraries
+from raydistill.distributed.environment import prepare_libraries
 from raydistill.distributed.train import form_group_of_one
 from raydistill.folder import opened
 from raydistill.pipeline import wire

@@ -39,7 +39,7 @@ def plan(
     Refuses what a configuration alone shows to be wrong.
     """
     resolved, table = load_config(config, overrides or []), read_prices(prices, gpu)
-    from raydistill.distributed.session import prepare_libraries
+    from raydistill.distributed.environment import prepare_libraries
 
     prepare_libraries()
     from raydistill.costs import words

@@ -17,8 +17,8 @@ from raydistill.core.errors import RaydistillError
 from raydistill.core.progress import Progress
 from raydistill.core.section import Compute
 from raydistill.core.store import Store
+from raydistill.distributed.claims import claims, here, root_cause
 from raydistill.distributed.joining import Joining
-from raydistill.distributed.session import claims, here, root_cause
 from raydistill.distributed.shards import Piece, Shard, Shelf
 
 PieceWork = Callable[[Piece], Sequence[pa.Table]]

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from raydistill.core.section import Compute
-from raydistill.distributed.session import claims
+from raydistill.distributed.claims import claims
 from raydistill.distributed.task import in_a_line
 
 Item = TypeVar("Item")

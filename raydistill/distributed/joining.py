@@ -3,7 +3,7 @@
 from typing import Any
 
 from raydistill.core.section import Compute
-from raydistill.distributed.session import here
+from raydistill.distributed.claims import here
 from raydistill.distributed.shards import Shard, Shelf
 
 JOINS_AT_ONCE = 2

@@ -1,16 +1,14 @@
-"""Joining a Ray cluster, or starting a local Ray that listens on loopback only, and hearing from its workers.
+"""Joining a Ray cluster, or starting a local Ray that listens on loopback only.
 
 A cluster is joined when `RAY_ADDRESS` names one that answers (`ray job submit` sets it). Otherwise a local Ray starts.
 """
 
 import logging
 import os
-import re
 import socket
 import sys
 import tempfile
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -18,52 +16,11 @@ from typing import Any
 from raydistill.core.config import ClusterConfig
 from raydistill.core.errors import ConfigError, RaydistillError
 from raydistill.core.interrupt import end_as_by_interrupt
-from raydistill.core.progress import Progress
 from raydistill.core.scratch import sweep
-from raydistill.core.section import Compute
+from raydistill.distributed.environment import LOCAL_ENVIRONMENT
 
 CONNECT_TIMEOUT_S = 5.0
-POLL_S = 0.5
 HEARD = b"Set ray log level from environment variable RAY_BACKEND_LOG_LEVEL"
-RAISED = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt)\b.*")
-"""The line that ends a Python traceback."""
-
-LIBRARY_ENVIRONMENT = {
-    "TRANSFORMERS_VERBOSITY": "error",
-    "DIFFUSERS_VERBOSITY": "error",
-    # Importing DeepSpeed on the driver looks for a device and warns; workers are told theirs by configuration.
-    "DS_ACCELERATOR": "cpu",
-    # Several libraries each bring a pool of spinning threads; on few cores they are ten times slower than one thread.
-    "OMP_NUM_THREADS": "1",
-    # Ray Data's actors make Ray's core warn at every pool.
-    "RAY_BACKEND_LOG_LEVEL": "fatal",
-    # What was asked of a host that is cut off without a word is given up, and asked elsewhere, after this much; Ray's
-    # own seven minutes look as if a run hung.
-    "RAY_grpc_client_keepalive_time_ms": "10000",
-    "RAY_grpc_client_keepalive_timeout_ms": "60000",
-    # Ray Tune's newer reporter prints a box whatever its verbosity.
-    "RAY_AIR_NEW_OUTPUT": "0",
-    # Ctrl-C would end a search early and go on with the trials that there are.
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    # TensorBoard would show a run of its own for every trial beside the search's HParams.
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-}
-
-LOCAL_ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    # A Ray that stays on this machine binds to loopback; the variable's name is Ray's, the effect is not OS-bound.
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-    "RAY_AUTH_MODE": "disabled",
-    "RAY_DEDUP_LOGS": "0",
-    # Nobody gives notice that a laptop is about to be taken away; a process less to start.
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-}
-
-
-def prepare_libraries() -> None:
-    """Keep libraries from chattering and from spinning; call it before they are imported. A set variable wins."""
-    for name, value in LIBRARY_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
 
 
 def reachable_address() -> str | None:
@@ -215,97 +172,6 @@ def require_shared(is_local: bool, uri: str, now: int, later: int | None) -> Non
         f"the run folder {uri} is a local path and the cluster {how}: use a URI all of them reach "
         "(s3://…, gs://…), or set RAYDISTILL_SHARED_DISK=1 if the path is on a shared disk"
     )
-
-
-def root_cause(error: BaseException) -> str:
-    """Return in one line what a worker's failure was about: Ray's messages carry the worker's traceback as text."""
-    said = [line.strip() for line in str(error).splitlines()]
-    named = [line for line in said if RAISED.match(line) and not line.startswith("ray.")]
-    return (named or [line for line in said if line] or [type(error).__name__])[-1]
-
-
-def claims(compute: Compute) -> dict[str, Any]:
-    """Translate a stage's compute section into what Ray reserves for one worker, as options of a task or an actor."""
-    wanted = {
-        "num_cpus": compute.num_cpus,
-        "num_gpus": compute.num_gpus,
-        "accelerator_type": compute.accelerator_type,
-        "memory": compute.memory_bytes,
-        "label_selector": dict(compute.label_selector),
-        "scheduling_strategy": "SPREAD" if compute.placement == "spread" else None,
-    }
-    return {name: value for name, value in wanted.items() if value}
-
-
-def here() -> Any:
-    """The scheduling strategy of what must live where the driver does; Ray itself puts what claims nothing anywhere."""
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-
-
-class _Board:
-    """An actor that keeps the last word of a running job."""
-
-    def __init__(self) -> None:
-        self.last: tuple[int, int, str] | None = None
-        self.rows: list[Any] = []
-
-    def post(self, done: int, total: int, unit: str) -> None:
-        self.last = (done, total, unit)
-
-    def add(self, total: int, unit: str) -> None:
-        self.last = (1 + (self.last[0] if self.last else 0), total, unit)
-
-    def tell(self, row: Any) -> None:
-        self.rows.append(row)
-
-    def read(self) -> tuple[tuple[int, int, str] | None, list[Any]]:
-        return self.last, self.rows
-
-
-@contextmanager
-def board(progress: Progress, found: Callable[[list[Any]], None] | None = None) -> Iterator[Any]:
-    """Give workers a handle through which they reach the driver.
-
-    It has `post.remote(done, total, unit)`, `add.remote(total, unit)` for one more done, and `tell.remote(row)`.
-
-    Args:
-        progress: called on a thread of the driver, about twice a second while something changes.
-        found: called there with all rows that were told, when there are more.
-
-    Yields:
-        A Ray actor handle; pass it to workers.
-    """
-    import ray
-
-    actor = ray.remote(num_cpus=0, scheduling_strategy=here())(_Board).remote()
-    stop = threading.Event()
-
-    def poll() -> None:
-        seen, told, over = None, 0, False
-        while not over:
-            over = stop.wait(POLL_S)
-            try:
-                last, rows = ray.get(actor.read.remote())
-            except ray.exceptions.RayError:  # the job has its own way of saying that its cluster is gone
-                return
-            if last and last != seen:
-                seen = last
-                progress(*last)
-            if found and len(rows) > told:
-                told = len(rows)
-                found(rows)
-
-    thread = threading.Thread(target=poll, daemon=True)
-    thread.start()
-    try:
-        yield actor
-    finally:
-        stop.set()
-        thread.join()
-        ray.kill(actor)
 
 
 def _quiet() -> None:

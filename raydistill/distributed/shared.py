@@ -8,7 +8,8 @@ from raydistill.core.config import ClusterConfig
 from raydistill.core.errors import RaydistillError
 from raydistill.core.section import Compute
 from raydistill.distributed.capacity import grown, present
-from raydistill.distributed.session import CLUSTER, claims
+from raydistill.distributed.claims import claims
+from raydistill.distributed.session import CLUSTER
 
 MAX_RESTARTS = 16
 """Of a part: nodes go, but one that dies so often has no room where it is put."""

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 from raydistill.core.errors import NothingToDo, RaydistillError
 from raydistill.core.progress import Progress
 from raydistill.core.section import Compute
-from raydistill.distributed.session import board, claims, root_cause
+from raydistill.distributed.board import board
+from raydistill.distributed.claims import claims, root_cause
 
 Outcome = TypeVar("Outcome")
 Item = TypeVar("Item")

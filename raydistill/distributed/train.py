@@ -19,9 +19,10 @@ from raydistill.core.errors import InputError, TrainingError
 from raydistill.core.progress import Progress, silent
 from raydistill.core.section import Compute
 from raydistill.core.store import Store
+from raydistill.distributed.board import board
 from raydistill.distributed.checkpoint import checkpointed, facts, newest, take_up
+from raydistill.distributed.claims import root_cause
 from raydistill.distributed.job import RUN, STOPPED, Objective, TrainJob, check_training
-from raydistill.distributed.session import board, root_cause
 from raydistill.distributed.worker import learn
 
 SNAPSHOT = "checkpoint_manager_snapshot.json"

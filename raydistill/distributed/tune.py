@@ -9,7 +9,8 @@ from typing import Any
 from raydistill.core.errors import TrainingError
 from raydistill.core.progress import Progress
 from raydistill.core.store import Store
-from raydistill.distributed.session import board, root_cause
+from raydistill.distributed.board import board
+from raydistill.distributed.claims import root_cause
 
 NAME = "search"
 CPUS_PER_TRIAL = 1.0

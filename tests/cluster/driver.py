@@ -20,7 +20,7 @@ from raydistill.core.section import Compute
 from raydistill.core.store import Store
 from raydistill.distributed import watch
 from raydistill.distributed.data import map_shards
-from raydistill.distributed.session import prepare_libraries
+from raydistill.distributed.environment import prepare_libraries
 from raydistill.distributed.shards import cut
 from raydistill.distributed.task import run_on_workers
 from raydistill.distributed.train import train

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from raydistill.distributed.session import LIBRARY_ENVIRONMENT, LOCAL_ENVIRONMENT
+from raydistill.distributed.environment import LIBRARY_ENVIRONMENT, LOCAL_ENVIRONMENT
 from tests.cluster.test_nodes import ROOT, SETTINGS, without_ray
 
 RAY = Path(sys.executable).with_name("ray")

@@ -28,7 +28,8 @@ from raydistill.core.training import DiffusionConfig
 from raydistill.data.prompts import FREQUENCIES
 from raydistill.diffusion.components import prepare_initial
 from raydistill.distributed.capacity import grown, lack, present
-from raydistill.distributed.session import prepare_libraries, session
+from raydistill.distributed.environment import prepare_libraries
+from raydistill.distributed.session import session
 from raydistill.stages.base import Context
 from raydistill.stages.sample import Sample
 from tests.cluster.test_nodes import SETTINGS, ended, said_by, without_ray

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from raydistill.core.store import Store
-from raydistill.distributed.session import LOCAL_ENVIRONMENT
+from raydistill.distributed.environment import LOCAL_ENVIRONMENT
 from raydistill.distributed.worker import NOTICE_EVERY_S
 from tests.cluster.driver import BATCH, HOW, PAUSE_S, read
 from tests.distributed.jobs import losses, plain, weights

@@ -7,7 +7,7 @@ import torch
 
 from raydistill.core.deepspeed import DeepSpeedConfig
 from raydistill.distributed.engine import Engine
-from raydistill.distributed.session import prepare_libraries
+from raydistill.distributed.environment import prepare_libraries
 from raydistill.distributed.settings import settings
 from raydistill.distributed.stream import Parts
 from raydistill.distributed.train import form_group_of_one

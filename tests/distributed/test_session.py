@@ -12,7 +12,8 @@ PORTS = """
 import ipaddress, ray
 from raydistill.core.config import ClusterConfig
 from raydistill.core.errors import ConfigError
-from raydistill.distributed.session import prepare_libraries, session
+from raydistill.distributed.environment import prepare_libraries
+from raydistill.distributed.session import session
 import psutil
 
 prepare_libraries()
