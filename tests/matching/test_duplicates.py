@@ -140,7 +140,9 @@ def test_there_are_as_many_placements_as_documented():
         np.testing.assert_allclose(line.sum(axis=1), 1, atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "value"), [("LOW", 2), ("LOW", 144), ("KEPT_AT_ONCE", 3)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("CENTRES", 1), ("CENTRES", 169), ("LOW", 2), ("LOW", 144), ("KEPT_AT_ONCE", 3)]
+)
 def test_what_bounds_cost_changes_no_result(monkeypatch, name, value):
     images = pictures(40, side=32, seed=5)
     images[30:] = mirrored(np.roll(images[:10], 1, axis=1))
