@@ -64,8 +64,10 @@ def environment_of(file: Path | None) -> dict[str, Any]:
     """Read a runtime environment.
 
     Raises:
-        InputError, ConfigError: when it can't be read, or holds what looks like a secret.
+        InputError, ConfigError: when it can't be read, isn't one, or holds what looks like a secret.
     """
+    from ray.runtime_env import RuntimeEnv
+
     if file is None:
         return {}
     try:
@@ -74,12 +76,20 @@ def environment_of(file: Path | None) -> dict[str, Any]:
         raise InputError(f"{file}: {' '.join(str(error).split())}") from error
     if not isinstance(content, Mapping):
         raise InputError(f"{file}: a runtime environment is a mapping")
-    secret = [name for name in content.get("env_vars") or {} if SECRET.search(name)]
+    secret = [name for name in content.get("env_vars") or {} if SECRET.search(str(name))]
     if secret:
         raise ConfigError(
             f"{file}: env_vars.{secret[0]} looks like a secret, and everybody who sees the cluster's jobs sees these: "
             "give it to the nodes (instance role, secret of the pod), not to the job"
         )
+    unknown = sorted(map(str, set(content) - RuntimeEnv.known_fields))
+    if unknown:
+        known = ", ".join(sorted(name for name in RuntimeEnv.known_fields if not name.startswith("_")))
+        raise ConfigError(f"{file}: {unknown[0]} isn't a part of a runtime environment: {known} are")
+    try:
+        RuntimeEnv(**content)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{file}: {error}") from error
     return dict(content)
 
 

@@ -79,3 +79,21 @@ def test_what_looks_like_a_secret_may_not(tmp_path, name):
     file.write_text(f"env_vars: {{{name}: x}}")
     with pytest.raises(ConfigError, match=name):
         environment_of(file)
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("[a", "while parsing"),
+        ("- pip", "is a mapping"),
+        ("source: {path: cohort}", "source isn't a part of a runtime environment: conda, config,"),
+        ("env_vars: [A]", "env_vars.* must be of type Dict"),
+        ("env_vars: {A: 1}", "the value 1 is of type"),
+    ],
+)
+def test_what_is_no_runtime_environment_is_said_in_a_line(tmp_path, written, said):
+    file = tmp_path / "env.yaml"
+    file.write_text(written)
+    with pytest.raises((ConfigError, InputError), match=f"env.yaml: .*{said}") as refused:
+        environment_of(file)
+    assert "\n" not in str(refused.value)
