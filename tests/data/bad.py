@@ -169,7 +169,10 @@ OF_ARCHIVES = {
     "padchest": {
         **{
             f"labels_{name}": ("bad_field", {"cell": cell})
-            for name, cell in {"one_word": "normal", "code": "__import__('os')", "open": "['a'", "numbers": "[1]"}.items()
+            for name, cell in {
+                "one_word": "normal", "a_string": "'normal'", "an_object": "{'a': 1}", "code": "__import__('os')",
+                "open": "['a'", "numbers": "[1]",
+            }.items()
         },
         "excluded": ("left_out", {"cell": "['exclude']"}),
     },

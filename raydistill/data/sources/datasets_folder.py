@@ -15,6 +15,9 @@ from raydistill.data.sources.csv_table import RENAMING
 from raydistill.data.sources.files import digest_below, with_image
 
 BATCH_ROWS = 64
+UNLABELLED = -1
+"""The class of a row without one. Source: Hugging Face datasets, documentation of `ClassLabel`."""
+
 EXTRA = "this needs Hugging Face's datasets: pip install 'raydistill[datasets]'"
 
 
@@ -88,6 +91,9 @@ def _words(feature: Any) -> list[str] | None:
 
 
 def _said(value: Any, words: list[str] | None) -> Any:
+    """Write a class as its word: -1 stands for one that nobody gave, and any other number without a word stays one."""
     if words is None or value is None:
         return value
-    return [_said(inner, words) for inner in value] if isinstance(value, list) else words[value]
+    if isinstance(value, list):
+        return None if UNLABELLED in value else [_said(inner, words) for inner in value]
+    return None if value == UNLABELLED else words[value] if 0 <= value < len(words) else value

@@ -59,6 +59,8 @@ def read_file(raw: RawRow, name: str, folder: Store) -> RawRow:
     except OSError as error:
         # What pyarrow says of it holds the path.
         said = os.strerror(error.errno) if error.errno else type(error).__name__
+        if "\\" in name:
+            said += "; between folders put / and not \\"
         return replace(raw, problem=("missing_image", said))
 
 
