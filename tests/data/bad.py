@@ -160,6 +160,7 @@ OF_ANY_TYPE = {
     },
     "nested_labels": ("bad_field", {"labels": [["Mass"], ["Edema"]]}),
     "numbers_for_labels": ("bad_field", {"labels": [1, 2]}),
+    "an_object_for_labels": ("bad_field", {"labels": {"Mass": 0, "Edema": 1}}),
     "half_a_character_in_an_id": ("bad_field", {"patient_id": "\ud800"}),
     "half_a_character_in_a_label": ("bad_field", {"labels": ["\udfff"]}),
     "number_beyond_all": ("bad_field", {"age": 10**400}),
