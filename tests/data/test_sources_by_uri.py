@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from raydistill.core.errors import InputError
+from raydistill.core.store import Store
 from raydistill.data.sources import open_source
 
 from .bad import dicom_folder
@@ -47,6 +48,13 @@ def test_rows_and_fingerprint_are_those_of_the_local_archive(tmp_path, memory, k
     assert local.fingerprint() == behind_file.fingerprint()
     found = remote.fingerprint()
     assert (found["files"], found["bytes"]) == (local.fingerprint()["files"], local.fingerprint()["bytes"])
+
+
+@pytest.mark.parametrize("kind", ["datasets", "dicom"])
+def test_s3_needs_no_package_of_its_own(tmp_path, s3_bucket, kind):
+    section = KINDS[kind](tmp_path / "archive", cohort())
+    Store.open(f"{s3_bucket}/archive").upload(tmp_path / "archive")
+    assert seen(at(section, tmp_path, s3_bucket)) == seen(open_source(source_section(section)))
 
 
 @pytest.mark.parametrize("kind", ["csv", "dicom"])
