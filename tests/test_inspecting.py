@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from raydistill.cli import app
+from raydistill.commands.cohorts import _said
 from raydistill.core.loading import load_config
 from raydistill.core.store import Store
 from raydistill.data.images import decode, encode_png
@@ -124,6 +125,19 @@ def test_the_command_shows_it_and_says_it_in_json(tmp_path):
     result = said(path, "--json", "--quiet")
     assert json.loads(result.stdout)["rows"] == 66
     assert not (tmp_path / "runs").exists()
+
+
+def test_what_looks_like_markup_is_shown_as_it_is(tmp_path):
+    rows = [{**row, "age": "[/b]" if number < 3 else "50"} for number, row in enumerate(cohort())]
+    rows[5]["sex"] = "[female] :bomb:"
+    shown = said(parquet(tmp_path / "cohort.parquet", rows), "--quiet")
+    assert shown.exit_code == 0, shown.output
+    assert "age is '[/b]'" in shown.output
+    assert "[female] :bomb: 1" in shown.output
+
+
+def test_large_counts_are_written_out():
+    assert _said({"mass": 1_234_567, "median": 57.5}) == "mass 1,234,567, median 57.5"
 
 
 def test_what_would_be_taken_out_of_texts_is_counted_and_not_shown(tmp_path):

@@ -103,4 +103,8 @@ def _said(counts: Mapping[str, Any]) -> str:
     """Name the first of what was counted, and say how many more there are."""
     shown = list(counts.items())[:SHOWN_WORDS]
     more = [f"and {len(counts) - len(shown)} more"] if len(counts) > len(shown) else []
-    return ", ".join([*(f"{name} {count:,g}" for name, count in shown), *more])
+    return ", ".join([*(f"{name} {_number(count)}" for name, count in shown), *more])
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:,g}"

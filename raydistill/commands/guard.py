@@ -120,11 +120,12 @@ def _say(as_event: bool, run: str | None, what: str, text: str) -> None:
 
 
 def show_table(header: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:
-    """Print rows under a header, in columns."""
+    """Print rows under a header, in columns; what stands in cells is a source's, and no markup."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table(*header, box=None, pad_edge=False)
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
-    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160).print(table)
+    width = None if sys.stdout.isatty() else 160
+    Console(file=sys.stdout, width=width, markup=False, emoji=False).print(table)

@@ -325,4 +325,6 @@ def readable(where: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{where}: can't be read: {str(error).splitlines()[0]}") from error
+        # A time-out of fsspec's says nothing.
+        said = str(error).splitlines() or [type(error).__name__]
+        raise InputError(f"{where}: can't be read: {said[0]}") from error

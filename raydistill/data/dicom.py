@@ -203,5 +203,9 @@ def _age(dataset: Any) -> str | None:
     dates = [str(dataset.get(name) or "").strip() for name in ("PatientBirthDate", "StudyDate")]
     if not all(len(date) == 8 and date.isdecimal() for date in dates):
         return None
-    born, taken = (np.datetime64(f"{date[:4]}-{date[4:6]}-{date[6:]}") for date in dates)
+    try:
+        born, taken = (np.datetime64(f"{date[:4]}-{date[4:6]}-{date[6:]}") for date in dates)
+    except ValueError:
+        # Such as 19350000, where only the year is known.
+        return None
     return str(int((taken - born).astype(int) / DAYS_OF_A_YEAR))

@@ -161,7 +161,10 @@ def _to_text(value: Any) -> str:
 
 def _to_labels(value: Any) -> list[str]:
     parts = re.split(LABEL_SEPARATORS, value) if isinstance(value, str) else value
-    return [_to_text(part) for part in list(parts) if part is not None]
+    if not isinstance(parts, list):
+        # Of an object such as {"Mass": 0} the names alone would say the contrary.
+        raise TypeError
+    return [_to_text(part) for part in parts if part is not None]
 
 
 def _to_index(value: Any) -> int:

@@ -29,7 +29,7 @@ def check_columns(names: Iterable[str], image: str, where: str, remedy: str = "r
         InputError: when a column is missing or there twice; it names the nearest of those that are there.
     """
     present = list(names)
-    twice = sorted({name for name in present if present.count(name) > 1})
+    twice = sorted({name for name in present if name and present.count(name) > 1})
     if twice:
         raise InputError(f"{where}: two columns are called {', '.join(twice)}; keep one")
     missing = [name for name in (image, "patient_id") if name not in present]

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from raydistill.core.errors import InputError
-from raydistill.core.store import Store
+from raydistill.core.store import Store, readable
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -65,6 +65,11 @@ def test_a_write_that_dies_leaves_nothing_that_looks_complete(tmp_path, monkeypa
     assert store.files() == []
     store.delete_partial()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_without_a_word_is_called_by_its_name():
+    with pytest.raises(InputError, match="memory://archive: can't be read: TimeoutError"), readable("memory://archive"):
+        raise TimeoutError
 
 
 def test_nan_is_refused_in_json(tmp_path):

@@ -160,6 +160,7 @@ OF_ANY_TYPE = {
     },
     "nested_labels": ("bad_field", {"labels": [["Mass"], ["Edema"]]}),
     "numbers_for_labels": ("bad_field", {"labels": [1, 2]}),
+    "an_object_for_labels": ("bad_field", {"labels": {"Mass": 0, "Edema": 1}}),
     "half_a_character_in_an_id": ("bad_field", {"patient_id": "\ud800"}),
     "half_a_character_in_a_label": ("bad_field", {"labels": ["\udfff"]}),
     "number_beyond_all": ("bad_field", {"age": 10**400}),
@@ -169,7 +170,10 @@ OF_ARCHIVES = {
     "padchest": {
         **{
             f"labels_{name}": ("bad_field", {"cell": cell})
-            for name, cell in {"one_word": "normal", "code": "__import__('os')", "open": "['a'", "numbers": "[1]"}.items()
+            for name, cell in {
+                "one_word": "normal", "a_string": "'normal'", "an_object": "{'a': 1}", "code": "__import__('os')",
+                "open": "['a'", "numbers": "[1]",
+            }.items()
         },
         "excluded": ("left_out", {"cell": "['exclude']"}),
     },

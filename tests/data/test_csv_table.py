@@ -105,6 +105,16 @@ def test_other_encodings_are_read_where_they_are_named(tmp_path):
     text = "file_name,patient_id,labels\na.png,Müller,Ödem\n".encode("latin-1")
     assert read(tmp_path / "t.csv", text, encoding="latin-1")[0].labels == ["Ödem"]
     assert read(tmp_path / "t.csv", text)[0].problem == ("bad_field", "a cell that isn't utf-8 text")
+    marked = b"\xef\xbb\xbf" + "file_name,patient_id,labels\na.png,Müller,Ödem\n".encode()
+    for name in ("utf-8", "UTF8", "utf_8", "utf-8-sig"):
+        assert read(tmp_path / "t.csv", marked, encoding=name)[0].labels == ["Ödem"]
+
+
+def test_a_path_of_windows_is_told_from_a_file_that_is_missing(tmp_path):
+    text = "file_name,patient_id,sex\nimg\\a.png,1,F\nimg/a.png,2,F\n"
+    first, second = read(tmp_path / "t.csv", text)
+    assert first.problem == ("missing_image", "No such file or directory; between folders put / and not \\")
+    assert second.problem == ("missing_image", "No such file or directory")
 
 
 def test_the_fingerprint_is_of_table_and_images(tmp_path):

@@ -218,7 +218,8 @@ class TestFields:
     def test_an_age_without_patients_age(self):
         tags = {"PatientAge": None, "PatientBirthDate": "19500630", "StudyDate": "20200629"}
         assert read_instance(dicom(ramp(9), **tags), CONFIG).fields["age"] == "69"
-        assert read_instance(dicom(ramp(9), **tags | {"StudyDate": None}), CONFIG).fields["age"] is None
+        for unknown in ({"StudyDate": None}, {"PatientBirthDate": "19500000"}, {"PatientBirthDate": "19501399"}):
+            assert read_instance(dicom(ramp(9), **tags | unknown), CONFIG).fields["age"] is None
 
 
 class TestFolder:

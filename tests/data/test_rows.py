@@ -20,7 +20,7 @@ def test_missing_columns_are_named_with_the_nearest():
         check_columns(["image", "patient_id", "colour"], "image", "cohort.parquet")
     with pytest.raises(InputError, match="two columns are called age"):
         check_columns(["image", "patient_id", "age", "age"], "image", "cohort.parquet")
-    check_columns(["image", "patient_id", "sex"], "image", "cohort.parquet")
+    check_columns(["image", "patient_id", "sex", "", ""], "image", "cohort.parquet")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import json
 import tarfile
 
 import datasets
+import pyarrow as pa
 import pytest
 
 from raydistill.core.errors import InputError
@@ -49,6 +50,17 @@ class TestDatasets:
         assert [row.sex for row in rows] == ["F", "M", "F", "M", "F"]
         assert [row.labels for row in rows] == [["Mass"], ["Edema"], ["Mass"], ["Edema"], ["Mass"]]
         assert kind_of(str(tmp_path)) == "datasets"
+
+    def test_a_class_that_nobody_gave_is_no_word_and_one_without_a_word_is_a_bad_field(self, tmp_path):
+        saved(tmp_path, 5, sex=[-1, 0, 1, 0, -1], labels=[[-1], [0, -1], [], [1], [0]])
+        rows = list(hub(tmp_path).rows())
+        assert [row.sex for row in rows] == [None, "F", "M", "F", None]
+        assert [row.labels for row in rows] == [None, None, [], ["Edema"], ["Mass"]]
+        beyond = saved(None, 1)
+        column = pa.array([7], beyond.data.column("sex").type)
+        table = beyond.data.table.set_column(beyond.column_names.index("sex"), "sex", column)
+        datasets.Dataset(table, info=beyond.info).save_to_disk(str(tmp_path / "beyond"))
+        assert next(hub(tmp_path / "beyond").rows()).problem == ("bad_field", "sex is '7', not string")
 
     def test_splits_follow_one_another(self, tmp_path):
         datasets.DatasetDict({"train": saved(None, 3), "test": saved(None, 2)}).save_to_disk(str(tmp_path))

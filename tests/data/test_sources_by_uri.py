@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from raydistill.core.errors import InputError
+from raydistill.core.store import Store
 from raydistill.data.sources import open_source
 
 from .bad import dicom_folder
@@ -47,6 +48,32 @@ def test_rows_and_fingerprint_are_those_of_the_local_archive(tmp_path, memory, k
     assert local.fingerprint() == behind_file.fingerprint()
     found = remote.fingerprint()
     assert (found["files"], found["bytes"]) == (local.fingerprint()["files"], local.fingerprint()["bytes"])
+
+
+@pytest.mark.parametrize("kind", ["datasets", "dicom"])
+def test_s3_needs_no_package_of_its_own(tmp_path, s3_bucket, kind):
+    section = KINDS[kind](tmp_path / "archive", cohort())
+    Store.open(f"{s3_bucket}/archive").upload(tmp_path / "archive")
+    assert seen(at(section, tmp_path, s3_bucket)) == seen(open_source(source_section(section)))
+
+
+@pytest.mark.parametrize("kind", ["csv", "dicom"])
+def test_what_a_store_has_and_does_not_give_is_no_missing_image(tmp_path, memory, monkeypatch, kind):
+    section = KINDS[kind](tmp_path / "archive", cohort())
+    memory.put(str(tmp_path / "archive"), "/archive", recursive=True)
+    source = at(section, tmp_path, "memory://")
+    source.check()
+    opened = type(memory)._open
+
+    def slow(self, path, *arguments, **options):
+        if path.endswith(("i003.png", "3.dcm")):
+            # As fsspec raises it: without a word.
+            raise TimeoutError
+        return opened(self, path, *arguments, **options)
+
+    monkeypatch.setattr(type(memory), "_open", slow)
+    with pytest.raises(InputError, match="can't be read: TimeoutError; the same command reads it again"):
+        list(source.rows())
 
 
 @pytest.mark.parametrize("kind", KINDS)

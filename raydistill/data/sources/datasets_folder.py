@@ -1,6 +1,8 @@
 """What Hugging Face `datasets` saved to disk: Arrow files, and what their columns mean."""
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -15,11 +17,17 @@ from raydistill.data.sources.csv_table import RENAMING
 from raydistill.data.sources.files import digest_below, with_image
 
 BATCH_ROWS = 64
+UNLABELLED = -1
+"""The class of a row without one. Source: Hugging Face datasets, documentation of `ClassLabel`."""
+
 EXTRA = "this needs Hugging Face's datasets: pip install 'raydistill[datasets]'"
 
 
 class DatasetsReader:
-    """One `Dataset`, or the splits of a `DatasetDict` in the order of their names, mapped from disk."""
+    """One `Dataset`, or the splits of a `DatasetDict` in the order of their names, mapped from disk.
+
+    What lies elsewhere is copied to this machine's disk first, once: only what is there can be mapped.
+    """
 
     def __init__(self, config: DatasetsSource) -> None:
         """Take the address; nothing is read."""
@@ -56,6 +64,11 @@ class DatasetsReader:
         """Digest every file in the folder."""
         return {"kind": "datasets", **digest_below(self.store)}
 
+    @cached_property
+    def _here(self) -> Path:
+        with readable(self.store.uri):
+            return self.store.keep_local()
+
     def _row(self, row: int, values: Mapping[str, Any]) -> RawRow:
         ours = by_our_names(values, self.config.columns)
         return with_image(parse_row(row, ours, "role"), ours.get("image"), self.store)
@@ -68,7 +81,7 @@ class DatasetsReader:
         if not self.store.exists():
             raise InputError(f"{self.store.uri}: no such folder; set source.path to what save_to_disk wrote")
         try:
-            found = datasets.load_from_disk(str(self.store.path) if self.store.is_local else self.config.path)
+            found = datasets.load_from_disk(str(self._here))
         except (OSError, ValueError, TypeError, LookupError, AttributeError, pa.ArrowException) as error:
             said = " ".join(str(error).split())[:300]
             raise InputError(f"{self.store.uri}: isn't what save_to_disk writes, or broken: {said}") from error
@@ -88,6 +101,9 @@ def _words(feature: Any) -> list[str] | None:
 
 
 def _said(value: Any, words: list[str] | None) -> Any:
+    """Write a class as its word: -1 stands for one that nobody gave, and any other number without a word stays one."""
     if words is None or value is None:
         return value
-    return [_said(inner, words) for inner in value] if isinstance(value, list) else words[value]
+    if isinstance(value, list):
+        return None if UNLABELLED in value else [_said(inner, words) for inner in value]
+    return None if value == UNLABELLED else words[value] if 0 <= value < len(words) else value

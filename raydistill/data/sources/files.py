@@ -50,7 +50,11 @@ def with_image(raw: RawRow, image: Any, folder: Store) -> RawRow:
 
 
 def read_file(raw: RawRow, name: str, folder: Store) -> RawRow:
-    """Add the bytes of a file to a row, or the problem why there are none."""
+    """Add the bytes of a file to a row, or the problem why there are none.
+
+    Raises:
+        InputError: when an object store doesn't give what it has: that says nothing of the row.
+    """
     try:
         with folder.filesystem.open_input_file(f"{folder.path}/{name}") as file:
             if file.size() > MAX_FILE_BYTES:
@@ -59,7 +63,16 @@ def read_file(raw: RawRow, name: str, folder: Store) -> RawRow:
     except OSError as error:
         # What pyarrow says of it holds the path.
         said = os.strerror(error.errno) if error.errno else type(error).__name__
+        if not folder.is_local and _is_there(folder, name):
+            raise InputError(f"{folder.uri}: can't be read: {said}; the same command reads it again") from error
+        if "\\" in name:
+            said += "; between folders put / and not \\"
         return replace(raw, problem=("missing_image", said))
+
+
+def _is_there(folder: Store, name: str) -> bool:
+    with readable(folder.uri):
+        return bool(folder.filesystem.get_file_info(f"{folder.path}/{name}").type == fs.FileType.File)
 
 
 def escapes(name: str) -> bool:

@@ -56,7 +56,7 @@ class MimicReader(TableArchive):
             yield from super().named()
 
     def describe(self, values: Mapping[str, str]) -> dict[str, Any]:
-        """Name the file by patient, study and image; studies go in the order of their dates."""
+        """Name the file by patient, study and image."""
         subject, study, image = values["subject_id"], values["study_id"], values["dicom_id"]
         place = f"p{subject[:2]}/p{subject}/s{study}"
         marks = self._marks.get(study)

@@ -66,6 +66,8 @@ def _labels(cell: str) -> list[str] | None:
         return None
     try:
         words = ast.literal_eval(cell)
+        if not isinstance(words, list):
+            raise TypeError
         stripped = [word.strip().lower() for word in words]
     except (ValueError, SyntaxError, TypeError, AttributeError, MemoryError, RecursionError):
         raise Unusable("bad_field", f"Labels is {cell[:60]!r}, not a list of words") from None

@@ -4,6 +4,7 @@ A line that can't be read as one of its table is handed on with the problem; whe
 end, as behind a quotation mark that isn't closed, the table is refused.
 """
 
+import codecs
 import csv
 import io
 import json
@@ -139,7 +140,6 @@ def roles_in(lines: Iterator[Line], where: str) -> str | None:
 @contextmanager
 def _csv_reader(store: Store, name: str, delimiter: str, encoding: str) -> Iterator[Any]:
     where = (store / name).uri
-    encoding = "utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding
     with readable(where), _text(store, name, encoding, "surrogateescape") as text:
         reader = csv.reader(text, delimiter=delimiter, strict=True)
         try:
@@ -152,6 +152,7 @@ def _csv_reader(store: Store, name: str, delimiter: str, encoding: str) -> Itera
 def _text(store: Store, name: str, encoding: str, errors: str) -> Iterator[io.TextIOWrapper]:
     at = f"{store.path}/{name}" if name else store.path
     try:
+        encoding = "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
         with store.filesystem.open_input_stream(at) as stream:
             yield io.TextIOWrapper(stream, encoding=encoding, errors=errors, newline="")
     except LookupError:
