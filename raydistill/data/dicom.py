@@ -76,10 +76,11 @@ def read_instance(content: bytes, config: DicomConfig, *, split: bool = False) -
             identifies somebody is in the message.
     """
     from pydicom import dcmread
-    from pydicom.errors import InvalidDicomError
+    from pydicom.errors import BytesLengthException, InvalidDicomError
 
     # It would say what it finds odd, and whose it is.
     mute("pydicom")
+    broken = (*DECODER_ERRORS, BytesLengthException)
     try:
         dataset = dcmread(io.BytesIO(content))
         _refuse_unwanted(dataset, config)
@@ -89,11 +90,11 @@ def read_instance(content: bytes, config: DicomConfig, *, split: bool = False) -
         fields["age"] = _age(dataset)
     except InvalidDicomError as error:
         raise Unusable("undecodable", "not_dicom: no DICOM file") from error
-    except DECODER_ERRORS as error:
+    except broken as error:
         raise Unusable("undecodable", f"broken: {type(error).__name__} in its attributes") from error
     try:
         return Instance(_frames(dataset, content), patient, image, fields)
-    except (*DECODER_ERRORS, Undecodable) as error:
+    except (*broken, Undecodable) as error:
         said = " ".join(str(error).split())[:300]
         raise Unusable("undecodable", f"broken: {type(error).__name__}: {said}") from error
 

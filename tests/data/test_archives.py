@@ -2,6 +2,7 @@
 
 import gzip
 import shutil
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -182,6 +183,12 @@ class TestMimic:
         reports.write_bytes(content)
         with pytest.raises(InputError, match=r"damaged\.zip: can't be read"):
             read("mimic_cxr_jpg", folder, reports=str(reports))
+        content = bytearray(mimic_reports(tmp_path / "short.zip").read_bytes())
+        sizes = content.index(b"PK\x01\x02") + 20
+        content[sizes : sizes + 8] = struct.pack("<II", 10**6, 10**6)
+        (tmp_path / "short.zip").write_bytes(content)
+        with pytest.raises(InputError, match=r"short\.zip: can't be read: \w+"):
+            read("mimic_cxr_jpg", folder, reports=str(tmp_path / "short.zip"))
 
     def test_a_broken_line_of_a_side_table_is_refused(self, tmp_path):
         folder = mimic(tmp_path)

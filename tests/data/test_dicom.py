@@ -198,6 +198,14 @@ class TestRefusals:
         else:
             assert all(frame.dtype == np.uint8 and frame.ndim == 2 for frame in instance.frames)
 
+    @pytest.mark.parametrize("syntax", ["explicit", "jpeg"])
+    def test_a_value_of_an_impossible_length_is_a_reason(self, syntax):
+        content = bytearray(dicom(ramp(255, np.uint8), syntax))
+        place = content.index(b"UL")
+        content[place] = 0
+        with pytest.raises(Unusable, match="undecodable: broken: BytesLengthException in its attributes"):
+            read_instance(bytes(content), CONFIG)
+
     def test_without_pydicom_the_extra_is_named(self, tmp_path, monkeypatch):
         monkeypatch.setitem(__import__("sys").modules, "pydicom", None)
         with pytest.raises(InputError, match=r"pip install 'raydistill\[dicom\]'"):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import struct
 import tarfile
 
 import datasets
@@ -80,6 +81,16 @@ class TestDatasets:
         reader = hub(tmp_path, columns={"patient_id": "subject", "image": "xray"})
         reader.check()
         assert next(reader.rows()).patient_id == "p0"
+
+    def test_a_damaged_offset_is_one_readable_line_and_not_the_end_of_the_process(self, tmp_path):
+        saved(tmp_path, 5, 1)
+        (path,) = tmp_path.glob("*.arrow")
+        offsets, damaged = struct.pack("<6i", 0, 2, 4, 6, 8, 10), struct.pack("<6i", 0, 2, 2**30, 6, 8, 10)
+        content = path.read_bytes()
+        assert content.count(offsets) == 1
+        path.write_bytes(content.replace(offsets, damaged))
+        with pytest.raises(InputError, match="can't be read"):
+            list(hub(tmp_path).rows())
 
     def test_wrong_folders_are_one_readable_line(self, tmp_path):
         for path, message in ((tmp_path / "none", "no such folder"), (tmp_path, "isn't what save_to_disk writes")):

@@ -56,6 +56,8 @@ class DatasetsReader:
             words = {name: found for name in part.column_names if (found := _words(part.features[name]))}
             with readable(self.store.uri):
                 for batch in part.with_format("arrow").iter(BATCH_ROWS):
+                    # What is mapped is taken as it is: a damaged offset would end the process.
+                    batch.validate(full=True)
                     for values in batch.to_pylist():
                         yield self._row(row, {name: _said(values[name], words.get(name)) for name in values})
                         row += 1

@@ -124,9 +124,9 @@ def _readable_zip(where: str) -> Iterator[None]:
     try:
         with readable(where):
             yield
-    # A member that is encrypted is a RuntimeError.
-    except (zipfile.BadZipFile, zlib.error, RuntimeError) as error:
-        raise InputError(f"{where}: can't be read: {error}") from error
+    # A member that is encrypted is a RuntimeError, one that ends too soon an EOFError without a word.
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        raise InputError(f"{where}: can't be read: {str(error) or type(error).__name__}") from error
 
 
 def _unzipped(archive: zipfile.ZipFile, name: str) -> str | None:
