@@ -23,8 +23,9 @@ LOOKED_AT = 20
 """Files of a folder of which one must be DICOM, if it is to be taken for one of DICOM."""
 
 Column = Literal[
-    "file_name", "image", "patient_id", "image_id", "study_index", "text", "labels", "view", "sex", "age", "role"
-]
+    "file_name", "image", "patient_id", "image_id", "study_index", "study_id",
+    "text", "labels", "view", "sex", "age", "role",
+]  # fmt: skip
 Columns = Annotated[
     dict[Column, str],
     Field(description="What the source calls a column, by raydistill's name of it; others keep their name."),

@@ -37,7 +37,8 @@ class Instance:
         frames: (H, W) uint8 each.
         patient_id: Patient ID (0010,0020), as it is.
         image_id: SOP Instance UID (0008,0018), as it is.
-        fields: `view`, `sex`, `age`, of raydistill's words; None where the object has none of these.
+        fields: `view`, `sex`, `age`, of raydistill's words, and `study_id`, Study Instance UID (0020,000D), as it is;
+            None where the object has none of these.
     """
 
     frames: list[Grey]
@@ -87,7 +88,7 @@ def read_instance(content: bytes, config: DicomConfig, *, split: bool = False) -
         _refuse_unreadable(dataset, split)
         fields = {"view": _word(dataset, "ViewPosition", VIEWS), "sex": _word(dataset, "PatientSex", SEXES)}
         patient, image = (_id(dataset, name) for name in ("PatientID", "SOPInstanceUID"))
-        fields["age"] = _age(dataset)
+        fields |= {"age": _age(dataset), "study_id": _id(dataset, "StudyInstanceUID")}
     except InvalidDicomError as error:
         raise Unusable("undecodable", "not_dicom: no DICOM file") from error
     except broken as error:

@@ -1,7 +1,7 @@
 """Rows of a source become records of one form, or go to quarantine with a reason. None is lost."""
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -40,7 +40,8 @@ class Record:
         row: its row in the source, from 0.
         image_id: unique in the cohort.
         patient_id: whose image it is.
-        study_index: order of the patient's studies; the source's, or the order of appearance.
+        study_index: number of the study among the patient's: the source's own, or by the order of appearance; where
+            nothing is known of studies, each image is one.
         kept: where its image lies.
         labels: finding words, sorted; None when nothing is known.
         view: a word of `vocabulary.VIEWS`; another word of the source in lower case.
@@ -166,7 +167,7 @@ class _Cleaner:
     unneeded: dict[int, Entry] = field(default_factory=dict)
     ids: set[str] = field(default_factory=set)
     by_content: dict[str, Record] = field(default_factory=dict)
-    studies: Counter[str] = field(default_factory=Counter)
+    studies: dict[str, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
 
     def accept(self, raw: RawRow, square: Square) -> None:
         patient = _patient(raw)
@@ -181,7 +182,6 @@ class _Cleaner:
         record = self._record(raw, patient, image_id, square)
         self.ids.add(image_id)
         self.by_content |= {square.sha256: record, square.drawn: record}
-        self.studies[patient] += 1
         self.records[raw.row] = record
 
     def reject(self, row: int, image_id: str | None, error: Unusable, origin: str | None = None) -> None:
@@ -190,11 +190,13 @@ class _Cleaner:
         entries[row] = _entry(row, image_id, error.reason, detail)
 
     def _record(self, raw: RawRow, patient: str, image_id: str, square: Square) -> Record:
+        known = self.studies[patient]
+        seen = known.setdefault(raw.study_id or image_id, len(known))
         return Record(
             row=raw.row,
             image_id=image_id,
             patient_id=patient,
-            study_index=self.studies[patient] if raw.study_index is None else raw.study_index,
+            study_index=seen if raw.study_index is None else raw.study_index,
             kept=self.spool.keep(square.image),
             labels=None if raw.labels is None else findings(raw.labels),
             view=_word(raw.view, VIEWS),

@@ -62,6 +62,7 @@ class RawRow:
         patient_id: whose image it is.
         image_id: the source's own name of the image.
         study_index: order of the patient's studies.
+        study_id: the source's own name of the study, where it knows no order; never written.
         text: a report or a caption.
         labels: findings; empty says that there are none.
         view: projection, in the source's words.
@@ -77,6 +78,7 @@ class RawRow:
     patient_id: str | None = None
     image_id: str | None = None
     study_index: int | None = None
+    study_id: str | None = None
     text: str | None = None
     labels: list[str] | None = None
     view: str | None = None
@@ -104,6 +106,7 @@ def parse_row(row: int, values: Mapping[str, Any], role_column: str | None) -> R
             patient_id=_read(values, "patient_id", _to_id),
             image_id=_read(values, "image_id", _to_id),
             study_index=_read(values, "study_index", _to_index),
+            study_id=_read(values, "study_id", _to_id),
             text=_read(values, "text", _to_text),
             labels=_read(values, "labels", _to_labels),
             view=_read(values, "view", _to_text),

@@ -11,9 +11,9 @@ from raydistill.core.errors import InputError
 
 DESCRIBING = ("text", "labels", "view", "sex", "age")
 """A source has at least one of these columns."""
-OPTIONAL = ("image_id", "study_index", "role", "split")
+OPTIONAL = ("image_id", "study_index", "study_id", "role", "split")
 KNOWN = ("patient_id", *DESCRIBING, *OPTIONAL)
-IDS = ("patient_id", "image_id")
+IDS = ("patient_id", "image_id", "study_id")
 
 
 def check_columns(names: Iterable[str], image: str, where: str, remedy: str = "rename or add") -> None:
@@ -122,6 +122,7 @@ TYPES: Mapping[str, tuple[Callable[[pa.DataType], bool], str]] = {
     "patient_id": (_is_id, "string or integer"),
     "image_id": (_is_id, "string or integer"),
     "study_index": (_is_number, "integer"),
+    "study_id": (_is_id, "string or integer"),
     "text": (_is_text, "string"),
     "labels": (_is_labels, "a list of strings, or one string with `|` between findings"),
     "view": (_is_text, "string"),

@@ -18,6 +18,7 @@ SHOWN = 3
 
 def assign_roles(
     patient_ids: Sequence[str],
+    studies: Sequence[int],
     image_ids: Sequence[str],
     given_roles: Sequence[str | None],
     config: IngestConfig,
@@ -27,12 +28,15 @@ def assign_roles(
 
     Patients are dealt by shares, and so that the roles are alike in how many images a patient has: somebody who comes
     often is often sicker, and roles must differ in nothing but whom a model saw. A `probe_share` of the train patients
-    with several images gives one of them, drawn by chance, as a probe; at least one gives none, where there are two or
-    more, and a single one keeps two. Whoever has more than `max_train_images_per_patient` left gives the
-    others, too: what a model sees of one person is bounded.
+    with several studies gives one of them, drawn by chance, as probes: another view of a study that a model saw would
+    be found too easily. Where nobody has several, patients with several images give one of those. At least one gives
+    none, where there are two or more, and a single one keeps two images. Whoever has more than
+    `max_train_images_per_patient` left gives the others, too, whole studies first: what a model sees of one person is
+    bounded.
 
     Args:
         patient_ids: patient of every image.
+        studies: number of every image's study among the patient's.
         image_ids: unique names.
         given_roles: the source's own roles: for all images, or for none; they are taken as they are.
         config: the shares.
@@ -48,7 +52,7 @@ def assign_roles(
     _check_cohort(images)
     given = [role for role in given_roles if role is not None]
     if not given:
-        return _deal(patient_ids, image_ids, images, config, seed)
+        return _deal(patient_ids, studies, image_ids, images, config, seed)
     if len(given) < len(given_roles):
         raise InputError(
             f"{len(given)} of {len(given_roles)} images have a role; give a role to all of them or drop the column"
@@ -71,25 +75,39 @@ def _check_cohort(images: Mapping[str, int]) -> None:
 
 def _deal(
     patient_ids: Sequence[str],
+    studies: Sequence[int],
     image_ids: Sequence[str],
     images: Mapping[str, int],
     config: IngestConfig,
     seed: int,
 ) -> list[str]:
     by_patient = _deal_patients(images, config, seed)
-    own: dict[str, list[str]] = defaultdict(list)
-    for patient, image in zip(patient_ids, image_ids, strict=True):
-        own[patient].append(image)
-    train = {patient: len(own[patient]) for patient, role in by_patient.items() if role == "train"}
-    several = {patient: count for patient, count in train.items() if count > 1}
-    giving, withheld = set(_probe_patients(several, config.probe_share, seed)), set()
+    own: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    for patient, study, image in zip(patient_ids, studies, image_ids, strict=True):
+        own[patient].append((study, image))
+    several = [patient for patient, role in by_patient.items() if role == "train" and len(own[patient]) > 1]
+    returned = [patient for patient in several if len({study for study, _ in own[patient]}) > 1]
+    by_study = bool(returned) and len(several) > 1
+    keeps_two = [len(own[patient]) for patient in several] == [2]
+    most = 0 if keeps_two else max(1, len(several) - 1)
+    giving = _probe_patients(returned if by_study else several, config.probe_share, most, seed)
+    withheld = set[str]()
     for patient in several:
-        drawn = sorted(own[patient], key=lambda image: (derive_seed(seed, "probe image", image), image))
-        first = int(patient in giving)
-        most = config.max_train_images_per_patient or len(drawn)
-        withheld |= {*drawn[:first], *drawn[first + most :]}
+        drawn = _drawn_studies(own[patient], seed)
+        ordered = [image for study in drawn for image in study]
+        first = (len(drawn[0]) if by_study else 1) if patient in giving else 0
+        kept = config.max_train_images_per_patient or len(ordered)
+        withheld |= {*ordered[:first], *ordered[first + kept :]}
     rows = zip(patient_ids, image_ids, strict=True)
     return ["probe" if image in withheld else by_patient[patient] for patient, image in rows]
+
+
+def _drawn_studies(images: Sequence[tuple[int, str]], seed: int) -> list[list[str]]:
+    """Put a patient's images in a drawn order, those of a study together, the study of the first image first."""
+    drawn: dict[int, list[str]] = {}
+    for study, image in sorted(images, key=lambda one: (derive_seed(seed, "probe image", one[1]), one[1])):
+        drawn.setdefault(study, []).append(image)
+    return list(drawn.values())
 
 
 def _deal_patients(images: Mapping[str, int], config: IngestConfig, seed: int) -> dict[str, str]:
@@ -123,13 +141,10 @@ def _one_of_each(ranked: Sequence[str], count: int, seed: int) -> set[str]:
     return {min(part, key=lambda patient: (derive_seed(seed, patient), patient)) for part in parts}
 
 
-def _probe_patients(several: Mapping[str, int], share: float, seed: int) -> list[str]:
-    """Choose who gives a probe, of patients with several images; someone keeps two, or nothing could be learned."""
-    if not share or list(several.values()) == [2]:
-        return []
-    shuffled = sorted(several, key=lambda patient: (derive_seed(seed, "probe", patient), patient))
-    most = max(1, len(shuffled) - 1)
-    return shuffled[: min(most, max(1, round(len(shuffled) * share)))]
+def _probe_patients(patients: Sequence[str], share: float, most: int, seed: int) -> set[str]:
+    """Draw a share of patients, one at least, `most` at most; of no share nobody."""
+    shuffled = sorted(patients, key=lambda patient: (derive_seed(seed, "probe", patient), patient))
+    return set(shuffled[: min(most, max(1, round(len(shuffled) * share)))]) if share else set()
 
 
 def _check_given(patient_ids: Sequence[str], roles: Sequence[str]) -> None:

@@ -61,7 +61,8 @@ def roles_of(cleaned: Cleaned, config: IngestConfig, seed: int) -> list[str]:
     if not records:
         raise InputError(_nothing_usable(cleaned))
     patients, images = [record.patient_id for record in records], [record.image_id for record in records]
-    return assign_roles(patients, images, [record.role for record in records], config, seed)
+    studies, given = [record.study_index for record in records], [record.role for record in records]
+    return assign_roles(patients, studies, images, given, config, seed)
 
 
 def described(records: Sequence[Record], config: PromptConfig) -> tuple[list[Description], dict[str, Any]]:
@@ -137,9 +138,23 @@ def notes_on(cleaned: Cleaned, roles: Sequence[str], findings: Sequence[str], po
             "no probe: whether the auditor sees can't be shown, so the verdict won't be pass; give withheld images of "
             "train patients the role probe"
         )
+    if known := _known_studies(cleaned, roles):
+        notes.append(
+            f"{known:,} probes are of studies that a model sees other images of, and easier to recognise than a later "
+            "visit: tpir and auditor_sensitivity say rather too much"
+        )
     if not findings:
         notes.append("no finding is shared by enough train patients: utility can't be measured")
     return notes
+
+
+def _known_studies(cleaned: Cleaned, roles: Sequence[str]) -> int:
+    """Count the probes of whose study another image is in train."""
+    studies: dict[str, list[tuple[str, int]]] = {"train": [], "probe": []}
+    for record, role in zip(cleaned.records, roles, strict=True):
+        studies.setdefault(role, []).append((record.patient_id, record.study_index))
+    seen = set(studies["train"])
+    return sum(study in seen for study in studies["probe"])
 
 
 def _counted(rows: Iterator[RawRow], progress: Progress) -> Iterator[RawRow]:

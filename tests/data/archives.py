@@ -157,7 +157,13 @@ def mimic_reports(path, reports=None, as_zip=True):
 
 def padchest(folder, rows=None, flat=False):
     """Rows by column; what isn't named is empty."""
-    common = {"StudyDate_DICOM": "20140915", "PatientBirth": "1930.0", "PatientSex_DICOM": "M", "ImageDir": "0"}
+    common = {
+        "StudyDate_DICOM": "20140915",
+        "StudyID": "2053668664013634",
+        "PatientBirth": "1930.0",
+        "PatientSex_DICOM": "M",
+        "ImageDir": "0",
+    }
     rows = rows or [
         {"ImageID": "111_00-163-058.png", "PatientID": "839860488694292331637988235681460987", "Projection": "PA",
          "Labels": "['pulmonary fibrosis', ' chronic changes', 'pulmonary fibrosis']", "Report": "sin hallazgo patolog"},

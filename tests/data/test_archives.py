@@ -150,6 +150,7 @@ class TestMimic:
             ("bbbb-1", "10000764", ["Pneumonia"], "AP", None, None, None),
         ]
         assert [row.image for row in rows] == [jpeg(i) for i in range(3)]
+        assert rows[0].study_id == rows[1].study_id != rows[2].study_id
 
     @pytest.mark.parametrize("as_zip", [True, False])
     def test_reports_give_their_impression(self, tmp_path, as_zip):
@@ -219,6 +220,7 @@ class TestPadchest:
         ]
         assert rows[0].patient_id == rows[1].patient_id == "839860488694292331637988235681460987"
         assert [row.image for row in rows] == [png16(i) for i in range(3)]
+        assert all(row.study_id for row in rows)
 
     def test_all_images_in_one_folder(self, tmp_path):
         assert all(row.image for row in read("padchest", padchest(tmp_path, flat=True), folders=False))

@@ -13,9 +13,9 @@ from raydistill.core.config import IngestConfig
 from raydistill.core.errors import InputError
 from raydistill.data.records import REASONS, clean
 from raydistill.data.sources import open_source
-from raydistill.data.splits import assign_roles
 from raydistill.data.vocabulary import plain_words
 from raydistill.matching.deduplication import deduplicate
+from raydistill.stages.cohort import roles_of
 
 from .archives import put
 from .bad import CASES, GOOD, IMAGES, KEPT, MAX_PIXELS
@@ -32,9 +32,7 @@ def ingested(section, near=False):
     cleaned, _ = deduplicate(clean(source.rows(), CONFIG), CONFIG.near_duplicate_similarity if near else None)
     records = cleaned.records
     if any(record.role for record in records):
-        assign_roles(
-            [r.patient_id for r in records], [r.image_id for r in records], [r.role for r in records], CONFIG, 0
-        )
+        roles_of(cleaned, CONFIG, 0)
     return cleaned
 
 

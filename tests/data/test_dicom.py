@@ -216,12 +216,13 @@ class TestFields:
     def test_what_is_used(self):
         found = read_instance(dicom(ramp(9), PatientID=" 007 "), CONFIG)
         assert found.patient_id == "007"
-        assert found.fields == {"view": "pa", "sex": "female", "age": "057Y"}
+        assert found.fields == {"view": "pa", "sex": "female", "age": "057Y", "study_id": None}
+        assert read_instance(dicom(ramp(9), StudyInstanceUID="1.2.3"), CONFIG).fields["study_id"] == "1.2.3"
 
     @pytest.mark.filterwarnings("ignore:Invalid value")
     def test_words_that_are_no_codes_are_not_taken_over(self):
         found = read_instance(dicom(ramp(9), ViewPosition="Lovelace", PatientSex="Ada"), CONFIG)
-        assert found.fields == {"view": None, "sex": None, "age": "057Y"}
+        assert found.fields == {"view": None, "sex": None, "age": "057Y", "study_id": None}
 
     def test_an_age_without_patients_age(self):
         tags = {"PatientAge": None, "PatientBirthDate": "19500630", "StudyDate": "20200629"}

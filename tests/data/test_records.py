@@ -219,6 +219,15 @@ def test_ids_and_study_indices_are_made_where_there_are_none():
     assert [r.study_index for r in clean([replace(GOOD, study_index=9)], CONFIG).records] == [9]
 
 
+def test_images_of_a_study_share_its_number():
+    studies = ["b", None, "b", "a"]
+    rows = [
+        replace(GOOD, image_id=None, image=picture, study_id=study)
+        for picture, study in zip(PICTURES[:4], studies, strict=True)
+    ]
+    assert [record.study_index for record in clean(numbered(rows), CONFIG).records] == [0, 1, 0, 2]
+
+
 def test_too_many_bad_rows_stop_with_reasons_and_examples():
     config = CONFIG.model_copy(update={"max_bad_rows": 2})
     bad = [replace(GOOD, image=b"junk"), replace(GOOD, image=b"junk"), replace(GOOD, patient_id=None)]

@@ -21,8 +21,8 @@ SHARES = st.tuples(st.floats(0.01, 0.4), st.floats(0.01, 0.4), st.floats(0, 1)).
 
 
 def assign(rows, config=CONFIG, seed=0, given=None):
-    patients, _, images = zip(*rows, strict=True)
-    return assign_roles(patients, images, given or [None] * len(rows), config, seed)
+    patients, studies, images = zip(*rows, strict=True)
+    return assign_roles(patients, studies, images, given or [None] * len(rows), config, seed)
 
 
 def by_role(rows, roles):
@@ -75,6 +75,35 @@ def test_a_probe_is_any_image_of_its_patient():
         if role == "probe"
     ]
     assert max(abs(drawn.count(study) / len(drawn) - 1 / 3) for study in range(3)) < 0.06
+
+
+@settings(max_examples=200)
+@given(COHORTS, st.integers(1, 3), SHARES, st.integers(0, 5))
+def test_no_probe_is_of_a_study_that_a_model_saw(rows, views, config, seed):
+    """Where anybody has two studies; and whole studies are withheld."""
+    rows = [(patient, number // views, image) for patient, number, image in rows]
+    roles = assign(rows, config.model_copy(update={"max_train_images_per_patient": None}), seed)
+    held = defaultdict(set)
+    for (patient, study, _), role in zip(rows, roles, strict=True):
+        if role in ("train", "probe"):
+            held[patient].add((study, role))
+    several = [patient for patient in held if sum(patient == other for other, _, _ in rows) > 1]
+    returned = [patient for patient in several if len({study for study, _ in held[patient]}) > 1]
+    giving = [patient for patient in held if any(role == "probe" for _, role in held[patient])]
+    if returned and len(several) > 1:
+        assert all(len(held[patient]) == len(dict(held[patient])) for patient in held)
+        assert set(giving) <= set(returned)
+        assert bool(giving) == (config.probe_share > 0)
+    assert any(
+        sum((p, role) == (patient, "train") for (p, _, _), role in zip(rows, roles, strict=True)) > 1
+        for patient in several
+    )
+
+
+def test_where_nobody_has_two_studies_a_probe_is_another_view():
+    rows = [(f"p{p}", 0, f"i{p}-{view}") for p in range(40) for view in range(2)]
+    roles = assign(rows)
+    assert roles.count("probe") == len(by_role(rows, roles)["probe"]) > 1
 
 
 def test_another_seed_is_another_split_of_the_same_sizes():

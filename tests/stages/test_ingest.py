@@ -240,6 +240,22 @@ def test_the_order_of_the_source_decides_no_role(tmp_path):
     assert one.read_table("prompts").equals(two.read_table("prompts"))
 
 
+@pytest.mark.parametrize("studies", [1, 2])
+def test_that_probes_are_of_studies_that_a_model_sees_is_said_where_there_are_no_others(tmp_path, studies):
+    seen, rows = Counter(), cohort()
+    for row in rows:
+        row["study_id"] = f"s{seen[row['patient_id']] % studies}"
+        seen[row["patient_id"]] += 1
+    out, outcome = run(node(parquet(tmp_path / "c.parquet", rows)), tmp_path)
+    assert any("probes are of studies that a model sees" in note for note in outcome.facts["notes"]) is (studies == 1)
+    train, probe = (
+        {(row["patient_id"], row["study_index"]) for row in out.read_table(role).to_pylist()}
+        for role in ("train", "probe")
+    )
+    assert probe
+    assert bool(train & probe) is (studies == 1)
+
+
 def test_roles_of_the_source_are_honoured(tmp_path):
     roles = ("train", "train", "calibration", "evaluation")
     rows = [{**row, "role": roles[row["patient_id"] % 4]} for row in cohort()]

@@ -64,6 +64,7 @@ class MimicReader(TableArchive):
             "file_name": f"files/{place}/{image}.jpg",
             "image_id": image,
             "patient_id": subject,
+            "study_id": study,
             "labels": labelled(marks, FINDINGS, self.config.uncertain) if marks else None,
             "view": values["ViewPosition"],
             "text": caption(self._read_report(f"files/{place}.txt") or ""),

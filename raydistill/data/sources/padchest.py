@@ -47,6 +47,7 @@ class PadchestReader(TableArchive):
             "file_name": f"{_number(values['ImageDir'])}/{name}" if self.folders else name,
             "image_id": name,
             "patient_id": values["PatientID"],
+            "study_id": values["StudyID"],
             "labels": _labels(values["Labels"]),
             "view": VIEWS.get(values["Projection"]),
             "sex": SEXES.get(values["PatientSex_DICOM"]),
