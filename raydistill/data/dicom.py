@@ -23,6 +23,32 @@ from raydistill.data.vocabulary import SEXES, VIEWS, plain_words
 
 EXTRA = "this needs pydicom and its decoders: pip install 'raydistill[dicom]'"
 DAYS_OF_A_YEAR = 365.25
+MODALITIES = frozenset(
+    [
+        "CR",
+        "CT",
+        "DX",
+        "ES",
+        "IO",
+        "KO",
+        "MG",
+        "MR",
+        "NM",
+        "OT",
+        "PR",
+        "PT",
+        "PX",
+        "RF",
+        "RG",
+        "SEG",
+        "SR",
+        "US",
+        "XA",
+        "XC",
+    ]
+)
+"""Those that are told by name; another word could be anything. Source: PS3.3, C.7.3.1.1.1."""
+
 MOST_LEVELS = 2**16
 """Radiographs have 16 bits at most; others are sorted first."""
 
@@ -103,7 +129,8 @@ def read_instance(content: bytes, config: DicomConfig, *, split: bool = False) -
 def _refuse_unwanted(dataset: Any, config: DicomConfig) -> None:
     modality = str(dataset.get("Modality", "")).strip()
     if config.modalities and modality not in config.modalities:
-        raise Unusable(LEFT_OUT, f"modality {modality[:16] or 'not said'}; source.modalities says which are taken")
+        named = modality if modality in MODALITIES else "another" if modality else "not said"
+        raise Unusable(LEFT_OUT, f"modality {named}; source.modalities says which are taken")
     burned = str(dataset.get("BurnedInAnnotation", "")).strip().upper()
     if config.burned_in != "accept" and burned == "YES":
         raise Unusable("burned_in", "Burned In Annotation is YES: a name may be in the picture itself")

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,9 @@ DIGITS = 32
 """Hexadecimal: 128 bits, so that no two of a billion patients share a pseudonym."""
 
 MIN_KEY_BYTES = 32
+
+QUOTED, NOT_SHOWN = re.compile(r"(['\"]).*\1", re.DOTALL), "(what stands there isn't shown: ids are hashed)"
+"""From the first quotation mark of what is wrong with a row to the last: somebody's own words."""
 
 
 def read_key(path: str) -> bytes:
@@ -56,12 +60,16 @@ def pseudonym(key: bytes, kind: str, name: str) -> str:
 
 
 def pseudonymised(rows: Iterable[RawRow], key: bytes) -> Iterator[RawRow]:
-    """Yield rows that call patients and images by pseudonyms, and don't say where they lie: a path may hold an id."""
+    """Yield rows that call patients and images by pseudonyms.
+
+    Nor do they say where they lie, or what stands in a field that can't be read: either may hold a name or an id.
+    """
     if len(key) < MIN_KEY_BYTES:
         raise ValueError(f"a key of {len(key)} bytes hides no id")
     for raw in rows:
         patient, image = _called(key, "patient", raw.patient_id), _called(key, "image", raw.image_id)
-        yield replace(raw, patient_id=patient, image_id=image, origin=None)
+        problem = raw.problem and (raw.problem[0], QUOTED.sub(NOT_SHOWN, raw.problem[1]))
+        yield replace(raw, patient_id=patient, image_id=image, origin=None, problem=problem)
 
 
 def _called(key: bytes, kind: str, name: str | None) -> str | None:

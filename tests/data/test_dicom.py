@@ -149,6 +149,7 @@ class TestRefusals:
             (b"", "undecodable", "not_dicom"),
             (b"not DICOM" * 50, "undecodable", "not_dicom"),
             (dicom(ramp(9), Modality="SR"), "left_out", "modality SR"),
+            (dicom(ramp(9), Modality="DOE JOHN"), "left_out", "modality another"),
             (dicom(ramp(9), Modality=None), "left_out", "not said"),
             (dicom(ramp(9), BurnedInAnnotation="YES"), "burned_in", "is YES"),
             (dicom(np.zeros((3, 4, 4), np.uint8)), "undecodable", "several_frames: 3 frames"),

@@ -1,5 +1,6 @@
 import hashlib
 import hmac
+import re
 
 import pytest
 from hypothesis import given
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 
 from raydistill.core.errors import InputError
 from raydistill.data.pseudonyms import MIN_KEY_BYTES, key_digest, pseudonym, pseudonymised, read_key
-from raydistill.data.rows import RawRow
+from raydistill.data.rows import RawRow, parse_row
 
 KEY = bytes(range(32))
 OTHER = bytes(range(1, 33))
@@ -34,6 +35,21 @@ def test_who_was_one_stays_one_and_nobody_becomes_another(names):
 def test_places_are_taken_out_and_problems_stay():
     (row,) = pseudonymised([RawRow(0, origin="Lovelace/1.dcm", problem=("undecodable", "x"))], KEY)
     assert (row.origin, row.problem, row.patient_id) == (None, ("undecodable", "x"), None)
+
+
+@pytest.mark.parametrize(
+    ("values", "left"),
+    [
+        ({"age": "DOE JOHN"}, "age is "),
+        ({"labels": {"O'Neil": 1}}, "labels is "),
+        ({"age": 'Jo "O\'N" Doe'}, "age is "),
+    ],
+)
+def test_what_stands_in_a_bad_field_is_not_shown(values, left):
+    (row,) = pseudonymised([parse_row(0, values, None)], KEY)
+    assert row.problem[0] == "bad_field"
+    assert row.problem[1].startswith(f"{left}(what stands there isn't shown")
+    assert not re.search("DOE|Neil|Doe", row.problem[1])
 
 
 def test_a_key_that_hides_nothing_is_refused(tmp_path):
