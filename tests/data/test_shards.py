@@ -181,6 +181,9 @@ class TestWebDataset:
             (sample(0, patient_id=["nested", ["list"]]), "bad_field"),
             (sample(0, labels=[["nested"]]), "bad_field"),
             (sample(0, age=float("nan"), labels=None), "empty_text"),
+            ([*sample(0, key="a"), ("a.jpg", png(1))], "bad_field"),
+            ([*sample(0, key="a"), ("a.json", b"{}")], "bad_field"),
+            ([*sample(0, key="1.2.3"), *sample(1, key="1.2.4")], "missing_patient"),
             ([("a.pkl", b"cos\nsystem\n(S'false'\ntR."), *sample(0, key="a")[1:]], "missing_image"),
         ],
     )
@@ -213,6 +216,9 @@ class TestWebDataset:
                 shards(path).check()
         shard(tmp_path / "a.tar", [("a.png", png(0)), ("a.json", b'{"subject": 1, "sex": "F"}')])
         with pytest.raises(InputError, match=r"first sample's json: no column `patient_id`"):
+            shards(tmp_path).check()
+        shard(tmp_path / "a.tar", sample(0, key="1.2.840.1"))
+        with pytest.raises(InputError, match=r"the first sample, 1, has no \.json and no image; files .* first dot"):
             shards(tmp_path).check()
 
     def test_the_fingerprint_is_of_the_shards(self, tmp_path):

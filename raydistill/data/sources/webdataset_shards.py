@@ -27,6 +27,7 @@ from raydistill.data.sources.files import MAX_FILE_BYTES, digest
 
 IMAGES = ("png", "jpg", "jpeg", "tif", "tiff", "webp", "bmp")
 FIELDS, CAPTION = "json", "txt"
+KEYS = "files of a sample share their name up to its first dot"
 SHARDS = (".tar", ".tar.gz", ".tgz")
 
 
@@ -38,11 +39,18 @@ class Sample:
         key: path in the shard, up to the first dot of the name.
         files: what is read of them, by the rest of the name, in lower case.
         too_large: such rests of files that aren't read.
+        twice: such rests that another file has, too.
     """
 
     key: str
     files: dict[str, bytes] = field(default_factory=dict)
     too_large: list[str] = field(default_factory=list)
+    twice: list[str] = field(default_factory=list)
+
+    @property
+    def images(self) -> list[str]:
+        """Which of the files are images."""
+        return [kind for kind in IMAGES if kind in self.files]
 
 
 class WebDatasetReader:
@@ -63,6 +71,8 @@ class WebDatasetReader:
         first = next(chain.from_iterable(map(self._samples, shards)), None)
         if first is None:
             raise InputError(f"{self.store.uri}: no sample in {len(shards)} shards")
+        if not first.files and not first.too_large:
+            raise InputError(f"{self.store.uri}: the first sample, {first.key}, has no .{FIELDS} and no image; {KEYS}")
         row = self._row(0, shards[0], first)
         if row.problem:
             return
@@ -101,13 +111,16 @@ class WebDatasetReader:
         origin = f"{shard}/{sample.key}".lstrip("/")
         if sample.too_large:
             return RawRow(row, origin=origin, problem=("too_large", f".{sample.too_large[0]}: over {MAX_FILE_BYTES}"))
+        if sample.twice or len(sample.images) > 1:
+            several = [f"two .{kind}" for kind in sample.twice] or [f".{kind}" for kind in sample.images]
+            return RawRow(row, origin=origin, problem=("bad_field", f"{' and '.join(several)} in a sample; {KEYS}"))
         try:
             values = by_our_names(_fields(sample), self.config.columns)
         except ValueError as error:
             return RawRow(row, origin=origin, problem=("bad_field", f".{FIELDS}: {error}"))
         own = {"image_id": origin, "text": sample.files.get(CAPTION, b"").decode(errors="replace")}
         named = {name: value for name, value in values.items() if value is not None}
-        image = next((sample.files[kind] for kind in IMAGES if kind in sample.files), None)
+        image = next((sample.files[kind] for kind in sample.images), None)
         raw = parse_row(row, {**own, **named}, "role")
         return RawRow(**{**vars(raw), "origin": origin, "image": image})
 
@@ -153,6 +166,8 @@ def _add(sample: Sample, kind: str, member: tarfile.TarInfo, archive: tarfile.Ta
     if member.size > MAX_FILE_BYTES:
         sample.too_large.append(kind)
         return
+    if kind in sample.files:
+        sample.twice.append(kind)
     content = archive.extractfile(member)
     sample.files[kind] = content.read() if content else b""
 
