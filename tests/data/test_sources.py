@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import sys
 import types
@@ -10,7 +11,9 @@ import pytest
 
 from raydistill.core.errors import ConfigError, InputError
 from raydistill.core.sources import CustomSource, ImageFolderSource, ParquetSource, PhantomSource
+from raydistill.core.store import Store
 from raydistill.data.sources import RawRow, Source, open_source
+from raydistill.data.sources.files import read_file
 
 from .cohorts import png, table_rows
 
@@ -325,3 +328,9 @@ class TestCustom:
     def test_wrong_readers_are_errors_of_the_configuration(self, factory, options, message):
         with pytest.raises(ConfigError, match=message):
             open_source(CustomSource(kind="custom", factory=factory, options=options))
+
+
+def test_nobody_waits_for_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    read = read_file(RawRow(0), "a.png", Store.open(str(tmp_path)))
+    assert read.problem == ("missing_image", "is a pipe, not a file")

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -55,8 +56,12 @@ def read_file(raw: RawRow, name: str, folder: Store) -> RawRow:
     Raises:
         InputError: when an object store doesn't give what it has: that says nothing of the row.
     """
+    path = f"{folder.path}/{name}"
+    if folder.is_local and stat.S_ISFIFO(_mode(path)):
+        # Nobody may ever write into it.
+        return replace(raw, problem=("missing_image", "is a pipe, not a file"))
     try:
-        with folder.filesystem.open_input_file(f"{folder.path}/{name}") as file:
+        with folder.filesystem.open_input_file(path) as file:
             if file.size() > MAX_FILE_BYTES:
                 return replace(raw, problem=("too_large", f"{file.size()} bytes, the limit is {MAX_FILE_BYTES}"))
             return replace(raw, image=bytes(file.read()))
@@ -68,6 +73,13 @@ def read_file(raw: RawRow, name: str, folder: Store) -> RawRow:
         if "\\" in name:
             said += "; between folders put / and not \\"
         return replace(raw, problem=("missing_image", said))
+
+
+def _mode(path: str) -> int:
+    try:
+        return os.stat(path).st_mode
+    except (OSError, ValueError):
+        return 0
 
 
 def _is_there(folder: Store, name: str) -> bool:
