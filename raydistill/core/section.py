@@ -19,11 +19,11 @@ NOT_IN_KEY = frozenset(
         *("zero_stage", "offload_optimizer", "gradient_checkpointing"),
         *("gradient_accumulation_steps", "micro_batch_size"),
         *("search_device", "gallery_mb"),
-        *("signing_key", "licence", "licence_text", "more_formats"),
+        *("signing_key", "licence", "licence_text", "more_formats", "release_anyway"),
     }
 )
-"""Names of fields that say where and how a stage runs, what is seen of it, and how its bundle is packed; never what it
-computes."""
+"""Names of fields that say where and how a stage runs, what is seen of it, and whether and how a bundle is packed;
+never what it computes."""
 
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
 SELECTOR = rf"(!?)(?:({_LABEL})|in\(({_LABEL}(?:, *{_LABEL})*)\))"

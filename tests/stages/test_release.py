@@ -311,7 +311,10 @@ def test_a_licence_that_cannot_be_read_is_refused_before_anything_runs(tmp_path)
         stage.check(config)
 
 
-def test_how_a_bundle_is_packed_is_no_part_of_a_decision(tmp_path):
-    plain, packed = (gate(**told)[1] for told in ({}, {"licence": "CC0-1.0", "more_formats": ("webdataset",)}))
+def test_whether_and_how_a_bundle_is_packed_is_no_part_of_a_decision(tmp_path):
+    plain, packed = (
+        gate(**told)[1]
+        for told in ({}, {"licence": "CC0-1.0", "more_formats": ("webdataset",), "release_anyway": True})
+    )
     assert packed.key_config() == plain.key_config()
-    assert gate(release_anyway=True)[1].key_config() != plain.key_config()
+    assert gate(allow_private_weights=True)[1].key_config() != plain.key_config()
