@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from raydistill.cli import app
 from raydistill.core.errors import RaydistillError
 from raydistill.core.manifest import Manifest
+from raydistill.core.store import Store
 from raydistill.events import Events
 from raydistill.running import RunResult
 
@@ -82,7 +83,7 @@ def test_every_line_of_a_run_is_an_event_however_it_ends(monkeypatch, raised, co
         warnings.warn("slow", stacklevel=1)
         if raised:
             raise raised
-        return RunResult("fail", ["too near"], "file:///runs/demo", {})
+        return RunResult("fail", ["too near"], "file:///runs/demo", {"nodes": {"student": {}}})
 
     monkeypatch.setattr("raydistill.running.run", run)
     # As in a process of its own, where nobody listens to the root yet.
@@ -97,3 +98,21 @@ def test_every_line_of_a_run_is_an_event_however_it_ends(monkeypatch, raised, co
     assert "slow" in events[2]["text"]
     if not raised:
         assert (events[-1]["verdict"], events[-1]["reasons"]) == ("fail", ["too near"])
+        assert events[-1]["release"] is None
+
+
+@pytest.mark.parametrize(
+    ("verdict", "filled", "said"),
+    [
+        ("pass", True, "/release"),
+        ("fail", True, "/release, against the verdict"),
+        ("fail", False, "none, as the verdict is fail"),
+    ],
+)
+def test_what_may_be_handed_on_is_said_at_the_end(monkeypatch, tmp_path, verdict, filled, said):
+    run = Store.open(str(tmp_path))
+    if filled:
+        run.write_bytes("release/SHA256SUMS", b"")
+    result = RunResult(verdict, [], run.uri, {"nodes": {"student": {}}})
+    monkeypatch.setattr("raydistill.running.run", lambda *_: result)
+    assert CliRunner().invoke(app, ["run"]).output.endswith(f"{said}\n")

@@ -39,7 +39,7 @@ REFUSED = {
 WITHOUT_A_MISTAKE = {"schema": "takes nothing that could be wrong"}
 
 ANSWERS = {
-    "run": {"verdict": "fail", "reasons": ["too near"], "report": "file:///run/report.html", "run": "file:///run"},
+    "run": {"verdict": "fail", "reasons": ["too near"], "report": "file:///run/report.html", "release": None, "run": "file:///run"},
     "tune": {"chosen": {"target_fpir": 0.02}, "chosen_is_feasible": True, "broken": {}, "run": "{uri}"},
     "submit": {"job": "job-1", "address": "http://there", "exit_code": 3},
     "plan": {"nodes": [], "cost": {"total": 1}, "short_here": None},

@@ -23,6 +23,7 @@ from raydistill.core.config import Config
 from raydistill.core.errors import InputError
 from raydistill.core.interrupt import end_as_by_interrupt
 from raydistill.core.loading import load_config, overridden, parse
+from raydistill.core.signing import SUMS
 from raydistill.core.store import Store, holds_password
 from raydistill.folder import read
 
@@ -66,7 +67,12 @@ def _run(resolved: Config, run_dir: str | None, require_pass: bool, quiet: bool,
     result = run_pipeline(resolved, run_dir, display)
     report = f"{result.run_uri}/report.html"
     lines = [f"verdict: {result.verdict}", *(f"  - {reason}" for reason in result.reasons), f"report: {report}"]
-    told = {"verdict": result.verdict, "reasons": result.reasons, "report": report}
+    told: dict[str, Any] = {"verdict": result.verdict, "reasons": result.reasons, "report": report, "release": None}
+    if Store.open(f"{result.run_uri}/release").exists(SUMS):
+        told["release"] = f"{result.run_uri}/release"
+        lines.append(f"release: {told['release']}{'' if result.verdict == 'pass' else ', against the verdict'}")
+    elif "student" in result.summary.get("nodes", ()):
+        lines.append(f"release: none, as the verdict is {result.verdict}")
     display.result("verdict", lines, **told)
     return Answer({**told, "run": result.run_uri}, exit_code=EXIT_BY_VERDICT[result.verdict] if require_pass else 0)
 
