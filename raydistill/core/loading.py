@@ -185,17 +185,38 @@ def _environment(at: str, match: re.Match[str]) -> str:
 
 
 def _explain(mistake: Mapping[str, Any], location: Sequence[str]) -> str:
-    """Say what is wrong at a place, with the nearest known key for an unknown one."""
-    if mistake["type"] == "extra_forbidden":
-        known = _fields_at(location[:-1])
-        near = difflib.get_close_matches(location[-1], known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(sorted(known))}"
-        return f"unknown key; {hint}"
-    if mistake["type"] == "missing":
+    """Say what is wrong at a place, with the nearest known key or word for an unknown one."""
+    what, told = mistake["type"], mistake.get("ctx", {})
+    if what == "extra_forbidden":
+        return f"unknown key; {_key_hint(location[-1], _fields_at(location[:-1]))}"
+    if what == "union_tag_invalid":
+        tags = str(told["expected_tags"]).replace("'", "").split(", ")
+        return f"kind {told['tag']!r} is unknown; {_word_hint(str(told['tag']), tags)}"
+    if what == "literal_error" and isinstance(mistake["input"], str):
+        words = re.findall(r"'([^']*)'", str(told["expected"]))
+        return f"{mistake['input']!r} is unknown; {_word_hint(mistake['input'], words)}"
+    if what in ("model_type", "model_attributes_type", "dict_type"):
+        return f"holds settings, such as {location[-1]}.NAME, and is no value itself (got {mistake['input']!r:.60})"
+    if what == "missing":
         return "missing"
     message, got = str(mistake["msg"]).removeprefix("Value error, "), repr(mistake.get("input"))
     shown = got if len(got) < 60 else got[:57] + "..."
     return message if isinstance(mistake.get("input"), dict) else f"{message} (got {shown})"
+
+
+def _nearest(word: str, known: Sequence[str]) -> str | None:
+    near = [name for name in known if word and name.startswith(word)] or difflib.get_close_matches(word, known, n=1)
+    return next(iter(near), None)
+
+
+def _key_hint(key: str, known: Sequence[str]) -> str:
+    near = _nearest(key, known)
+    return f"did you mean {near}?" if near else f"known here: {', '.join(sorted(known))}"
+
+
+def _word_hint(word: str, known: Sequence[str]) -> str:
+    near, those = _nearest(word, known), ", ".join(sorted(known))
+    return f"did you mean {near}? Known here: {those}" if near else f"known here: {those}"
 
 
 def setting_names(sections: Sequence[type[BaseModel]] = (Config,), at: str = "") -> list[str]:
