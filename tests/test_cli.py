@@ -246,13 +246,16 @@ def test_a_configuration_to_begin_with_can_be_planned(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     first = said("init", "mine/first.yaml", "--preset", "laptop")
     assert first.exit_code == 0, first.output
-    assert "raydistill plan --config mine/first.yaml" in first.output
+    assert "raydistill inspect --config mine/first.yaml, and raydistill plan --config mine/first.yaml" in first.output
     beside = json.loads((tmp_path / "mine" / "raydistill.schema.json").read_text())
     assert beside == json.loads(said("schema").output)
     resolved = json.loads(said("config", "--config", "mine/first.yaml", "--json").output)
     assert (resolved["name"], resolved["preset"]) == ("first", "laptop")
     again = said("init", "mine/first.yaml")
     assert (again.exit_code, "is there already" in again.output) == (2, True)
+    named = said("init", "s3.yaml", "--source", "s3://bucket/cxr", "--set", "source.kind=dicom")
+    assert named.exit_code == 0, named.output
+    assert json.loads(said("config", "--config", "s3.yaml", "--json").output)["source"]["kind"] == "dicom"
     unknown = said("init", "other.yaml", "--preset", "mainframe")
     assert (unknown.exit_code, "there are laptop, one_gpu" in unknown.output) == (2, True)
     assert not (tmp_path / "other.yaml").exists()

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from raydistill.cli import app
 from raydistill.commands.cohorts import _said
+from raydistill.core.kinds import CHEXPERT_HEADER
 from raydistill.core.loading import load_config
 from raydistill.core.store import Store
 from raydistill.data.images import decode, encode_png
@@ -166,8 +167,9 @@ def test_files_are_named_to_whoever_looks_also_where_ids_are_hashed(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nothing/there"], "nothing there says what it is"),
-        (["s3://bucket/archive"], "nothing there says what it is"),
+        (["nothing/there"], "nothing/there: no such file or folder"),
+        ([""], "the path of the cohort is empty"),
+        (["s3://bucket/archive"], "behind a URI nothing is looked at: name the kind, such as --set source.kind="),
         (["none.parquet"], "none.parquet: no such file or folder"),
         (["nothing", "--set", "source.kind=dicom"], "nothing: no such folder"),
     ],
@@ -177,6 +179,48 @@ def test_mistakes_are_one_line(arguments, message):
     assert result.exit_code == 2
     assert message in result.output
     assert result.output.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("empty", "empty: the folder is empty"),
+        ("pictures", "holds 2 files that are images and no table that describes them: see docs/howto/csv.md"),
+        ("own", "a folder with a table: name the table itself, such as {0}/own/index.csv.gz"),
+        ("papers/a.pdf", "a file that ends with none of .parquet, .csv, "),
+        ("papers", "holds 1 file, such as a.pdf, and nothing says what they are: name the kind"),
+        ("one.dcm", "is one DICOM file: name the folder that it lies in"),
+        ("download", "but {0}/download/small/v2 looks like chexpert: name that one"),
+        ("physionet", "but {0}/physionet/files/jpg/2.1.0 looks like mimic_cxr_jpg: name that one"),
+        ("deep", "holds 1 file, such as a.tar, and nothing says what they are"),
+    ],
+)
+@pytest.mark.parametrize("command", [["inspect"], ["init", "new.yaml", "--source"]])
+def test_what_is_there_instead_of_a_cohort_is_said(tmp_path, monkeypatch, command, name, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    for file in ("pictures/a.PNG", "pictures/b/c.jpg", "own/index.csv.gz", "papers/a.pdf", "deep/1/2/3/4/a.tar"):
+        put(tmp_path / file, b"x")
+    put(tmp_path / "one.dcm", dicom(ramp(9)))
+    put(tmp_path / "download/small/v2/train.csv", CHEXPERT_HEADER.encode())
+    put(tmp_path / "physionet/files/jpg/2.1.0/mimic-cxr-2.0.0-metadata.csv.gz", b"x")
+    result = CliRunner().invoke(app, [*command, str(tmp_path / name)])
+    assert result.exit_code == 2
+    assert message.format(tmp_path) in result.output
+    assert result.output.count("\n") == 1
+    assert not (tmp_path / "new.yaml").exists()
+
+
+def test_what_may_not_be_looked_at_is_one_line(tmp_path, monkeypatch):
+    def refused(*arguments):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("os.scandir", refused)
+    result = said(str(tmp_path))
+    assert (result.exit_code, result.output) == (
+        2,
+        f"error: {tmp_path}: can't be read: [Errno 13] Permission denied\n",
+    )
 
 
 def test_without_a_source_the_configuration_names_it():

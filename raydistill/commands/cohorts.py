@@ -8,9 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from raydistill.commands.guard import Answer, ConfigOption, QuietOption, SetOption, answering, show_table
-from raydistill.core.errors import InputError
+from raydistill.core.kinds import refuse_unknown
 from raydistill.core.loading import load_config
-from raydistill.core.sources import kind_of
 
 SHOWN_WORDS = 20
 """Findings, views or sexes that are named, the most frequent first."""
@@ -29,7 +28,7 @@ def inspect(
 
     Nothing is written. What lies at a local path says by itself what it is; elsewhere name it: --set source.kind=dicom.
     """
-    resolved = load_config(config, [*_at(source, overrides or []), *(overrides or [])])
+    resolved = load_config(config, [*at(source, overrides or []), *(overrides or [])])
     from raydistill.display import Display
     from raydistill.inspecting import inspect as inspect_source
 
@@ -87,15 +86,16 @@ def _show_what_it_supports(found: Any) -> None:
         typer.echo(f"a run would stop: {refusal}")
 
 
-def _at(source: str | None, overrides: list[str]) -> list[str]:
-    """Say where the cohort is; what it is must be known."""
+def at(source: str | None, overrides: list[str]) -> list[str]:
+    """Say where the cohort is, as an override; what it is must be known, or be said by another.
+
+    Raises:
+        InputError: when it isn't.
+    """
     if source is None:
         return []
-    if kind_of(source) is None and not any(override.startswith("source.kind=") for override in overrides):
-        raise InputError(
-            f"{source}: nothing there says what it is; check the path, or name the kind, such as "
-            "--set source.kind=dicom"
-        )
+    if not any(override.startswith("source.kind=") for override in overrides):
+        refuse_unknown(source)
     return [f"source.path={json.dumps(source)}"]
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, get_args
 import typer
 import yaml
 
+from raydistill.commands.cohorts import at
 from raydistill.commands.guard import Answer, ConfigOption, SetOption, answering, show_json
 from raydistill.core.config import Preset
 from raydistill.core.errors import ConfigError, InputError
@@ -22,19 +23,20 @@ def init(
     file: Annotated[Path, typer.Argument(help="Where to write; it must not exist.")] = Path("raydistill.yaml"),
     preset: Annotated[str, typer.Option(help=f"Where the stages run: {', '.join(PRESETS)}.")] = PRESETS[0],
     source: Annotated[str | None, typer.Option(help="The cohort: path or URI; phantoms without one.")] = None,
+    overrides: SetOption = None,
 ) -> Answer:
     """Write a configuration with every setting explained, and beside it the schema that editors complete it by."""
     if preset not in PRESETS:
         raise ConfigError(f"--preset {preset}: there are {', '.join(PRESETS)}")
     if file.exists():
         raise InputError(f"{file} is there already: choose another name, or move it away")
-    cohort = [] if source is None else [f"source.path={json.dumps(source)}"]
-    config = load_config(None, [f"preset={preset}", f"name={json.dumps(file.stem)}", *cohort])
+    chosen = [*at(source, overrides or []), *(overrides or [])]
+    config = load_config(None, [f"preset={preset}", f"name={json.dumps(file.stem)}", *chosen])
     file.parent.mkdir(parents=True, exist_ok=True)
     beside = file.with_name(SCHEMA_FILE)
     beside.write_text(json.dumps(schema(), indent=1))
     file.write_text(template(config))
-    said = f"{file}: change what you like, then raydistill plan --config {file}"
+    said = f"{file}: change what you like, then raydistill inspect --config {file}, and raydistill plan --config {file}"
     return Answer({"file": str(file), "schema": str(beside)}, partial(typer.echo, said))
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from raydistill.core.config import Config, Preset
 from raydistill.core.errors import ConfigError
-from raydistill.core.sources import kind_of
+from raydistill.core.kinds import kind_of
 from raydistill.core.store import Store, holds_password
 
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")

@@ -1,10 +1,5 @@
 """Where a cohort comes from: a section of the configuration for every kind of archive, told apart by `kind`."""
 
-import os
-from collections.abc import Callable, Iterable
-from fnmatch import fnmatch
-from itertools import islice
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
@@ -18,9 +13,8 @@ DICOM_MAGIC = b"DICM"
 DICOM_PREAMBLE = 128
 """Bytes before the magic. Source: DICOM PS3.10, 7.1."""
 
-CHEXPERT_HEADER = "Path,Sex,Age,Frontal/Lateral,AP/PA,"
-LOOKED_AT = 20
-"""Files of a folder of which one must be DICOM, if it is to be taken for one of DICOM."""
+LOOKED_AT = 1000
+"""Files of a folder of which one must be DICOM, if it is to be taken for one of DICOM: exports bring their viewer."""
 
 Column = Literal[
     "file_name", "image", "patient_id", "image_id", "study_index", "study_id",
@@ -181,52 +175,3 @@ SourceConfig = Annotated[
     | CustomSource,
     Field(discriminator="kind"),
 ]
-
-
-def kind_of(path: str) -> str | None:
-    """Return the kind of what lies at a local path, by its name and the names in it; None where nothing tells.
-
-    Args:
-        path: of a file or a folder; `~` and environment variables stand for what they are.
-    """
-    place = Path(os.path.expandvars(path)).expanduser()
-    if place.is_dir():
-        names = sorted(entry.name for entry in os.scandir(place))
-        found = (kind for kind, patterns in FOLDERS.items() if any(_among(names, pattern) for pattern in patterns))
-        return next(found, None) or next((kind for kind, looks in LOOKS.items() if looks(place)), None)
-    return FILES.get(place.suffix.lower())
-
-
-def _among(names: Iterable[str], pattern: str) -> bool:
-    return any(fnmatch(name, pattern) for name in names)
-
-
-def _is_chexpert(folder: Path) -> bool:
-    tables = [folder / name for name in ("train.csv", "valid.csv") if (folder / name).is_file()]
-    return any(_first_bytes(table, len(CHEXPERT_HEADER)) == CHEXPERT_HEADER.encode() for table in tables)
-
-
-def _is_dicom(folder: Path) -> bool:
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return any(_first_bytes(path, DICOM_PREAMBLE + 4).endswith(DICOM_MAGIC) for path in islice(files, LOOKED_AT))
-
-
-def _first_bytes(path: Path, count: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(count)
-    except OSError:
-        return b""
-
-
-FILES = {".parquet": "parquet", ".csv": "csv", ".tar": "webdataset"}
-FOLDERS = {
-    "image_folder": METADATA,
-    "nih_cxr14": ("Data_Entry_2017*.csv",),
-    "mimic_cxr_jpg": ("mimic-cxr-*-metadata.csv*",),
-    "padchest": ("PADCHEST_*.csv*",),
-    "datasets": ("state.json", "dataset_dict.json"),
-    "webdataset": ("*.tar",),
-    "parquet": ("*.parquet",),
-}
-LOOKS: dict[str, Callable[[Path], bool]] = {"chexpert": _is_chexpert, "dicom": _is_dicom}

@@ -10,8 +10,8 @@ import pytest
 
 from raydistill.core.config import IngestConfig
 from raydistill.core.errors import InputError
+from raydistill.core.kinds import kind_of
 from raydistill.core.loading import validate
-from raydistill.core.sources import kind_of
 from raydistill.data.records import clean
 from raydistill.data.reports import caption, sections
 from raydistill.data.rows import Unusable
@@ -260,3 +260,13 @@ def test_nothing_at_a_path_has_no_kind(tmp_path):
     assert kind_of(str(tmp_path / "none")) is None
     assert kind_of(str(Path("x.csv"))) == "csv"
     np.testing.assert_equal(kind_of("s3://bucket/x"), None)
+    assert kind_of("") is None
+
+
+def test_a_table_may_be_compressed():
+    assert kind_of("x.CSV.gz") == kind_of("x.csv.bz2") == "csv"
+
+
+def test_of_an_export_with_its_index_no_file_is_looked_at(tmp_path):
+    put(tmp_path / "DICOMDIR", b"")
+    assert kind_of(str(tmp_path)) == "dicom"

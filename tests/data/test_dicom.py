@@ -244,8 +244,8 @@ class TestFolder:
         assert [row.row for row in rows] == [0, 1, 2, 3]
         assert [row.origin for row in rows] == ["a/1.dcm", "b/2", "c.dcm", "readme.txt"]
         assert [row.patient_id for row in rows] == ["A", "B", None, None]
-        assert [row.problem and row.problem[0] for row in rows] == [None, None, None, "undecodable"]
-        assert clean(rows, IngestConfig(resolution=8)).reasons() == {"missing_patient": 1, "undecodable": 1}
+        assert [row.problem and row.problem[0] for row in rows] == [None, None, None, "left_out"]
+        assert clean(rows, IngestConfig(resolution=8)).reasons() == {"missing_patient": 1, "left_out": 1}
         assert rows[0].age == 57.0
 
     def test_frames_become_images_where_that_is_said(self, tmp_path):
@@ -257,6 +257,15 @@ class TestFolder:
         assert [row.row for row in rows] == [0, 1, 2]
         assert len({row.image_id for row in rows}) == 3
         np.testing.assert_array_equal(rows[1].image, frames[1])
+
+    def test_the_viewer_of_an_export_is_left_out_and_damage_isn_t(self, tmp_path):
+        viewer = {f"VIEWER/{number:03d}.dll": b"MZ" + bytes(200) for number in range(130)}
+        damaged = {"a.dcm": b"", "b": b"text", "1.2.840.7": bytes(300), "c.dcm.gz": b"zip", "d.old": b"\x08\0\5\0CS"}
+        reader = source(folder(tmp_path, {**viewer, **damaged, "ZDICOM/IM000001": dicom(ramp(20))}))
+        reader.check()
+        cleaned = clean(reader.rows(), IngestConfig(resolution=8, max_bad_rows=len(damaged)))
+        assert cleaned.reasons() == {"left_out": len(viewer), "undecodable": len(damaged)}
+        assert (len(cleaned.records), cleaned.rows) == (1, len(viewer) + len(damaged) + 1)
 
     def test_not_a_folder_of_dicom(self, tmp_path):
         with pytest.raises(InputError, match="no DICOM file among"):

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 
 from raydistill.core.errors import InputError
-from raydistill.core.sources import DatasetsSource, WebDatasetSource, kind_of
+from raydistill.core.kinds import kind_of
+from raydistill.core.sources import DatasetsSource, WebDatasetSource
 from raydistill.data.sources import open_source
 
 from .archives import put

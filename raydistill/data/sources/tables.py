@@ -146,6 +146,9 @@ def _csv_reader(store: Store, name: str, delimiter: str, encoding: str) -> Itera
             yield reader
         except csv.Error as error:
             raise InputError(f"{where}: line {reader.line_num} can't be read as CSV: {error}") from error
+        except UnicodeError as error:
+            said = f"can't be read as {encoding} text: {error}; source.encoding says in which one the table was saved"
+            raise InputError(f"{where}: {said}") from error
 
 
 @contextmanager
