@@ -8,7 +8,7 @@ from raydistill.core.config import Config
 from raydistill.core.errors import InputError
 from raydistill.core.loading import parse, validate
 from raydistill.core.manifest import SUMMARY
-from raydistill.core.store import Store
+from raydistill.core.store import Store, readable
 
 
 def new_runner(
@@ -81,7 +81,11 @@ def read_summary(run_dir: str) -> dict[str, Any]:
     Raises:
         InputError: when there is none, or it isn't whole.
     """
-    store = Store.open(run_dir)
+    return summary_of(Store.open(run_dir))
+
+
+def summary_of(store: Store) -> dict[str, Any]:
+    """Return the summary of the run in a folder; errors as those of `read_summary`."""
     try:
         return dict(json.loads(read(store, SUMMARY)))
     except ValueError as error:
@@ -96,7 +100,9 @@ def read(store: Store, name: str) -> bytes:
     """
     from raydistill.runner import check_folder
 
+    with readable(store.uri):
+        for needed in ("config.yaml", name):
+            if not store.exists(needed):
+                raise InputError(f"no {needed} in {store.uri}: is it a run folder?")
     check_folder(store)
-    if not store.exists(name):
-        raise InputError(f"no {name} in {store.uri}: is it a run folder?")
     return store.read_bytes(name)

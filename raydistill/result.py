@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from raydistill.core.errors import InputError
-from raydistill.core.store import Store
+from raydistill.core.store import Store, readable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,7 +58,7 @@ class RunResult:
             columns: only these.
 
         Raises:
-            InputError: when the node made nothing, or there is no such table.
+            InputError: when the node made nothing, or there is no such table or column.
         """
         made = self.summary["nodes"].get(node)
         if made is None or made["uri"] is None:
@@ -69,6 +69,12 @@ class RunResult:
         except FileNotFoundError:
             found = sorted({file.rpartition("/")[0] or file for file in place.files() if file.endswith(".parquet")})
             raise InputError(f"{place.uri} has no table {name!r}; it has {', '.join(found)}") from None
+        except pa.ArrowInvalid as error:
+            with readable((place / name).uri):
+                known = place.column_names(name if name.endswith(".parquet") else f"{name}/{place.shards(name)[0]}")
+            unknown = [column for column in columns or () if column not in known]
+            said = f"no column {', '.join(unknown)}; the columns are {', '.join(known)}" if unknown else str(error)
+            raise InputError(f"{(place / name).uri}: {said}") from None
 
     def pictures(self, node: str, most: int = 16) -> "list[Image.Image]":
         """Return the first pictures of a node that samples; those that failed are left out.

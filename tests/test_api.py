@@ -50,6 +50,8 @@ def test_tables_and_pictures_of_a_node_are_read(finished):
     assert pictures[0].mode == "L"
     with pytest.raises(InputError, match=r"has no table 'nothing'; it has samples"):
         result.table("student_samples", "nothing")
+    with pytest.raises(InputError, match=r"/samples: no column reson; the columns are sample_id, "):
+        result.table("student_samples", "samples", ["sample_id", "reson"])
     with pytest.raises(InputError, match=r"has nothing of nobody; there are ingest, "):
         result.table("nobody")
 

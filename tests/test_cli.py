@@ -25,11 +25,46 @@ def said(*arguments):
     return CliRunner().invoke(app, list(arguments))
 
 
-@pytest.mark.parametrize("command", ["status", "verify", "report"])
-def test_a_folder_that_is_no_run(command, tmp_path):
-    result = said(command, str(tmp_path))
+@pytest.mark.parametrize("command", ["status", "report"])
+@pytest.mark.parametrize("name", ["", "thesis.txt"])
+def test_a_folder_that_is_no_run(command, name, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    result = said(command, str(tmp_path / name))
     assert result.exit_code == 2
     assert "is it a run folder?" in result.output
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("run/release", "run released nothing; its verdict: fail"),
+        ("release/data", "release/data is a part of a release: verify the whole of it, {0}/release"),
+        ("release/data/x", "neither a run nor a release, its student or a signed certificate is in {0}/release/data/x"),
+        ("nowhere", "{0}/nowhere: no such folder"),
+    ],
+)
+def test_what_can_t_be_verified_says_why(tmp_path, place, message):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.yaml").write_text(f"schema: {SCHEMA_VERSION}\n")
+    (tmp_path / "run/summary.json").write_text('{"verdict": "fail"}')
+    (tmp_path / "release/data/x").mkdir(parents=True)
+    (tmp_path / "release/SHA256SUMS").write_text("")
+    result = said("verify", str(tmp_path / place))
+    assert result.exit_code == 2
+    assert message.format(tmp_path) in result.output
+    assert result.output.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", [["inspect", "x.csv"], ["verify", "x"], ["init", "x.yaml"]])
+def test_what_doesn_t_resume_doesn_t_say_that_it_would(monkeypatch, tmp_path, command):
+    def refused(*arguments, **options):
+        raise PermissionError(errno.EACCES, "Permission denied", "/data/x")
+
+    monkeypatch.chdir(tmp_path)
+    for needed in ("inspecting.inspect", "commands.handing._what_lies_in", "commands.configuring.template"):
+        monkeypatch.setattr(f"raydistill.{needed}", refused)
+    result = said(*command)
+    assert (result.exit_code, result.output) == (2, "error: [Errno 13] Permission denied: '/data/x'\n")
 
 
 def test_a_search_needs_a_run(tmp_path):

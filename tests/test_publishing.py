@@ -144,6 +144,23 @@ def test_only_what_verifies_is_handed_on(passed, tmp_path):
     assert not (tmp_path / "to").exists()
 
 
+def test_who_was_given_a_release_is_told_what_they_can_do(passed, tmp_path):
+    def verified(*arguments):
+        result = CliRunner().invoke(app, ["verify", *map(str, arguments)])
+        assert result.exit_code == 1
+        assert result.output.count("\n") == 1
+        return result.output
+
+    own, other = passed.parents[1] / "public.pem", tmp_path / "other.pem"
+    other.write_bytes(Ed25519PrivateKey.generate().public_key().public_bytes(*PUBLIC))
+    assert "is what was signed, but by another key than the one given" in verified(passed, "--public-key", other)
+    copy = Path(shutil.copytree(passed, tmp_path / "copy"))
+    (copy / "SHA256SUMS.sig.json").unlink()
+    assert "isn't signed, so nothing tells whose it is: ask" in verified(copy, "--public-key", own)
+    (copy / "SHA256SUMS").unlink()
+    assert "it wasn't finished, or not copied whole; get it once more" in verified(copy)
+
+
 def test_what_is_no_release_or_no_address_is_said(passed, tmp_path):
     for source in (tmp_path, passed.parent, passed / "student"):
         result = said(source, tmp_path / "to")

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import typer
 from pydantic_core import to_jsonable_python
 
-from raydistill.core.errors import RaydistillError
+from raydistill.core.errors import InputError, RaydistillError
 from raydistill.core.interrupt import INTERRUPTED
 from raydistill.core.loading import setting_names
 
@@ -57,7 +57,12 @@ class Answer(NamedTuple):
     exit_code: int = 0
 
 
-def answering(command: Callable[..., Answer]) -> Callable[..., None]:
+def resuming(command: Callable[..., Answer]) -> Callable[..., None]:
+    """Make a command answer, as `answering` does, that goes on where it was when it is given again."""
+    return answering(command, resumes=True)
+
+
+def answering(command: Callable[..., Answer], *, resumes: bool = False) -> Callable[..., None]:
     """Make a command write its answer, or in one line why there is none, and end with its exit code.
 
     It gets the option `--json`: then standard output holds one document, the answer or the error, and what is said on
@@ -69,7 +74,7 @@ def answering(command: Callable[..., Answer]) -> Callable[..., None]:
         say = partial(_say, options.get("log_format") == "json", options.get("run_dir"))
         try:
             with redirect_stdout(sys.stderr) if as_json else nullcontext():
-                answer = _answer(partial(command, *arguments, **options), say)
+                answer = _answer(partial(command, *arguments, **options), say, resumes)
             if as_json:
                 show_json(answer.fields)
             elif answer.show:
@@ -87,7 +92,7 @@ def answering(command: Callable[..., Answer]) -> Callable[..., None]:
     return guarded
 
 
-def _answer(command: Callable[[], Answer], say: Callable[[str, str], None]) -> Answer:
+def _answer(command: Callable[[], Answer], say: Callable[[str, str], None], resumes: bool) -> Answer:
     try:
         return command()
     except BrokenPipeError:
@@ -95,11 +100,12 @@ def _answer(command: Callable[[], Answer], say: Callable[[str, str], None]) -> A
     except RaydistillError as error:
         what, text, code = "error", str(error), error.exit_code
     except OSError as error:
-        said = " ".join(str(error).split())
-        what, text = "error", f"{said}; the same command continues once that is mended"
-        code = RaydistillError.exit_code
+        what, text, code = "error", " ".join(str(error).split()), InputError.exit_code
+        if resumes:
+            text, code = f"{text}; the same command continues once that is mended", RaydistillError.exit_code
     except KeyboardInterrupt:
-        what, text, code = "interrupted", "the same command continues", INTERRUPTED
+        text = "the same command continues" if resumes else "the same command begins again"
+        what, code = "interrupted", INTERRUPTED
     say(what, text)
     return Answer({what: text, "exit_code": code}, exit_code=code)
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from raydistill.commands.guard import Answer, answering
+from raydistill.commands.guard import Answer, answering, resuming
 from raydistill.core.errors import InputError, LineageError
+from raydistill.core.manifest import SUMMARY
 from raydistill.core.store import Store
-from raydistill.folder import opened
+from raydistill.folder import opened, summary_of
 
 if TYPE_CHECKING:
     from raydistill.publishing.target import Transfer
@@ -49,7 +50,7 @@ def verify(
     return Answer(about)
 
 
-@answering
+@resuming
 def publish(
     release: Annotated[str, typer.Argument(help="A release: path or URI.")],
     target: Annotated[str, typer.Argument(help="hf://OWNER/NAME, or an empty folder or bucket.")],
@@ -95,16 +96,43 @@ def _what_lies_in(folder: Store) -> tuple[str, Check]:
             return "release", _release
         if folder.exists(SIGNED):
             return "certificate", _certificate
+        _refuse(folder)
     return "run", _run
 
 
-def _release(place: str, pem: bytes | None, say: Say) -> dict[str, Any]:
+def _refuse(folder: Store) -> None:
+    """Say why there is nothing to check in a folder.
+
+    Raises:
+        InputError: always.
+    """
     from raydistill.core.signing import SUMS
+    from raydistill.report.bundle import FOLDER
+    from raydistill.result import UNDECIDED
+
+    above = Store(folder.filesystem, *(at.rpartition("/")[0] for at in (folder.path, folder.uri)))
+    if above.exists(SUMS):
+        raise InputError(f"{folder.uri} is a part of a release: verify the whole of it, {above.uri}")
+    if folder == above / FOLDER and above.exists(SUMMARY) and not folder.files():
+        raise InputError(f"{above.uri} released nothing; its verdict: {summary_of(above)['verdict'] or UNDECIDED}")
+    if not folder.exists():
+        raise InputError(f"{folder.uri}: no such folder")
+    raise InputError(f"neither a run nor a release, its student or a signed certificate is in {folder.uri}")
+
+
+def _release(place: str, pem: bytes | None, say: Say) -> dict[str, Any]:
+    from raydistill.core.signing import SIGNATURE, SUMS
     from raydistill.report.verified import verify_release
 
-    found = verify_release(Store.open(place), pem)
-    if found is None:
-        raise InputError(f"there is nothing in {place}")
+    release = Store.open(place)
+    if not release.exists(SUMS):
+        raise LineageError(f"{release.uri} has no {SUMS}: it wasn't finished, or not copied whole; get it once more")
+    if pem and not release.exists(SIGNATURE):
+        raise LineageError(
+            f"{release.uri} isn't signed, so nothing tells whose it is: ask whoever it is from for a signed one"
+        )
+    found = verify_release(release, pem)
+    assert found
     say(f"{found.files} files are what {SUMS} says; verdict: {found.verdict}, {found.decided}")
     for path in found.beside:
         say(f"not of the release, but of a hub: {path}")

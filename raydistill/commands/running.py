@@ -17,7 +17,7 @@ from raydistill.commands.guard import (
     RequirePassOption,
     RunDirOption,
     SetOption,
-    answering,
+    resuming,
 )
 from raydistill.core.config import Config
 from raydistill.core.errors import InputError
@@ -33,7 +33,7 @@ DASHBOARD = "RAY_API_SERVER_ADDRESS"
 EXIT_BY_VERDICT = {"pass": 0, "fail": 3, "insufficient_evidence": 4}
 
 
-@answering
+@resuming
 def run(
     config: ConfigOption = None,
     run_dir: RunDirOption = None,
@@ -77,7 +77,7 @@ def _run(resolved: Config, run_dir: str | None, require_pass: bool, quiet: bool,
     return Answer({**told, "run": result.run_uri}, exit_code=EXIT_BY_VERDICT[result.verdict] if require_pass else 0)
 
 
-@answering
+@resuming
 def audit(
     config: ConfigOption = None,
     images: Annotated[str | None, typer.Option("--images", help="Folder of images: path or URI.")] = None,
@@ -99,7 +99,7 @@ def audit(
     return _run(resolved, run_dir, require_pass, quiet, log_format)
 
 
-@answering
+@resuming
 def tune(
     run_dir: Annotated[str, typer.Option("--run-dir", help="The run folder whose filter is searched: path or URI.")],
     overrides: SetOption = None,
@@ -135,7 +135,7 @@ def tune(
     return Answer({**told, "run": store.uri})
 
 
-@answering
+@resuming
 def submit(
     context: typer.Context,
     job: Annotated[Literal["distill", "tune", "audit"], typer.Argument(help="Of jobs/; its options follow.")],

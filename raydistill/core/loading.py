@@ -110,12 +110,25 @@ def parse(content: bytes, where: str) -> dict[str, Any]:
         ConfigError: when it isn't YAML, or holds something else.
     """
     try:
-        values = yaml.safe_load(content)
+        values = yaml.load(content, _UniqueKeys)  # noqa: S506
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{where} can't be read as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict | None):
         raise ConfigError(f"{where} must hold keys and values, not a {type(values).__name__}")
     return values or {}
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that is twice in a section: YAML forbids it, PyYAML takes the last. Source: YAML 1.2.2, 3.2.1."""
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node = super().compose_mapping_node(anchor)
+        first: dict[str, yaml.Node] = {}
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if (other := first.setdefault(key.value, key)) is not key:
+                lines = [place.start_mark.line + 1 for place in (key, other)]
+                raise yaml.MarkedYAMLError(problem=f"line {lines[0]}: {key.value} is there already, in line {lines[1]}")
+        return node
 
 
 def _apply(values: dict[str, Any], override: str) -> None:

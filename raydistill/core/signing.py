@@ -13,7 +13,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from raydistill.core.errors import ConfigError, LineageError
+from raydistill.core.errors import ConfigError, InputError, LineageError
 
 ALGORITHM = "Ed25519"
 
@@ -65,13 +65,26 @@ def check_signature(content: bytes, signature: bytes, expected: bytes | None = N
 
     Raises:
         LineageError: when it isn't, or somebody else signed it.
+        InputError: when `expected` is no such key.
     """
     try:
         about = json.loads(signature)
-        for pem in (about["public_key"].encode(), *([expected] if expected else [])):
-            key = serialization.load_pem_public_key(pem)
-            if not isinstance(key, Ed25519PublicKey):
-                raise ValueError("another kind of key")
-            key.verify(base64.b64decode(about["signature"]), content)
+        own, proof = _public_key(about["public_key"].encode()), base64.b64decode(about["signature"])
+        own.verify(proof, content)
     except (ValueError, KeyError, AttributeError, TypeError, UnsupportedAlgorithm, InvalidSignature):
-        raise LineageError(f"release: {name} isn't what {signature_of(name)} signs, or by another key") from None
+        raise LineageError(f"release: {name} isn't what {signature_of(name)} signs") from None
+    if expected is None:
+        return
+    try:
+        _public_key(expected).verify(proof, content)
+    except InvalidSignature:
+        raise LineageError(f"release: {name} is what was signed, but by another key than the one given") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise InputError("the public key that was given can't be read as an Ed25519 key in PEM") from None
+
+
+def _public_key(pem: bytes) -> Ed25519PublicKey:
+    key = serialization.load_pem_public_key(pem)
+    if not isinstance(key, Ed25519PublicKey):
+        raise ValueError("it is of another kind")
+    return key

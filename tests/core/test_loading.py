@@ -84,6 +84,22 @@ def test_an_override_changes_what_it_names_and_nothing_that_shares_its_yaml(tmp_
     assert [eye.optimizer.steps for eye in (config.eyes.filter, config.eyes.judge)] == [7, 50]
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed: 1\nname: a\nseed: 2\n", "line 3: seed is there already, in line 1"),
+        ("tune:\n  num_trials: 3\n  'num_trials': 4\n", "line 3: num_trials is there already, in line 2"),
+        ("ingest: {resolution: 8, resolution: 8}\n", "line 1: resolution is there already, in line 1"),
+    ],
+)
+def test_a_key_that_stands_twice_is_named_with_its_lines(tmp_path, text, message):
+    path = tmp_path / "twice.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert str(caught.value) == f"{path} can't be read as YAML: {message}"
+
+
 def test_what_an_override_leaves_alone_stays_at_its_own_default():
     default = Config()
     overrides = ["teacher.optimizer.steps=5", "eyes.judge.embedding_dim=64", "eyes.filter.compute.num_cpus=2"]

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from raydistill.core.errors import ConfigError, LineageError
+from raydistill.core.errors import ConfigError, InputError, LineageError
 from raydistill.core.signing import check_signature, read_key, signed
 
 NO_PASSWORD = serialization.NoEncryption()
@@ -33,9 +33,11 @@ def test_what_was_signed_is_accepted_and_anything_else_refused(key):
     with pytest.raises(LineageError, match=r"isn't what SHA256SUMS\.sig\.json signs"):
         check_signature(b"fail", signature)
     other = json.loads(signed(b"pass", Ed25519PrivateKey.generate()))["public_key"].encode()
-    with pytest.raises(LineageError, match="by another key"):
+    with pytest.raises(LineageError, match="is what was signed, but by another key"):
         check_signature(b"pass", signature, other)
-    with pytest.raises(LineageError):
+    with pytest.raises(LineageError, match=r"isn't what SHA256SUMS\.sig\.json signs"):
+        check_signature(b"fail", signature, other)
+    with pytest.raises(InputError, match="can't be read as an Ed25519 key"):
         check_signature(b"pass", signature, b"no key")
 
 
