@@ -48,7 +48,7 @@ class IngestNodeConfig(Section):
 class Ingest(Stage):
     """No inputs. Output: a folder a role, `quarantine/`, `prompts/`, `sharing/`, `findings/`, `cohort/cohort.json`."""
 
-    version: ClassVar[int] = 13
+    version: ClassVar[int] = 14
     config: IngestNodeConfig
 
     @property
