@@ -8,8 +8,9 @@ from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard,
 from raydistill import __version__
 from raydistill.core.licence import Licence
 from raydistill.report.dataset import DATA, Packed
-from raydistill.report.evidence import Artifacts
+from raydistill.report.evidence import Artifacts, Evidence
 from raydistill.report.html import environment
+from raydistill.report.judged import standing
 from raydistill.report.outside import count_outside, summary_outside
 from raydistill.report.verdict import banner
 from raydistill.report.words import LIMITS, is_one_treatment, title
@@ -34,7 +35,7 @@ def description(artifacts: Artifacts, summary: Mapping[str, Any]) -> str:
         summary: its summary.
     """
     summary = summary_outside(artifacts, summary)
-    found = banner(summary)
+    found = banner(summary, standing(Evidence(artifacts), summary))
     against = f'Released against the verdict "{found.word}". ' if summary["verdict"] != "pass" else ""
     return (
         f"{against}Synthetic images with prompts and labels, made by privacy distillation with raydistill "
@@ -103,7 +104,7 @@ def _render(
         version=__version__,
         config=artifacts.config,
         verdict=summary["verdict"],
-        banner=banner(summary),
+        banner=banner(summary, standing(Evidence(artifacts), summary)),
         against=summary["verdict"] != "pass",
         reasons=summary["reasons"],
         certificate=certificate,

@@ -5,17 +5,19 @@ from dataclasses import dataclass, field, replace
 
 import plotly.graph_objects as go
 
+from raydistill.report.words import STRANGERS
+
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE, GREY = (
     "#000000", "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#6b7280",
 )  # fmt: skip
-"""Source: Okabe and Ito 2008, Color Universal Design; grey added for controls."""
+"""Source: Okabe and Ito 2008, Color Universal Design; grey added for strangers."""
 
 COLOURS = {
-    "real": BLACK, "teacher": VERMILION, "filtered": ORANGE, "student": BLUE, "control": GREY,
+    "real": BLACK, "teacher": VERMILION, "filtered": ORANGE, "student": BLUE, STRANGERS: GREY,
     "probe": PURPLE, "calibration": GREY, "evaluation": BLACK, "sensitivity": BLUE, "false flags": VERMILION,
 }  # fmt: skip
 SYMBOLS = {
-    "real": "square", "teacher": "circle", "filtered": "triangle-up", "student": "diamond", "control": "line-ns-open",
+    "real": "square", "teacher": "circle", "filtered": "triangle-up", "student": "diamond", STRANGERS: "line-ns-open",
     "sensitivity": "circle", "false flags": "x",
 }  # fmt: skip
 INK, RULE, FONT = "#1f2933", "#d9dee5", "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif"

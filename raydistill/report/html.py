@@ -12,13 +12,14 @@ from raydistill.core.secret import run_secret
 from raydistill.report import groups, pictures, sections, settings, tables, trials
 from raydistill.report.evidence import MATCH_NODES, METRIC_NODES, Artifacts, Evidence, may_leave
 from raydistill.report.figures import Figure
+from raydistill.report.judged import BROKEN, OUTCOMES, standing
 from raydistill.report.methods import counted, method_of, methods
 from raydistill.report.numbers import absence, inline, show, span
-from raydistill.report.outside import WITHHELD, policy_outside, summary_outside
+from raydistill.report.outside import policy_outside, summary_outside
 from raydistill.report.rules import DIFFERENCE, conclusion, rules
 from raydistill.report.tiles import tiles
-from raydistill.report.verdict import ANYWAY, OUTCOMES, about_audited, banner
-from raydistill.report.words import LIMITS, plain
+from raydistill.report.verdict import ANYWAY, about_audited, banner
+from raydistill.report.words import LIMITS, control_name, plain
 
 PAGE = "report.html"
 
@@ -48,8 +49,7 @@ def render(runner: Artifacts, summary: Mapping[str, Any], *, public: bool) -> st
         summary = summary_outside(runner, summary)
     evidence, metrics = Evidence(runner), summary["metrics"]
     setting = tables.setting(evidence)
-    looks = evidence.decided()
-    checks = {} if summary["reasons"] == [WITHHELD] else tables.checks(evidence, metrics)
+    looks, held = evidence.decided(), standing(evidence, summary)
     template = environment().get_template("report.html.j2")
     return template.render(
         public=public,
@@ -57,10 +57,10 @@ def render(runner: Artifacts, summary: Mapping[str, Any], *, public: bool) -> st
         version=__version__,
         verdict=summary["verdict"],
         audited=about_audited(runner.config.audited),
-        banner=banner(summary, has_student=not evidence.is_skipped("student")),
+        banner=banner(summary, held, has_student=not evidence.is_skipped("student")),
         reasons=summary["reasons"],
-        checks=checks,
-        spoken={one.sentence for rows in checks.values() for one in rows},
+        held=held,
+        broken=BROKEN,
         outcomes=OUTCOMES,
         progress=tables.progress(summary),
         **{name: looks.get(name, 0) for name in ("evaluations", "decisions")},
@@ -104,7 +104,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     found.filters |= {"show": show, "span": span, "plain": plain, "json": as_json, "inline": inline, "absence": absence}
-    found.filters |= {"method": method_of, "counted": counted}
+    found.filters |= {"method": method_of, "counted": counted, "control_name": control_name}
     return found
 
 

@@ -15,8 +15,11 @@ from raydistill.metrics.shortfalls import BLIND, MEASURED_ON, SMALLEST_PUBLIC_GR
 from raydistill.report.evidence import Artifacts, Evidence
 from raydistill.report.numbers import NOT_SHOWN
 
+Metrics = Mapping[str, Mapping[str, Any]]
+
 FEW = f"fewer than {SMALLEST_PUBLIC_GROUP}"
 WITHHELD = f"{NOT_SHOWN}: a group of {FEW} images or patients stands behind it"
+BOUND_OF_K = f"a bound that is set (ingest.prompts.k) counts nobody, so it is told; the count itself is {WITHHELD}"
 COUNTS_PATIENTS, ATTACKED = "patients_hit_", "attacked_"
 """How the names of metrics begin that are a number of patients and not a rate of images."""
 
@@ -49,9 +52,16 @@ def is_hidden(result: Mapping[str, Any]) -> bool:
     return bool((result["note"] or "").endswith(WITHHELD))
 
 
-def withheld(check: Check) -> str:
-    """Say how a check of a hidden metric ended, and no number."""
-    return f"{check.metric} {check.ending}; its number is {WITHHELD}."
+def without_count(check: Check, result: Mapping[str, Any]) -> str:
+    """Say how a check of a hidden metric ended, and no number; where a bound stands in its place, the bound.
+
+    Args:
+        check: the metric as it was judged.
+        result: the metric as it may be told.
+    """
+    if result["value"] is None:
+        return f"{check.metric} {check.ending}; its number is {WITHHELD}."
+    return f"{check.metric} is at least {result['value']:g} and {check.ending}; {result['note']}."
 
 
 def summary_outside(artifacts: Artifacts, summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,7 +76,8 @@ def summary_outside(artifacts: Artifacts, summary: Mapping[str, Any]) -> dict[st
         group: {name: _outside(name, result, small, k) for name, result in results.items()}
         for group, results in summary["metrics"].items()
     }
-    hidden = [f"{group}.{name}" for group, of in metrics.items() for name, result in of.items() if is_hidden(result)]
+    told = {f"{group}.{name}": result for group, of in metrics.items() for name, result in of.items()}
+    hidden = {metric: result for metric, result in told.items() if is_hidden(result)}
     reasons = [WITHHELD] if _silences(small) else _reasons_outside(artifacts, summary["reasons"], hidden)
     return {**summary, "metrics": metrics, "reasons": reasons}
 
@@ -111,11 +122,14 @@ def _outside(metric: str, result: Mapping[str, Any], small: set[str], k: int) ->
     return _hidden(result) if hides else told
 
 
-def _reasons_outside(artifacts: Artifacts, reasons: Sequence[str], hidden: Sequence[str]) -> list[str]:
+def _reasons_outside(artifacts: Artifacts, reasons: Sequence[str], hidden: Metrics) -> list[str]:
     """Say of hidden metrics' checks how they ended, in the place of the sentences that name these metrics."""
     checks = Evidence(artifacts).decided().get("checks", ()) if hidden else ()
     in_order = ranked([Check(**check) for check in checks])
-    instead = {metric: [withheld(check) for check in in_order if check.metric == metric] for metric in hidden}
+    instead = {
+        metric: [without_count(check, result) for check in in_order if check.metric == metric]
+        for metric, result in hidden.items()
+    }
     return [_without_number(reason, instead) for reason in reasons]
 
 
@@ -151,5 +165,5 @@ def _hidden(result: Mapping[str, Any]) -> dict[str, Any]:
 def _bound_of_k(result: Mapping[str, Any], k: int) -> dict[str, Any]:
     """Tell the least that the configuration allows in the place of a small count; a bound counts nobody."""
     bound = {"value": float(k), "interval": None, "unit": "at least so many train patients share every prompt"}
-    said = {"estimator": "the bound that the configuration sets (ingest.prompts.k)", "note": f"the count is {WITHHELD}"}
+    said = {"estimator": "the bound that the configuration sets (ingest.prompts.k)", "note": BOUND_OF_K}
     return {**result, **bound, **said}

@@ -23,6 +23,7 @@ from raydistill.report.figures import (
     text,
     vertical,
 )
+from raydistill.report.words import STRANGERS
 
 BINS = 60
 ROW_PX = 34
@@ -134,7 +135,7 @@ def ridges(
 
 
 def path(
-    name: str, title: str, caption: str, series: Sequence[Series], epochs: Mapping[str, float], control: float | None
+    name: str, title: str, caption: str, series: Sequence[Series], epochs: Mapping[str, float], strangers: float | None
 ) -> Figure:
     """Draw rates over how often each model saw its images, one point a series, on a logarithmic axis."""
     plot, seen = go.Figure(), sorted({epochs[one.name] for one in series})
@@ -155,12 +156,12 @@ def path(
         type="log", title_text="epochs: times each image was seen", tickvals=seen, ticktext=[f"{e:g}" for e in seen],
         range=[math.log10(seen[0] / 2), math.log10(seen[-1] * 2)],
     )  # fmt: skip
-    high = max([1e-9, *(one.points[0].high or one.points[0].value or 0.0 for one in series), control or 0.0])
+    high = max([1e-9, *(one.points[0].high or one.points[0].value or 0.0 for one in series), strangers or 0.0])
     plot.update_yaxes(title_text="re-identification rate", tickformat=".0%", range=[-0.02 * high, 1.1 * high])
-    if control is not None:
-        plot.add_hline(y=control, line={"color": GREY, "width": 1.5, "dash": "dash"}, annotation={"text": "control"})
-    rows = [(s.name, epochs[s.name], s.points[0].value, s.points[0].low, s.points[0].high, control) for s in series]
-    return Figure(name, title, caption, plot, ("model", "epochs", "rate", "low", "high", "control"), rows)
+    if strangers is not None:
+        plot.add_hline(y=strangers, line={"color": GREY, "width": 1.5, "dash": "dash"}, annotation={"text": STRANGERS})
+    rows = [(s.name, epochs[s.name], s.points[0].value, s.points[0].low, s.points[0].high, strangers) for s in series]
+    return Figure(name, title, caption, plot, ("model", "epochs", "rate", "low", "high", STRANGERS), rows)
 
 
 def det(

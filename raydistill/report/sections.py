@@ -12,7 +12,7 @@ from raydistill.report.numbers import show, span
 from raydistill.report.outside import small_roles
 from raydistill.report.plots import bars, dots, path, ridges
 from raydistill.report.plots import det as det_plot
-from raydistill.report.words import treatment
+from raydistill.report.words import STRANGERS, treatment
 
 Metrics = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
@@ -24,22 +24,23 @@ CHANCE = 0.5
 
 
 def risk(evidence: Evidence, metrics: Metrics) -> Figure | None:
-    """Re-identification rates beside the control."""
+    """Re-identification rates beside the strangers' rate."""
     series = [
         Series(group, [_point(metrics, group, "reidentification_rate", f"{group} samples")]) for group in SYNTHETIC
     ]
-    controls = [_point(metrics, group, "control_rate", f"{group} samples") for group in SYNTHETIC]
-    series = known([*series, Series("control", controls)])
-    if not series or series[0].name == "control":
+    strangers = [_point(metrics, group, "control_rate", f"{group} samples") for group in SYNTHETIC]
+    series = known([*series, Series(STRANGERS, strangers)])
+    if not series or series[0].name == STRANGERS:
         return None
     names = ("reidentification_rate", "control_rate")
     sources = (evidence.source(group, name, None) for name in names for group in SYNTHETIC)
     return dots(
         "risk", "Images taken for a real patient",
-        "Share of images that the auditor matches to a gallery patient, with its interval. The control is the same share "
-        "among real images of people who aren't in the gallery: what chance comes to. What lies right of it may be leak; "
-        "see whether the intervals part, for while they overlap it may be chance as well. Of images that are certainly "
-        "more average than people less is to be expected: their excess risk is held against a smaller control.",
+        "Share of images that the auditor matches to a gallery patient, with its interval. The strangers' rate is the same "
+        "share among real images of people who aren't in the gallery, as they are: what chance comes to. What lies right "
+        "of it may be leak; see whether the intervals part, for while they overlap it may be chance as well. Of images that "
+        "are more average than people less is to be expected: their excess risk is held against the adjusted control, "
+        "which is smaller.",
         series, unit="share of images", percent=True,
     ).read_from(*sources)  # fmt: skip
 
@@ -147,12 +148,12 @@ def memorisation(evidence: Evidence, metrics: Metrics) -> Figure | None:
     series = known([Series(name, [point]) for name, point in points.items()])
     if not series:
         return None
-    control = _point(metrics, "teacher", "control_rate", "control")
+    strangers = _point(metrics, "teacher", "control_rate", STRANGERS)
     return path(
         "memorisation", "Where on the path to memorisation this run was",
-        f"{regime(points.get('teacher'), control)} {known_by_heart(metrics.get('teacher', {}))}The longer a small set "
+        f"{regime(points.get('teacher'), strangers)} {known_by_heart(metrics.get('teacher', {}))}The longer a small set "
         "is trained on, the more of it is copied.",
-        series, epochs, control.value,
+        series, epochs, strangers.value,
     ).read_from(*(read for name in epochs for read in _epochs_and_rate(evidence, name)))  # fmt: skip
 
 
@@ -161,16 +162,16 @@ def _epochs_and_rate(evidence: Evidence, model: str) -> tuple[str | None, str | 
     return f"{model}/{key}/manifest.json", evidence.source(model, "reidentification_rate", None)
 
 
-def regime(teacher: Point | None, control: Point) -> str:
+def regime(teacher: Point | None, strangers: Point) -> str:
     """Say how much the teacher copied, as far as this measure shows it."""
-    if teacher is None or teacher.value is None or control.value is None:
+    if teacher is None or teacher.value is None or strangers.value is None:
         return "How much the teacher copied can't be said from this run."
     if teacher.value >= COPIES_NEARLY_ALL:
         return "The teacher copies nearly everything it was shown: little is left to train a student on."
-    edge = control.high if control.high is not None else control.value
+    edge = strangers.high if strangers.high is not None else strangers.value
     if (teacher.low if teacher.low is not None else teacher.value) > edge:
         return "The teacher copies some of what it was shown: its samples match patients more often than strangers do."
-    return "This measure doesn't show copying by the teacher: its rate can't be told from the control."
+    return "This measure doesn't show copying by the teacher: its rate can't be told from the strangers'."
 
 
 def known_by_heart(teacher: Mapping[str, Mapping[str, Any]]) -> str:

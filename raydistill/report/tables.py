@@ -5,17 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from raydistill.metrics.identification import worst_patients
-from raydistill.metrics.result import SIDES, Check
 from raydistill.report.evidence import METRIC_NODES, Evidence
-from raydistill.report.outside import count_outside, is_hidden, withheld
-from raydistill.report.verdict import OUTCOMES
+from raydistill.report.outside import count_outside, is_hidden
 from raydistill.report.words import FIDELITY, FILTER, OTHER, PRIVACY, UTILITY, is_one_treatment, title
 
 Metrics = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 GROUPS = ("teacher", "filtered", "student", "real")
-JUDGES = {"selftest": "filter"}
-"""Whom a group of metrics speaks of, where that isn't its name."""
 
 
 @dataclass(frozen=True)
@@ -63,39 +59,6 @@ def filter_rows(evidence: Evidence, metrics: Metrics) -> list[MetricRow]:
                 cell = Cell(group, result, evidence.source(group, name, result.get("table")))
                 rows.append(MetricRow(name, title(name).name, title(name).meaning, {"value": cell}))
     return sorted(rows, key=lambda row: row.name != "kept")
-
-
-@dataclass(frozen=True)
-class Judged:
-    """One metric with a budget, in words: the whole sentence; whose, what, and the value that was held against it."""
-
-    sentence: str
-    group: str
-    title: str
-    meaning: str
-    result: Mapping[str, Any]
-    budget: float
-    side: str
-
-
-def checks(evidence: Evidence, metrics: Metrics) -> dict[str, list[Judged]]:
-    """Sort what was held against a budget by how it ended, what decided the verdict first."""
-    found: dict[str, list[Judged]] = {name: [] for name in OUTCOMES}
-    for one in evidence.decided().get("checks", ()):
-        check, (group, _, name) = Check(**one), one["metric"].partition(".")
-        result = metrics.get(group, {}).get(name)
-        if result is not None:
-            sentence = withheld(check) if is_hidden(result) else check.reason
-            words = (sentence, JUDGES.get(group, group), title(name).name, title(name).meaning)
-            found[_ending(check)].append(Judged(*words, result, check.budget, SIDES[check.kind]))
-    return {name: rows for name, rows in found.items() if rows}
-
-
-def _ending(check: Check) -> str:
-    """Return under which of `OUTCOMES` a check is listed."""
-    if check.kind == "unproven" and check.outcome == "fail":
-        return "proven"
-    return "unsettled" if check.is_unsettled else check.outcome
 
 
 def agreement(evidence: Evidence, metrics: Metrics) -> list[Mapping[str, Any]]:

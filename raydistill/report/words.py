@@ -15,15 +15,32 @@ class Title:
     section: str
 
 
+STRANGERS, ADJUSTED = "strangers' rate", "adjusted control"
+"""Two controls: how often strangers' images are taken for patients, and that times how much more average samples are
+(`metrics/likeness.py`)."""
+
+HELD_AGAINST_ADJUSTED = (
+    "reidentification_rate",
+    "excess_risk",
+    "near_copy_rate",
+    "near_copy_excess",
+    "worst_excess_risk",
+)
+"""Metrics whose control is the adjusted one, asked by default or harder."""
+
 PRIVACY, UTILITY, FIDELITY, FILTER, OTHER = "Privacy", "Utility", "Fidelity", "Filter", "Other"
 METRICS = {
     "reidentification_rate": Title(
         "Re-identification rate", "Share of images that the auditor takes for a gallery patient.", PRIVACY
     ),
     "control_rate": Title(
-        "Control rate", "The same share among real images of people who aren't in the gallery.", PRIVACY
+        "Strangers' rate", "The same share among real images of people who aren't in the gallery.", PRIVACY
     ),
-    "excess_risk": Title("Excess risk", "(rate − control) / (1 − control): what chance doesn't explain.", PRIVACY),
+    "excess_risk": Title(
+        "Excess risk",
+        "(rate − adjusted control) / (1 − adjusted control): what chance doesn't explain.",
+        PRIVACY,
+    ),
     "max_similarity": Title("Maximum similarity", "The closest that any image comes to a gallery image.", PRIVACY),
     "similarity_p999": Title(
         "99.9th percentile of similarity",
@@ -68,7 +85,7 @@ METRICS = {
     ),
     "near_copy_excess": Title(
         "Near-copies beyond chance",
-        "(rate − control) / (1 − control) of the near-copies: what unseen real images don't show as well.",
+        "(rate − adjusted control) / (1 − adjusted control) of the near-copies: what unseen real images don't show as well.",
         PRIVACY,
     ),
     "closer_to_train_share": Title(
@@ -89,8 +106,8 @@ METRICS = {
     ),
     "unseen_rate": Title(
         "Taken for unseen people",
-        "Share of images taken for people whom no model saw, beside that of strangers' images. Where it is certainly "
-        "smaller, the control of the excess risk is made smaller too.",
+        "Share of images taken for people whom no model saw, beside that of strangers' images. Where it is smaller, the "
+        "adjusted control is as much smaller than the strangers' rate.",
         PRIVACY,
     ),
     "train_minus_unseen_rate": Title(
@@ -301,6 +318,16 @@ OF_THE_TEACHER = {
     "generator_all": "copies or not",
 }
 """Parts of a metric that are of all strengths together."""
+
+
+def control_name(metric: str) -> str:
+    """Return what a metric's control is called.
+
+    Example:
+        >>> control_name("attacked_excess_risk"), control_name("precision")
+        ('adjusted control', 'control')
+    """
+    return ADJUSTED if metric.removeprefix("attacked_") in HELD_AGAINST_ADJUSTED else "control"
 
 
 def is_one_treatment(metric: str) -> bool:

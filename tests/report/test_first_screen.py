@@ -6,14 +6,17 @@ from raydistill.core.config import Budgets, Config
 from raydistill.metrics.result import Check, MetricResult
 from raydistill.report.bundle import publish
 from raydistill.report.html import render
+from raydistill.report.judged import OUTCOMES, Judged, Standing
 from raydistill.report.numbers import absence, show
 from raydistill.report.outside import WITHHELD
 from raydistill.report.tiles import tiles
-from raydistill.report.verdict import BANNERS, OUTCOMES, banner
+from raydistill.report.verdict import BANNERS, banner
+from raydistill.report.words import ADJUSTED, FILTER, OTHER, PRIVACY, STRANGERS, UTILITY
 from tests.report.builder import CHECKS, build
 from tests.report.page import Page
 
 pytestmark = pytest.mark.usefixtures("without_plotly")
+NOTHING_HELD = Standing({}, [], [])
 
 
 def leak(value=0.012, low=-0.031, high=0.0443, confidence=0.95):
@@ -38,17 +41,17 @@ def test_a_pass_says_up_to_how_many_images_may_show_a_patient(tmp_path, public, 
 
 def test_a_pass_without_a_leak_that_may_be_told_says_so(tmp_path):
     _, summary = build(tmp_path)
-    assert banner(summary).sentence.endswith("may still show a patient isn't said here.")
+    assert banner(summary, NOTHING_HELD).sentence.endswith("may still show a patient isn't said here.")
     hidden = leak()["leak_rate"] | {"value": None, "interval": None, "note": WITHHELD}
     summary["metrics"]["student"]["leak_rate"] = hidden
-    assert banner(summary).sentence.endswith("may still show a patient isn't said here.")
+    assert banner(summary, NOTHING_HELD).sentence.endswith("may still show a patient isn't said here.")
 
 
 @pytest.mark.parametrize("verdict", ["fail", "insufficient_evidence"])
 def test_no_other_verdict_promises_that_much(tmp_path, verdict):
     _, summary = build(tmp_path, verdict=verdict)
     summary["metrics"]["student"] |= leak()
-    assert banner(summary) == BANNERS[verdict]
+    assert banner(summary, NOTHING_HELD) == BANNERS[verdict]
 
 
 def test_the_leak_s_upper_end_and_membership_come_first(tmp_path):
@@ -75,6 +78,72 @@ def test_a_proven_excess_is_listed_by_its_own_name_and_open(tmp_path, monkeypatc
     assert f"<details open><summary>1 of 2 {OUTCOMES['proven']}" in html
     assert "no proof of more than 60\N{NO-BREAK SPACE}%" in html
     assert "break their budget" not in html
+
+
+def held(name, value, budget, side, **about):
+    result = {"value": value, "unit": "share" if side == "at most" else "area"}
+    return Judged("", "student", name, "", about.get("section", PRIVACY), result, budget, side)
+
+
+@pytest.mark.parametrize(
+    ("broken", "said", "cleared"),
+    [
+        ([held("Utility loss", 0.29, 0.1, "at most", section=UTILITY)], "teach too little: Utility loss 29 %,", True),
+        ([held("Leak", 0.12, 0.05, "at most")], "risk to patients is too high: Leak 12 %, at most 5 % allowed.", False),
+        ([held("Sensitivity", 0.6, 0.9, "at least", section=FILTER)], "self-test: Sensitivity 0.6, at least 0.9 needed.", False),
+        ([held("Utility loss", 1, 0, "", section=UTILITY), held("Leak", 1, 0, "at most")], "The risk to patients", False),
+        ([held(str(n), 0.5, 0, "at most") for n in range(5)], "at most 0 % allowed; and 2 more.", False),
+        ([held("Hits", None, 0, "at most")], "too high: Hits (its number is not shown), at most 0 % allowed.", False),
+        ([held("Own", 1, 0, "at most", section=OTHER)], "A budget is broken: Own 100 %, at most 0 % allowed.", True),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("short", [[], ["Something is too blind."]])
+def test_a_fail_says_of_what_kind_it_is_and_speaks_of_privacy_only_where_it_is_about_that(broken, said, cleared, short):
+    uncertain = {"insufficient_evidence": [held("Other", 0.1, 0.2, "at most")]} if short else {}
+    sentence = banner({"verdict": "fail"}, Standing({"fail": broken} | uncertain, [], short)).sentence
+    assert said in sentence.replace("\N{NO-BREAK SPACE}", " ")
+    assert ("No privacy budget is proven broken" in sentence) is cleared
+    assert (f"2 of {len(broken) + 2} checks lack the evidence to tell" in sentence) is bool(short)
+
+
+def test_a_sentence_that_decided_beside_all_checks_comes_first_and_no_budget_clears_it():
+    touched = "The student has touched real data: its training read ingest."
+    broken = [held("Utility loss", 0.3, 0.1, "at most", section=UTILITY)]
+    sentence = banner({"verdict": "fail"}, Standing({"fail": broken}, [touched], [])).sentence
+    assert sentence.startswith(f"{touched} The student's images teach too little")
+    assert "No privacy budget" not in sentence
+    assert f"What decided is {WITHHELD}." in banner({"verdict": "fail"}, Standing({}, [WITHHELD], [])).sentence
+
+
+def test_what_is_held_against_patients_taken_has_another_name_than_strangers_as_they_are(tmp_path):
+    runner, summary = build(tmp_path)
+    rate, strangers = (summary["metrics"]["student"][name] for name in ("reidentification_rate", "control_rate"))
+    label = "Student images taken for a real patient"
+    as_it_is = next(tile for tile in tiles(summary["metrics"], Budgets()) if tile.label == label)
+    assert (as_it_is.beside, as_it_is.other, as_it_is.remark) == (STRANGERS, strangers["value"], "")
+    rate["control"] = strangers["value"] / 2
+    text = Page(render(runner, summary, public=True)).text("summary").replace("\N{NO-BREAK SPACE}", " ")
+    scaled, whole = (
+        show(value, "share").replace("\N{NO-BREAK SPACE}", " ") for value in (rate["control"], strangers["value"])
+    )
+    assert f"{ADJUSTED} {scaled} ({STRANGERS} of {whole}, scaled" in text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "mark"),
+    [
+        (0, 0.01, "✓ keeps its budget"),
+        (0.01, 0.09, "? is too uncertain for its budget"),
+        (0.06, 0.09, "✕ breaks its budget"),
+    ],
+)
+def test_a_tile_says_in_words_how_its_budget_is_kept(low, high, mark):
+    lost = leak(low, low, high)["leak_rate"]
+    student = {"leak_rate": lost, "utility_auroc": lost, "utility_loss": lost}
+    first, learnt = tiles({"student": student}, Budgets(max_utility_loss=0.05))
+    assert (first.mark, learnt.mark) == (mark, mark.replace(" ", " the loss ", 1))
+    hidden = lost | {"value": None, "interval": None, "note": WITHHELD}
+    assert tiles({"student": {"leak_rate": hidden}}, Budgets())[0].mark == ""
 
 
 @pytest.mark.parametrize(

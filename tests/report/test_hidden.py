@@ -17,7 +17,7 @@ from raydistill.report.bundle import publish
 from raydistill.report.certified import CERTIFICATE
 from raydistill.report.html import render
 from raydistill.report.numbers import show
-from raydistill.report.outside import WITHHELD, is_hidden, summary_outside
+from raydistill.report.outside import BOUND_OF_K, WITHHELD, is_hidden, summary_outside
 from tests.report.builder import build
 from tests.report.page import Page
 
@@ -234,7 +234,9 @@ def test_of_a_rare_prompt_the_configured_bound_is_told_and_no_smaller_count(tmp_
     summary = decided(runner, summary, [check])
     publish(runner, summary)
     ending = "keeps its budget" if measured >= k else "breaks its budget"
-    said = check.reason if told == measured > 10 else f"student.prompt_k {ending}; its number is {WITHHELD}."
+    bound = f"student.prompt_k is at least {k} and {ending}; {BOUND_OF_K}."
+    said = bound if told else f"student.prompt_k {ending}; its number is {WITHHELD}."
+    said = check.reason if told == measured > 10 else said
     assert json.loads(runner.run.read_bytes(CERTIFICATE))["reasons"] == [said]
     assert said in Page((runner.run / "release").read_bytes("report.html").decode()).text("summary")
     card = " ".join((runner.run / "release").read_bytes("README.md").decode().split())

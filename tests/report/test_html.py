@@ -53,7 +53,8 @@ def test_verdict_and_reasons_stand_on_top(tmp_path, verdict, public):
     html = render(runner, summary, public=public)
     page = Page(html)
     first = page.text("summary")
-    assert first.startswith(f"{BANNERS[verdict].sign}{BANNERS[verdict].word} {BANNERS[verdict].sentence}")
+    assert first.startswith(f"{BANNERS[verdict].sign}{BANNERS[verdict].word} ")
+    assert BANNERS[verdict].sentence in first
     assert all(reason in first for reason in summary["reasons"])
     assert list(page.texts)[1] == "summary"
     assert "release anyway" not in first
@@ -162,5 +163,11 @@ def test_drawings_are_json_that_cannot_end_their_element(editions):
 def test_what_decided_stands_before_what_is_merely_uncertain(tmp_path):
     runner, summary = build(tmp_path / "run", verdict="fail")
     page = render(runner, {**summary, "reasons": [*summary["reasons"], "Something is too blind."]}, public=False)
-    decided = page.find("break their budget")
-    assert 0 < decided < page.find("Something is too blind.")
+    decided, blind = page.find("1 of 3 break their budget"), page.find("1 of 3 lack what any claim needs")
+    assert 0 < decided < blind < page.find("Something is too blind.") < page.find("1 of 3 keep their budget")
+    assert "1 of 3 checks lack the evidence to tell" in Page(page).text("summary")
+    runner, summary = build(tmp_path / "touched", verdict="fail")
+    touched = "The student has touched real data."
+    page = Page(render(runner, {**summary, "reasons": [touched, *summary["reasons"]]}, public=False)).text("summary")
+    assert page.startswith(f"✕Fail {touched}")
+    assert page.count(touched) == 1

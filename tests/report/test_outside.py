@@ -19,6 +19,7 @@ from raydistill.report.html import render
 from raydistill.report.outside import FEW, WITHHELD, certificate_outside, is_hidden, summary_outside
 from raydistill.report.sections import scores
 from raydistill.report.tables import cohort
+from raydistill.report.words import STRANGERS
 from tests.report import builder
 from tests.report.builder import ROLES, build
 from tests.report.page import Page
@@ -238,7 +239,7 @@ def test_no_number_of_a_small_role_is_in_a_public_page(tmp_path, monkeypatch):
     told = {attributes["value"] for tag, attributes in page.elements if tag == "data"}
     assert told.isdisjoint(set("345679"))
     traces = [trace for drawn in drawings(page) for trace in drawn["data"]]
-    assert not {trace.get("name") for trace in traces} & {"probe", "calibration", "evaluation", "control"}
+    assert not {trace.get("name") for trace in traces} & {"probe", "calibration", "evaluation", STRANGERS}
     assert not re.search(r'n = \d"', json.dumps(traces))
 
 

@@ -9,6 +9,7 @@ from raydistill.report.evidence import Evidence
 from raydistill.report.figures import Point, Series
 from raydistill.report.plots import _levelled, bars, dots, path, ridges
 from raydistill.report.sections import known_by_heart, memorisation, regime, risk
+from raydistill.report.words import STRANGERS
 from tests.report.builder import build
 
 NAN = float("nan")
@@ -27,12 +28,12 @@ def test_a_point_without_a_value_keeps_its_reason_and_no_place():
 
 
 def test_intervals_are_drawn_from_low_to_high():
-    series = [Series("teacher", [Point("x", 0.5, 0.4, 0.7)]), Series("control", [Point("x", 0.1)])]
-    teacher, control = dots("n", "t", "c", series, unit="share").plot.data
+    series = [Series("teacher", [Point("x", 0.5, 0.4, 0.7)]), Series(STRANGERS, [Point("x", 0.1)])]
+    teacher, strangers = dots("n", "t", "c", series, unit="share").plot.data
     assert math.isclose(teacher.error_x.array[0], 0.2)
     assert math.isclose(teacher.error_x.arrayminus[0], 0.1)
-    assert (control.error_x.array[0], control.error_x.arrayminus[0]) == (0, 0)
-    assert teacher.y[0] < control.y[0]
+    assert (strangers.error_x.array[0], strangers.error_x.arrayminus[0]) == (0, 0)
+    assert teacher.y[0] < strangers.y[0]
 
 
 def test_a_series_that_stands_alone_is_named_too():

@@ -46,7 +46,7 @@ def test_every_figure_grid_and_table_names_its_source(html):
     [
         ("Re-identification rate", "student_evaluation/{}/tables/audit.parquet"),
         ("Near-copies beyond chance", "student_evaluation/{}/tables/audit.parquet"),
-        ("Control rate", "student_matches/{}/auditor/evaluation"),
+        ("Strangers' rate", "student_matches/{}/auditor/evaluation"),
         ("Findings AUROC", "student_evaluation/{}/predictions"),
         ("Precision", "student_evaluation/{}/metrics.json"),
     ],

@@ -24,9 +24,10 @@ if (panel) {
 // A scroll bar, a late font or a turned phone changes a plot's width without resizing the window.
 const observer = new ResizeObserver((seen) => seen.forEach((one) => Plotly.Plots.resize(one.target)));
 plots.forEach((element) => observer.observe(element));
+// Paper gets the tables of numbers; how each was measured, and sentences that repeat a table, stay folded.
 const closed = [];
 addEventListener("beforeprint", () => {
-  for (const one of document.querySelectorAll("details:not([open])")) { one.open = true; closed.push(one); }
+  for (const one of document.querySelectorAll("details.numbers:not([open]), .held > details:not(.again, [open])")) { one.open = true; closed.push(one); }
   for (const element of plots) Plotly.relayout(element, { width: Math.min(element.clientWidth, 680) });
 });
 addEventListener("afterprint", () => {
