@@ -15,6 +15,13 @@ BROKEN = """Promise.all([...document.images].map(image => {
   image.loading = "eager";
   return image.decode().then(() => null, () => image.src);
 })).then(sources => sources.filter(Boolean))"""
+OPENED = """Object.fromEntries([".numbers", ".held > :not(.again)", ".how"].map(name => {
+  const folds = [...document.querySelectorAll(`details:is(${name}), ${name} details`)];
+  return [name, folds.length > 0 && folds.every(one => one.open)];
+}))"""
+A4_PX = 1047
+"""Height of a page at 96 pixels an inch, less margins of a centimetre; it is 718 wide."""
+
 FOCUSED = "(document.activeElement.getAttribute('href') || document.activeElement.tagName)"
 
 
@@ -100,8 +107,32 @@ def test_a_keyboard_leads_through_it(seen):
     assert summary.evaluate("it => it.parentElement.open")
 
 
-def test_it_prints_with_all_that_is_folded_away(seen):
+@pytest.mark.parametrize("seen", [("internal", "narrow")], ids="-".join, indirect=True, scope="module")
+def test_a_narrow_screen_shows_a_check_s_budget_and_has_room_for_its_metric(seen):
     page = seen[0]
+    page.evaluate("document.querySelectorAll('.held details:not(.again)').forEach(one => one.open = true)")
+    budget, metric = (
+        page.locator(f".held .checks {cell}").first for cell in ("td[data-label=Budget]", "th[scope=row]")
+    )
+    inside = budget.bounding_box()
+    assert inside["x"] + inside["width"] <= SIZES["narrow"]["width"]
+    assert metric.bounding_box()["width"] > 300
+    assert budget.evaluate("it => getComputedStyle(it, '::before').content") == '"Budget"'
+
+
+def test_it_prints_verdict_and_numbers_on_top_and_leaves_folded_how_they_were_measured(seen):
+    page = seen[0]
+    page.evaluate(f"addEventListener('beforeprint', () => {{ window.printed = {OPENED}; }})")
     content = page.pdf(format="A4")
     assert content.startswith(b"%PDF")
     assert content.count(b"/Type /Page\n") + content.count(b"/Type /Page ") > 3
+    assert page.evaluate("printed") == {".numbers": True, ".held > :not(.again)": True, ".how": False}
+    screen = page.viewport_size
+    page.set_viewport_size({"width": 718, "height": A4_PX})
+    page.emulate_media(media="print")
+    shown = page.evaluate("['.how', '.again', '.tiles'].map(one => document.querySelector(one).offsetHeight > 0)")
+    tiles = page.locator(".tiles").bounding_box()
+    page.emulate_media(media="screen")
+    page.set_viewport_size(screen)
+    assert shown == [False, False, True]
+    assert tiles["y"] + tiles["height"] < A4_PX
