@@ -11,10 +11,6 @@ LIBRARY_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     # Ray Data's actors make Ray's core warn at every pool.
     "RAY_BACKEND_LOG_LEVEL": "fatal",
-    # What was asked of a host that is cut off without a word is given up, and asked elsewhere, after this much; Ray's
-    # own seven minutes look as if a run hung.
-    "RAY_grpc_client_keepalive_time_ms": "10000",
-    "RAY_grpc_client_keepalive_timeout_ms": "60000",
     # Ray Tune's newer reporter prints a box whatever its verbosity.
     "RAY_AIR_NEW_OUTPUT": "0",
     # Ctrl-C would end a search early and go on with the trials that there are.

@@ -22,7 +22,6 @@ from raydistill.distributed import watch
 from raydistill.distributed.data import map_shards
 from raydistill.distributed.environment import prepare_libraries
 from raydistill.distributed.shards import cut
-from raydistill.distributed.task import run_on_workers
 from raydistill.distributed.train import train
 from tests.distributed.jobs import curve_job, options
 from tests.distributed.toys import Curve, Numbers
@@ -245,27 +244,6 @@ def joined(folder, address, rows):
     addresses = sorted({node["NodeManagerAddress"] for node in ray.nodes()})
     ray.shutdown()
     return {"addresses": addresses, "error": error}
-
-
-def where(log, item):
-    """Say that an item was begun, and where."""
-    with open(f"{log}.nodes", "a") as lines:
-        lines.write(f"{ray.get_runtime_context().get_node_id()}\n")
-    time.sleep(0.1)
-    return item
-
-
-def asked(folder, address, items):
-    """Ask for many things on a cluster that others make and unmake."""
-    ray.init(address=address, log_to_driver=False)
-    compute, numbers = Compute(num_workers=1, num_cpus=1), list(range(int(items)))
-    try:
-        found = run_on_workers(where, str(folder / "log"), numbers, compute, lambda *_: None, "items")
-        error = None if found == numbers else f"something else came back: {found}"
-    except RaydistillError as failure:
-        error = repr(failure)
-    ray.shutdown()
-    return {"error": error}
 
 
 replaced, unreplaced = partial(sampled, spares=1), partial(sampled, spares=0)

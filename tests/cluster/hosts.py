@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from raydistill.distributed.environment import LIBRARY_ENVIRONMENT, LOCAL_ENVIRONMENT
+from raydistill.distributed.environment import LOCAL_ENVIRONMENT
 from tests.cluster.test_nodes import ROOT, SETTINGS, without_ray
 
 RAY = Path(sys.executable).with_name("ray")
@@ -18,7 +18,7 @@ HEALTH = {
     "RAY_health_check_initial_delay_ms": "0",
     "RAY_health_check_period_ms": "500",
     "RAY_health_check_failure_threshold": "6",
-} | {name: value for name, value in LIBRARY_ENVIRONMENT.items() if name.startswith("RAY_grpc_client_keepalive")}
+}
 
 
 def ip(*words, check=True):
