@@ -4,13 +4,15 @@ import os
 import signal
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from raydistill.core.errors import RaydistillError
 from raydistill.core.section import Compute
 from raydistill.core.store import Store
+from raydistill.distributed import joining
 from raydistill.distributed.data import map_shards
-from raydistill.distributed.shards import cut
+from raydistill.distributed.shards import Shelf, cut
 from raydistill.distributed.shared import Shared, Spread
 from tests.distributed.toys import Faulty, Numbers, Part, Slow
 
@@ -83,6 +85,29 @@ def test_a_pool_grows_while_there_is_work(local_ray, tmp_path):
     assert len(processes) == 60
     assert len(set(processes)) == 2
     assert out.read_table()["number"].to_pylist() == list(range(600))
+
+
+def test_a_join_that_was_asked_of_a_node_that_has_gone_is_asked_for_again(local_ray, tmp_path, monkeypatch):
+    """The first is asked of a node that there isn't, and waits for ever."""
+    import ray
+    from ray.util.scheduling_strategies import In, NodeLabelSchedulingStrategy
+
+    store = Store.open(str(tmp_path))
+    shelf, (shard,) = Shelf(store / "out", store / "work"), cut(20, 20, 10)
+    for piece in shard.pieces:
+        shelf.put(shard, piece, [pa.table({"number": range(piece.first, piece.first + piece.rows)})])
+    seen = iter([{"gone"}])
+    monkeypatch.setattr(joining, "_living", lambda: next(seen, set()))
+    monkeypatch.setattr(joining, "LOOK_S", 0.1)
+    one = joining.Joining(shelf, {shard.name: (shard, 2)}, Compute())
+    one.where = NodeLabelSchedulingStrategy(hard={"name": In("nobody")})
+    one.count(shard.name)
+    one.count(shard.name)
+    (stuck,) = one.running
+    one.finish()
+    ray.cancel(stuck)
+    assert (store / "out").read_table()["number"].to_pylist() == list(range(20))
+    assert not one.running
 
 
 def test_arrays_are_shared_without_a_copy(local_ray):
