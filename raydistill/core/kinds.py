@@ -7,11 +7,18 @@ from itertools import islice
 from pathlib import Path
 
 from raydistill.core.errors import InputError
-from raydistill.core.sources import DICOM_MAGIC, DICOM_PREAMBLE, LOOKED_AT, METADATA
+from raydistill.core.sources import METADATA
 from raydistill.core.store import readable
 
 CHEXPERT_HEADER = "Path,Sex,Age,Frontal/Lateral,AP/PA,"
-IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+
+DICOM_HEADER = 132
+"""Bytes of a preamble and the magic. Source: DICOM PS3.10, 7.1."""
+
+LOOKED_AT = 1000
+"""Files of a folder of which one must be DICOM, if it is to be taken for one of DICOM: exports bring their viewer."""
+
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 LEVELS = 3
 """Below a folder that is no archive, where one is looked for, and in this many folders at most:"""
 FOLDERS_LOOKED_AT = 1000
@@ -34,6 +41,11 @@ def kind_of(path: str) -> str | None:
         if path and place.is_dir():
             return _kind_of_folder(place) or ("dicom" if _is_dicom(place) else None)
     return _kind_of_file(place)
+
+
+def is_dicom(content: bytes) -> bool:
+    """Whether bytes are a DICOM file, or its first DICOM_HEADER bytes."""
+    return content[:DICOM_HEADER].endswith(b"DICM") and len(content) >= DICOM_HEADER
 
 
 def refuse_unknown(path: str) -> None:
@@ -65,7 +77,7 @@ def _what_is_there(path: str) -> str:
     for folder, kind in _archives_below(place):
         return f"nothing in this folder itself says what it is, but {folder} looks like {kind}: name that one"
     count = f"{len(names)}{' or more' if len(names) == FILES_COUNTED else ''} file{'s' if len(names) > 1 else ''}"
-    if all(name.lower().endswith(IMAGES) for name in names):
+    if all(name.lower().endswith(IMAGE_ENDINGS) for name in names):
         return f"holds {count} that are images and no table that describes them: see docs/howto/csv.md"
     return f"holds {count}, such as {names[0]}, and nothing says what they are: {NAME_IT}"
 
@@ -108,7 +120,7 @@ def _is_dicom(folder: Path) -> bool:
 
 
 def _has_magic(file: Path) -> bool:
-    return _first_bytes(file, DICOM_PREAMBLE + len(DICOM_MAGIC)).endswith(DICOM_MAGIC)
+    return is_dicom(_first_bytes(file, DICOM_HEADER))
 
 
 def _files_below(folder: Path) -> Iterator[Path]:

@@ -9,13 +9,6 @@ from raydistill.core.section import Import, Section
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 """The table that makes a folder of images a cohort."""
 
-DICOM_MAGIC = b"DICM"
-DICOM_PREAMBLE = 128
-"""Bytes before the magic. Source: DICOM PS3.10, 7.1."""
-
-LOOKED_AT = 1000
-"""Files of a folder of which one must be DICOM, if it is to be taken for one of DICOM: exports bring their viewer."""
-
 Column = Literal[
     "file_name", "image", "patient_id", "image_id", "study_index", "study_id",
     "text", "labels", "view", "sex", "age", "role",

@@ -14,7 +14,7 @@ from PIL import Image
 
 from raydistill.core.errors import InputError
 from raydistill.core.quiet import mute
-from raydistill.core.sources import DICOM_MAGIC, DICOM_PREAMBLE, DicomConfig
+from raydistill.core.sources import DicomConfig
 from raydistill.data.decoding import Undecodable, decode_apart
 from raydistill.data.images import DECODER_ERRORS, DEFAULT_MAX_PIXELS
 from raydistill.data.records import LEFT_OUT
@@ -23,30 +23,10 @@ from raydistill.data.vocabulary import SEXES, VIEWS, plain_words
 
 EXTRA = "this needs pydicom and its decoders: pip install 'raydistill[dicom]'"
 DAYS_OF_A_YEAR = 365.25
-MODALITIES = frozenset(
-    [
-        "CR",
-        "CT",
-        "DX",
-        "ES",
-        "IO",
-        "KO",
-        "MG",
-        "MR",
-        "NM",
-        "OT",
-        "PR",
-        "PT",
-        "PX",
-        "RF",
-        "RG",
-        "SEG",
-        "SR",
-        "US",
-        "XA",
-        "XC",
-    ]
-)
+MODALITIES = {
+    "CR", "CT", "DX", "ES", "IO", "KO", "MG", "MR", "NM", "OT",
+    "PR", "PT", "PX", "RF", "RG", "SEG", "SR", "US", "XA", "XC",
+}  # fmt: skip
 """Those that are told by name; another word could be anything. Source: PS3.3, C.7.3.1.1.1."""
 
 MOST_LEVELS = 2**16
@@ -83,11 +63,6 @@ def require_pydicom() -> None:
         import pydicom  # noqa: F401
     except ImportError as error:
         raise InputError(f"{EXTRA} ({error})") from None
-
-
-def is_dicom(content: bytes) -> bool:
-    """Whether bytes are a DICOM file (PS3.10, 7.1)."""
-    return content[DICOM_PREAMBLE : DICOM_PREAMBLE + len(DICOM_MAGIC)] == DICOM_MAGIC
 
 
 def read_instance(content: bytes, config: DicomConfig, *, split: bool = False) -> Instance:

@@ -115,11 +115,11 @@ def _heights(trials: Trials, height: str) -> tuple[list[Any], tuple[float, float
     return [value if is_number(value) else foot for value in values], (foot - room, high + room), foot + room
 
 
-def _remarks(trials: Trials, height: str, why: str) -> str:
+def _remarks(trials: Trials, height: str, chosen: str) -> str:
     """Say what isn't to be seen of the trials: why one was chosen, that nobody is left, what lies on one another."""
     table = pd.DataFrame([dict(trial) for trial in trials])
     found, bare, said = different(table), sum(not is_number(trial.get(height)) for trial in trials), ""
-    said += f" It was {why}." if why else ""
+    said += f" It was {chosen}." if chosen else ""
     if not any(trial.get("feasible") for trial in trials):
         bounds = broken_in_words(broken(table), len(trials))
         said += f" No setting kept every bound{f' ({bounds})' if bounds else ''}; this one comes nearest."

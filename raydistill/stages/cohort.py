@@ -150,11 +150,9 @@ def notes_on(cleaned: Cleaned, roles: Sequence[str], findings: Sequence[str], po
 
 def _known_studies(cleaned: Cleaned, roles: Sequence[str]) -> int:
     """Count the probes of whose study another image is in train."""
-    studies: dict[str, list[tuple[str, int]]] = {"train": [], "probe": []}
-    for record, role in zip(cleaned.records, roles, strict=True):
-        studies.setdefault(role, []).append((record.patient_id, record.study_index))
-    seen = set(studies["train"])
-    return sum(study in seen for study in studies["probe"])
+    of = [(role, (record.patient_id, record.study_index)) for record, role in zip(cleaned.records, roles, strict=True)]
+    seen = {study for role, study in of if role == "train"}
+    return sum(role == "probe" and study in seen for role, study in of)
 
 
 def _counted(rows: Iterator[RawRow], progress: Progress) -> Iterator[RawRow]:

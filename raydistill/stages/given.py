@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from raydistill.core.columns import SAMPLES
 from raydistill.core.config import Config
 from raydistill.core.errors import ConfigError, InputError
+from raydistill.core.kinds import IMAGE_ENDINGS
 from raydistill.core.scratch import temporary_folder
 from raydistill.core.section import Section
 from raydistill.core.store import Store, readable
@@ -23,7 +24,6 @@ from raydistill.reid.model import ReidNetwork, check_backbone, weights_digest
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.train_reid import own_eye
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 ROWS = 512
 """Images of a shard."""
 SHOWN_FAILURES = 3
@@ -91,9 +91,11 @@ def _encoded(folder: str) -> Iterator[tuple[str, bytes, str]]:
     with readable(store.uri):
         names = store.files()
         tables = [name for name in names if name.endswith(".parquet")]
-        pictures = [name for name in names if name.lower().endswith(SUFFIXES)]
+        pictures = [name for name in names if name.lower().endswith(IMAGE_ENDINGS)]
         if not tables and not pictures:
-            raise InputError(f"audited.images: {store.uri} holds no image file ({', '.join(SUFFIXES)}) and no Parquet")
+            raise InputError(
+                f"audited.images: {store.uri} holds no image file ({', '.join(IMAGE_ENDINGS)}) and no Parquet"
+            )
         for name in tables:
             yield from _of_table(store, name)
         for name in [] if tables else pictures:

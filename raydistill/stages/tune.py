@@ -130,7 +130,7 @@ class Tune(Stage):
                 "chosen_is_feasible": bool(best["feasible"]),
                 "broken": breaks,
                 "outcomes": different(table),
-                "notes": [*cut, *cut_prompts(asked, space), *_sameness(table), *([why["why"]] if why else [])],
+                "notes": [*cut, *cut_prompts(asked, space), *_sameness(table), *why.values()],
                 **why,
             },
         )

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
 from functools import partial
 
 import pytest
@@ -30,42 +29,35 @@ CHANGED = {
 """Long enough to be cut in, and shared by hosts of one CPU each."""
 
 
-@contextmanager
-def two_hosts():
-    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as temporary, Hosts(temporary) as hosts:
+@needs_namespaces
+def test_a_host_is_cut_off_and_another_comes(tmp_path):
+    with (
+        tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as temporary,
+        Hosts(temporary) as hosts,
+        open(tmp_path / "errors", "w") as errors,
+    ):
         hosts.add(0)
         hosts.add(1)
-        yield hosts
-
-
-def cut_off(hosts, folder, scene, number):
-    """Let a scene begun by two hosts end without the second, which a third comes for; give what it says, and where."""
-    seen = partial(nodes_of, folder / "log")
-    with open(folder / "errors", "w") as errors:
-        line = [sys.executable, "-m", "tests.cluster.driver", scene, folder, f"{hosts.address(0)}:{PORT}", number]
+        line = [sys.executable, "-m", "tests.cluster.driver", "joined", tmp_path, f"{hosts.address(0)}:{PORT}", ROWS]
         driver, deadline = hosts.start(0, line, errors), time.monotonic() + PATIENCE_S
+
+        seen = partial(nodes_of, tmp_path / "log")
         while len(set(seen())) < 2 or len(seen()) < 30:
-            assert driver.poll() is None, (folder / "errors").read_text()[-3000:]
-            assert time.monotonic() < deadline, (folder / "errors").read_text()[-3000:]
+            assert driver.poll() is None, (tmp_path / "errors").read_text()[-3000:]
+            assert time.monotonic() < deadline, (tmp_path / "errors").read_text()[-3000:]
             time.sleep(0.1)
         hosts.cut(1)
         hosts.add(2)
         try:
             driver.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
-            pytest.fail(f"{len(seen())} begun on {len(set(seen()))} hosts, then nothing\n{hosts.said()}")
-    return said_by(driver, folder), seen()
-
-
-@needs_namespaces
-def test_a_host_is_cut_off_and_another_comes(tmp_path):
-    with two_hosts() as hosts:
-        said, seen = cut_off(hosts, tmp_path, "joined", ROWS)
+            pytest.fail(f"{len(seen())} pieces begun on {len(set(seen()))} hosts, then nothing\n{hosts.said()}")
+        said = said_by(driver, tmp_path)
+        assert len(set(seen())) == 3, "the third host did nothing"
         assert said["addresses"] == sorted(map(hosts.address, (0, 1, 2)))
-    assert len(set(seen)) == 3, "the third host did nothing"
-    out = Store.open(str(tmp_path / "out"))
-    assert out.read_table()["number"].to_pylist() == list(range(ROWS))
-    assert len(seen) <= ROWS / 10 + 4
+        out = Store.open(str(tmp_path / "out"))
+        assert out.read_table()["number"].to_pylist() == list(range(ROWS))
+        assert len(seen()) <= ROWS / 10 + 4
 
 
 class Watched:

@@ -5,9 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 from raydistill.core.errors import InputError
+from raydistill.core.kinds import is_dicom
 from raydistill.core.sources import CsvSource
 from raydistill.core.store import Store, readable
-from raydistill.data.dicom import is_dicom, read_instance, require_pydicom
+from raydistill.data.dicom import read_instance, require_pydicom
 from raydistill.data.rows import RawRow, Unusable, parse_row
 from raydistill.data.schema import check_columns
 from raydistill.data.sources.columns import by_our_names, called_by_us

@@ -6,9 +6,10 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from raydistill.core.errors import InputError
-from raydistill.core.sources import DICOM_MAGIC, DICOM_PREAMBLE, LOOKED_AT, DicomSource
+from raydistill.core.kinds import DICOM_HEADER, LOOKED_AT, is_dicom
+from raydistill.core.sources import DicomSource
 from raydistill.core.store import Store, readable
-from raydistill.data.dicom import is_dicom, read_instance, require_pydicom
+from raydistill.data.dicom import read_instance, require_pydicom
 from raydistill.data.records import LEFT_OUT
 from raydistill.data.rows import RawRow, Unusable, parse_row
 from raydistill.data.sources.files import digest_below, files_below, read_file
@@ -65,7 +66,7 @@ class DicomReader:
 
     def _begins_as_dicom(self, name: str) -> bool:
         try:
-            return is_dicom(self.store.read_start(name, DICOM_PREAMBLE + len(DICOM_MAGIC)))
+            return is_dicom(self.store.read_start(name, DICOM_HEADER))
         except OSError:
             # A file's own trouble is its row's; an object store's is no row's.
             if self.store.is_local:

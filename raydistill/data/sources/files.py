@@ -68,8 +68,11 @@ def read_file(raw: RawRow, name: str, folder: Store) -> RawRow:
     except OSError as error:
         # What pyarrow says of it holds the path.
         said = os.strerror(error.errno) if error.errno else type(error).__name__
-        if not folder.is_local and _is_there(folder, name):
-            raise InputError(f"{folder.uri}: can't be read: {said}; the same command reads it again") from error
+        if not folder.is_local:
+            with readable(folder.uri):
+                is_there = folder.is_file(name)
+            if is_there:
+                raise InputError(f"{folder.uri}: can't be read: {said}; the same command reads it again") from error
         if "\\" in name:
             said += "; between folders put / and not \\"
         return replace(raw, problem=("missing_image", said))
@@ -80,11 +83,6 @@ def _mode(path: str) -> int:
         return os.stat(path).st_mode
     except (OSError, ValueError):
         return 0
-
-
-def _is_there(folder: Store, name: str) -> bool:
-    with readable(folder.uri):
-        return bool(folder.filesystem.get_file_info(f"{folder.path}/{name}").type == fs.FileType.File)
 
 
 def escapes(name: str) -> bool:

@@ -17,6 +17,7 @@ from tarfile import (  # type: ignore[attr-defined]  # typeshed lacks the first
 from typing import IO, Any
 
 from raydistill.core.errors import InputError
+from raydistill.core.kinds import IMAGE_ENDINGS
 from raydistill.core.sources import WebDatasetSource
 from raydistill.core.store import Store, readable
 from raydistill.data.rows import RawRow, parse_row
@@ -25,7 +26,7 @@ from raydistill.data.sources.columns import by_our_names, called_by_us
 from raydistill.data.sources.csv_table import RENAMING
 from raydistill.data.sources.files import MAX_FILE_BYTES, digest
 
-IMAGES = ("png", "jpg", "jpeg", "tif", "tiff", "webp", "bmp")
+IMAGES = tuple(ending.removeprefix(".") for ending in IMAGE_ENDINGS)
 FIELDS, CAPTION = "json", "txt"
 KEYS = "files of a sample share their name up to its first dot"
 SHARDS = (".tar", ".tar.gz", ".tgz")
