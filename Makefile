@@ -11,8 +11,10 @@ export OMP_NUM_THREADS ?= 1
 demo: $(INSTALLED)
 	$(BIN)/python jobs/distill.py --config jobs/demo.yaml
 
+# First, two at a time, what needs no Ray; then what does, which has the machine to itself.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -q --durations=25
+	$(BIN)/python -m pytest -q --durations=15 -m "not ray and not gpu" --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -q --durations=15 -m "ray and not gpu"
 
 # A whole run on hosts that are cut off on the way: twelve minutes, as root.
 test-long: $(INSTALLED)

@@ -202,6 +202,7 @@ def test_an_address_that_nobody_answers_is_one_line(monkeypatch, tmp_path):
         ("bash", "raydistill pl", "plan"),
         ("bash", "raydistill status --js", "--json"),
         ("fish", "raydistill run --set tune.num_tr", "tune.num_trials="),
+        ("bash", "raydistill init --preset lap", "laptop"),
         ("zsh", "raydistill submit au", """_arguments '*: :(("audit"))'"""),
     ],
 )

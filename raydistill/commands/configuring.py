@@ -18,10 +18,17 @@ from raydistill.core.template import SCHEMA_FILE, schema, template
 PRESETS = get_args(Preset)
 
 
+def _presets(begun: str) -> list[str]:
+    """Complete the name of a preset."""
+    return [name for name in PRESETS if name.startswith(begun)]
+
+
 @answering
 def init(
     file: Annotated[Path, typer.Argument(help="Where to write; it must not exist.")] = Path("raydistill.yaml"),
-    preset: Annotated[str, typer.Option(help=f"Where the stages run: {', '.join(PRESETS)}.")] = PRESETS[0],
+    preset: Annotated[
+        str, typer.Option(help=f"Where the stages run: {', '.join(PRESETS)}.", autocompletion=_presets)
+    ] = PRESETS[0],
     source: Annotated[str | None, typer.Option(help="The cohort: path or URI; phantoms without one.")] = None,
     overrides: SetOption = None,
 ) -> Answer:

@@ -58,7 +58,7 @@ def overridden(values: Mapping[str, Any], overrides: Sequence[str], where: str =
 
 def _preset(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the preset that is named says; nothing where none is, or none that there is."""
-    name = values.get("preset")
+    name = VARIABLE.sub(lambda found: os.environ.get(found[1], ""), str(values.get("preset")))
     if name not in get_args(Preset):
         return {}
     return parse((PRESETS / f"{name}.yaml").read_bytes(), f"preset {name}")

@@ -9,6 +9,7 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from raydistill.core.config import Config
+from raydistill.core.loading import VARIABLE
 
 WIDTH, INDENT, OFF = 100, "  ", "# "
 SAID = ("name", "preset", "source")
@@ -43,7 +44,20 @@ def schema() -> dict[str, Any]:
     found = Config.model_json_schema()
     for section in found["$defs"].values():
         section.pop("required", None)
+    found = _with_variables(found)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found}
+
+
+def _with_variables(schema: Any) -> Any:
+    """Allow an environment variable wherever a number, a yes or no, or one of several words is asked for."""
+    if isinstance(schema, list):
+        return [_with_variables(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if schema.get("type") in ("integer", "number", "boolean") or "enum" in schema:
+        about = {key: schema.pop(key) for key in ("title", "description", "default") if key in schema}
+        return {**about, "anyOf": [schema, {"type": "string", "pattern": VARIABLE.pattern}]}
+    return {key: _with_variables(value) for key, value in schema.items()}
 
 
 class _Writer:

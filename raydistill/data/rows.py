@@ -16,6 +16,9 @@ T = TypeVar("T")
 LABEL_SEPARATORS = r"[|;,]"
 """What separates findings where they are one string; names of findings hold none of these."""
 
+AGE = re.compile(r"(\d{1,3}) ?(d|days?|w|weeks?|m|months?|y|yrs?|years?)( old)?", re.IGNORECASE)
+"""An age with its unit."""
+
 
 class Unusable(Exception):
     """A row that can't be used.
@@ -178,9 +181,12 @@ def _to_index(value: Any) -> int:
 
 
 def _to_years(value: Any) -> float:
-    """Read years, or an Age String such as `057Y` or `6M`. Source: DICOM PS3.5, 6.2, value representation AS."""
+    """Read years, or an Age String such as `057Y` or `6M`, also as people write it: `57y`, `6 months`.
+
+    Source: DICOM PS3.5, 6.2, value representation AS.
+    """
     if isinstance(value, bool):
         raise TypeError
-    if isinstance(value, str) and (match := re.fullmatch(r"(\d{1,3})([DWMY])", value.strip())):
-        return int(match[1]) / {"D": 365.25, "W": 52.18, "M": 12, "Y": 1}[match[2]]
+    if isinstance(value, str) and (match := AGE.fullmatch(value.strip())):
+        return int(match[1]) / {"d": 365.25, "w": 52.18, "m": 12, "y": 1}[match[2][0].lower()]
     return float(value)

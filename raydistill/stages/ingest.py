@@ -48,7 +48,7 @@ class IngestNodeConfig(Section):
 class Ingest(Stage):
     """No inputs. Output: a folder a role, `quarantine/`, `prompts/`, `sharing/`, `findings/`, `cohort/cohort.json`."""
 
-    version: ClassVar[int] = 14
+    version: ClassVar[int] = 15
     config: IngestNodeConfig
 
     @property

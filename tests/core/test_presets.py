@@ -68,6 +68,17 @@ def test_a_resolved_configuration_resolves_to_itself(tmp_path):
     assert load_config(file) == config
 
 
+def test_a_preset_may_be_named_by_an_environment_variable(tmp_path, monkeypatch):
+    file = tmp_path / "run.yaml"
+    file.write_text("preset: ${WHERE}")
+    monkeypatch.setenv("WHERE", "8xh100")
+    assert load_config(file) == load_config(None, ["preset=8xh100", "name=run"])
+    monkeypatch.delenv("WHERE")
+    assert load_config(file, ["preset=laptop"]) == load_config(None, ["preset=laptop", "name=run"])
+    with pytest.raises(ConfigError, match="preset needs the environment variable WHERE"):
+        load_config(file)
+
+
 def test_an_unknown_preset_is_refused_with_those_there_are():
     with pytest.raises(ConfigError, match=r"preset: '8xa100' is unknown; did you mean 8xh100.*laptop"):
         load_config(None, ["preset=8xa100"])

@@ -44,6 +44,15 @@ def test_the_schema_takes_every_configuration_there_is():
         checked.validate(yaml.safe_load(file.read_text()))
 
 
+def test_the_schema_takes_an_environment_variable_for_any_value():
+    checked = jsonschema.Draft202012Validator(schema())
+    checked.validate({"seed": "${SEED}", "preset": "${WHERE}", "tune": {"num_trials": "${TRIALS}"}})
+    checked.validate(
+        {"source": {"kind": "parquet", "path": "${COHORT}"}, "tune": {"space": {"target_fpir": ["${LOW}", 0.05]}}}
+    )
+    assert not checked.is_valid({"tune": {"num_trials": "$TRIALS"}})
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

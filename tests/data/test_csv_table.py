@@ -103,6 +103,27 @@ def test_a_table_that_is_not_there(tmp_path):
         open_source(CsvSource(kind="csv", path=str(tmp_path / "t.csv"))).check()
 
 
+def test_what_excel_puts_above_a_table_is_passed_over(tmp_path):
+    put(tmp_path / "a.png", png(0))
+    text = "sep=;\r\nfile_name;patient_id;sex\r\na.png;p;F\r\n"
+    (row,) = read(tmp_path / "t.csv", text, delimiter=";")
+    assert (row.patient_id, row.sex, row.image) == ("p", "F", png(0))
+    with pytest.raises(InputError, match=r"perhaps source\.delimiter is ';'"):
+        source(tmp_path / "t.csv", text).check()
+
+
+def test_a_path_may_begin_with_the_folder_s_own(tmp_path):
+    put(tmp_path / "images" / "a.png", png(0))
+    named = (f"{tmp_path}/images/a.png", f"{tmp_path}/images/../t.csv", f"{tmp_path}/images")
+    rows = read(
+        tmp_path / "t.csv",
+        "file_name,patient_id,sex\n" + "".join(f"{name},p,F\n" for name in named),
+        images=str(tmp_path / "images"),
+    )
+    assert (rows[0].image, rows[0].origin) == (png(0), "a.png")
+    assert [row.problem and row.problem[0] for row in rows] == [None, "path_outside", "path_outside"]
+
+
 def test_other_encodings_are_read_where_they_are_named(tmp_path):
     put(tmp_path / "a.png", png(0))
     text = "file_name,patient_id,labels\na.png,Müller,Ödem\n".encode("latin-1")

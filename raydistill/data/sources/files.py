@@ -28,7 +28,7 @@ def with_file(raw: RawRow, name: Any, folder: Store) -> RawRow:
 
     Args:
         raw: the row; one with a problem stays as it is.
-        name: a path below the folder; None where the row names none.
+        name: a path below the folder, or the folder's own and such a path; None where the row names none.
         folder: where the images are.
 
     Returns:
@@ -36,6 +36,8 @@ def with_file(raw: RawRow, name: Any, folder: Store) -> RawRow:
     """
     if raw.problem or not name:
         return raw
+    if isinstance(name, str):
+        name = name.removeprefix(f"{folder.uri}/").removeprefix(f"{folder.path}/")
     if not isinstance(name, str) or escapes(name):
         return replace(raw, origin=ascii(name), problem=("path_outside", "isn't a path below the source's folder"))
     return read_file(replace(raw, origin=name), name, folder)

@@ -164,6 +164,9 @@ def _text(store: Store, name: str, encoding: str, errors: str) -> Iterator[io.Te
 
 def _header(reader: Iterator[list[str]], where: str) -> list[str]:
     header = next(reader, None)
+    if header and header[0].lower().startswith("sep="):
+        # What Excel puts above a table for itself.
+        header = next(reader, None)
     if not header:
         raise InputError(f"{where}: the table is empty: its first line must name the columns")
     if not all(map(is_text, header)):
