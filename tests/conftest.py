@@ -1,7 +1,11 @@
 """One local Ray for all tests that need it."""
 
 import os
+import socket
+import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -77,3 +81,36 @@ def s3_bucket(s3_server, request):
     name = "test-" + "".join(c for c in request.node.name.lower() if c.isalnum())[:40]
     boto3.client("s3", endpoint_url=s3_server).create_bucket(Bucket=name)
     return f"s3://{name}"
+
+
+@pytest.fixture(scope="session")
+def gs_server():
+    """Start a local server of Google's storage and point this process and its workers at it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    line = [Path(sys.executable).with_name("gcp-storage-emulator"), "start", "--in-memory", "--host=127.0.0.1"]
+    server = subprocess.Popen([*line, f"--port={port}"], stderr=subprocess.DEVNULL)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("CLOUD_STORAGE_EMULATOR_ENDPOINT", f"http://127.0.0.1:{port}")
+            yield
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.fixture
+def gs_bucket(gs_server, request):
+    """Make a fresh bucket of Google's and give its URI."""
+    from pyarrow import fs
+
+    name = "test-" + "".join(c for c in request.node.name.lower() if c.isalnum())[:40]
+    fs.GcsFileSystem(anonymous=True, project_id="test").create_dir(name)
+    return f"gs://anonymous@{name}"
+
+
+@pytest.fixture(params=["s3", "gs"])
+def bucket(request):
+    """Give the URI of a fresh bucket on either."""
+    return request.getfixturevalue(f"{request.param}_bucket")

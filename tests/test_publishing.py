@@ -64,8 +64,8 @@ def held(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_bucket_gets_all_of_it_and_the_same_command_again_nothing(passed, s3_bucket):
-    target = f"{s3_bucket}/chest"
+def test_a_bucket_gets_all_of_it_and_the_same_command_again_nothing(passed, bucket):
+    target = f"{bucket}/chest"
     result = said(passed, target, "--public-key", passed.parents[1] / "public.pem")
     assert result.exit_code == 0, result.output
     store = Store.open(target)

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,9 @@ PARTIAL = ".partial"
 
 ATTEMPTS = 6
 """Of a request to S3, further apart each time (AWS's standard mode): up to half a minute until it is given up."""
+
+PATIENCE = timedelta(seconds=30)
+"""With a request to Google's storage, as without credentials too; an address may say another, `retry_limit_seconds`."""
 
 
 @dataclass(frozen=True)
@@ -218,6 +222,9 @@ class Store:
         kind = self._info(name).type
         if kind == fs.FileType.File:
             self.filesystem.delete_file(self._at(name))
+        elif kind == fs.FileType.Directory and self.filesystem.type_name == "gcs":
+            # There a folder is nothing by itself, and pyarrow misses it once its files are gone.
+            self.filesystem.delete_dir_contents(self._at(name))
         elif kind == fs.FileType.Directory:
             self.filesystem.delete_dir(self._at(name))
 
@@ -278,11 +285,14 @@ class Store:
 
 
 def _patient(filesystem: fs.FileSystem) -> fs.FileSystem:
-    """Return a file system that tries again when a store is busy: S3's gives up early, the others don't."""
-    if not isinstance(filesystem, fs.S3FileSystem):
+    """Return a file system that tries again when a store is busy: S3's gives up early, Google's in a quarter hour."""
+    if filesystem.type_name not in ("s3", "gcs"):
         return filesystem
     _, (settings,) = filesystem.__reduce__()
-    return fs.S3FileSystem(**settings, retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS))
+    if filesystem.type_name == "s3":
+        return fs.S3FileSystem(**settings, retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS))
+    limit = settings.pop("retry_time_limit") or PATIENCE
+    return fs.GcsFileSystem(**{name: value for name, value in settings.items() if value}, retry_time_limit=limit)
 
 
 def holds_password(uri: str) -> bool:

@@ -1,4 +1,4 @@
-"""Files behind a URI: a local folder and a local S3 server behave alike."""
+"""Files behind a URI: a local folder and local servers of S3 and of Google's storage behave alike."""
 
 import os
 
@@ -9,11 +9,11 @@ from raydistill.core.errors import InputError
 from raydistill.core.store import Store, readable
 
 
-@pytest.fixture(params=["local", "s3"])
+@pytest.fixture(params=["local", "s3", "gs"])
 def store(request, tmp_path):
     if request.param == "local":
         return Store.open(str(tmp_path / "run"))
-    return Store.open(f"{request.getfixturevalue('s3_bucket')}/run")
+    return Store.open(f"{request.getfixturevalue(f'{request.param}_bucket')}/run")
 
 
 def test_bytes_json_and_tables_come_back(store):

@@ -51,10 +51,10 @@ def test_rows_and_fingerprint_are_those_of_the_local_archive(tmp_path, memory, k
 
 
 @pytest.mark.parametrize("kind", ["datasets", "dicom"])
-def test_s3_needs_no_package_of_its_own(tmp_path, s3_bucket, kind):
+def test_buckets_need_no_package_of_their_own(tmp_path, bucket, kind):
     section = KINDS[kind](tmp_path / "archive", cohort())
-    Store.open(f"{s3_bucket}/archive").upload(tmp_path / "archive")
-    assert seen(at(section, tmp_path, s3_bucket)) == seen(open_source(source_section(section)))
+    Store.open(f"{bucket}/archive").upload(tmp_path / "archive")
+    assert seen(at(section, tmp_path, bucket)) == seen(open_source(source_section(section)))
 
 
 @pytest.mark.parametrize("kind", ["csv", "dicom"])

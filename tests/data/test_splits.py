@@ -15,7 +15,7 @@ COHORTS = (
     .filter(lambda counts: max(counts) > 1)
     .map(lambda counts: [(f"p{p}", study, f"i{p}-{study}") for p, count in enumerate(counts) for study in range(count)])
 )
-SHARES = st.tuples(st.floats(0.01, 0.4), st.floats(0.01, 0.4), st.floats(0, 1)).map(
+SHARES = st.tuples(st.floats(0.01, 0.375), st.floats(0.01, 0.375), st.floats(0, 1)).map(
     lambda shares: IngestConfig(calibration_share=shares[0], evaluation_share=shares[1], probe_share=shares[2])
 )
 

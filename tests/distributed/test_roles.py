@@ -26,6 +26,7 @@ def test_shards_are_joined_where_their_pieces_may_be_read(monkeypatch, tmp_path,
         return lambda function: SimpleNamespace(remote=lambda *_: None)
 
     monkeypatch.setattr(ray, "remote", remote)
+    monkeypatch.setattr(ray, "nodes", list)
     monkeypatch.setattr(joining, "here", lambda: "beside the driver")
     store = Store.open(str(tmp_path))
     joining.Joining(Shelf(store, store), {"a": (Shard("a", (1, 1)), 0)}, Compute(label_selector=labels))
