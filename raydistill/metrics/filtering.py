@@ -155,13 +155,14 @@ def selftest_metrics(
 
 
 def _worst_agreement(agreements: list[dict[str, Any]], name: str, confidence: float) -> MetricResult:
-    worst = min(agreements, key=lambda entry: entry[name])
+    at_worst = [(entry.get(f"{name}_interval") or (entry[name],))[0] for entry in agreements]
+    worst = agreements[int(np.argmin(at_worst))]
     return MetricResult(
         value=worst[name],
         interval=worst.get(f"{name}_interval"),
         n=worst["n"],
         unit=f"{name} of the flagged sets",
-        estimator="the least agreeing pair of eyes, each with the structural measure, at equal FPIR",
+        estimator="the pair of eyes that may agree least, each with the structural measure, at equal FPIR",
         note=f"{worst['among']}; between {' and '.join(worst['eyes'])}; {worst['both']} flagged by both, "
         f"{worst['either']} by either",
         confidence=confidence,

@@ -21,9 +21,12 @@ def near_copy_rates(
 ) -> dict[str, MetricResult]:
     """Return the share of samples that are structurally almost a gallery image, and what of it is beyond chance.
 
+    Copies of one person's pictures are one piece of evidence. What is no copy is one by itself: samples are independent
+    draws of one model, and that many of them lie near a picture that much resembles makes none of them another's.
+
     Args:
         structure_scores: (N,) maximum of the near-copy measure over the gallery, in [-1, 1].
-        sample_clusters: (N,) nearest gallery patient of each sample.
+        sample_clusters: (N,) the patient of that gallery image.
         control_scores: (M,) the same measure of unseen real images.
         control_clusters: (M,) the patient of each of those.
         threshold: at or above it an image is a near-copy.
@@ -33,8 +36,9 @@ def near_copy_rates(
     Returns:
         `near_copy_rate`, `near_copy_excess`, and of real images `near_copy_control_rate`.
     """
-    arguments = (structure_scores, sample_clusters, control_scores, control_clusters, threshold, confidence, likeness)
-    found = rates(*arguments)
+    scores, patients = np.asarray(structure_scores), np.unique(sample_clusters, return_inverse=True)[1]
+    clusters = np.where(scores >= threshold, patients, len(scores) + np.arange(len(scores)))
+    found = rates(scores, clusters, control_scores, control_clusters, threshold, confidence, likeness)
     names = {"rate": "reidentification_rate", "excess": "excess_risk", "control_rate": "control_rate"}
     return {f"near_copy_{name}": found[theirs] for name, theirs in names.items()}
 

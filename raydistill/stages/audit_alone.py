@@ -26,7 +26,7 @@ NO_ROLES = (
 class Audited(Stage):
     """Inputs as of `Evaluate`, but for those of utility and fidelity. Output: `metrics.json`, `tables/`."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     config: EvaluateConfig
 
     def run(self, context: Context) -> Outcome:

@@ -1,5 +1,6 @@
 """What an audit holds every set of samples against: matches of real people, and the points that these set."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,8 +21,12 @@ from raydistill.metrics.likeness import Likeness
 from raydistill.metrics.near_copies import certain_rates, near_copy_rates
 from raydistill.metrics.patients import hits_by_patient, patients_hit
 from raydistill.metrics.result import MetricResult, insufficient
+from raydistill.stages.images import at_most
 
 Metrics = dict[str, MetricResult]
+
+CONTROL_SEED = 0
+"""Of the draw of control images: every set of samples, in every run on a cohort, has the same."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class Auditor:
     """What one audit holds every set of samples against.
 
     Attributes:
-        control: matches of evaluation images, all by the auditor.
+        control: matches of evaluation images, no more of a patient than train has of one; all by the auditor.
         probe: matches of withheld images of train patients.
         strangers: matches of calibration images.
         identity: the point on `score`.
@@ -54,8 +59,10 @@ class Auditor:
         store = inputs["matches"]
         strangers, control, probe = ((store / role).read_table() for role in ("calibration", "evaluation", "probe"))
         train, unseen = (inputs[r].read_table(columns=["image_id", "patient_id"]) for r in ("train", "evaluation"))
+        most = max(Counter(train["patient_id"].to_pylist()).values(), default=0)
         return cls(
-            control=control,
+            # Of somebody with fifty images all but a few say nothing new, and train is bounded too (decision 24).
+            control=at_most(control, most, CONTROL_SEED, "query_patient_id"),
             probe=probe,
             strangers=strangers,
             identity=_point(strangers, "score", how.audit_fpir, how.confidence),
@@ -101,11 +108,13 @@ class Auditor:
         # One picture that is copied again and again is one piece of evidence, whomever the network takes it for.
         whom = np.array([self.owners[name] for name in samples["structure_image_id"].to_pylist()], dtype=str)
         metrics |= near_copy_rates(structures, whom, *copied, self.structure.threshold, how, by_structure)
+        bounded = f"{len(controls)} of {len(self.people[1])} evaluation images: of nobody more than train has of one"
         for name, column, point in (
             ("control_rate", "score", self.identity),
             ("near_copy_control_rate", "structure_score", self.structure),
         ):
-            metrics[name] = metrics[name].model_copy(update={"baseline": self._expected(column, point)})
+            expected = metrics[name].model_copy(update={"baseline": self._expected(column, point)})
+            metrics[name] = expected.with_note(bounded) if len(controls) < len(self.people[1]) else expected
         sizes = len(self.people[0]), len(self.people[1])
         copies, people = (self.certain(column, len(samples)) for column in ("structure_score", "score"))
         metrics |= certain_rates("copied", structures, unseen, copies, sizes, how)

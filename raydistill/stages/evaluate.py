@@ -51,7 +51,7 @@ class Evaluate(Stage):
     Output: `metrics.json`, `predictions/`, `tables/`, `operating_point.json`, `extractor/`.
     """
 
-    version: ClassVar[int] = 26
+    version: ClassVar[int] = 27
     config: EvaluateConfig
 
     def check(self, config: Config) -> None:

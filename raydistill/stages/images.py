@@ -81,16 +81,17 @@ def read_people(records: Store, columns: list[str], most: int, seed: int) -> pa.
     return _rows({"images": records}, columns, sizes, np.sort(chosen))
 
 
-def at_most(table: pa.Table, most: int, seed: int) -> pa.Table:
+def at_most(table: pa.Table, most: int, seed: int, whose: str = "patient_id") -> pa.Table:
     """Return no more than so many rows of each patient, drawn at random, in their order.
 
     Args:
-        table: with `patient_id`.
+        table: of images.
         most: rows of a patient.
         seed: of the draw.
+        whose: the column of patients.
     """
     order = np.random.default_rng(seed).permutation(table.num_rows)
-    people = table["patient_id"].to_numpy()[order]
+    people = table[whose].to_numpy()[order]
     return table.take(np.sort(order[turns(people) < most]))
 
 

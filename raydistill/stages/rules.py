@@ -39,7 +39,7 @@ class Rules(Stage):
     Output: `metrics.json`: `rule_utility.<rule>`, `rule_regret.<rule>`, `rule_excess_risk.<rule>`, `rule_kept.<rule>`.
     """
 
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     config: RulesNodeConfig
 
     @property

@@ -80,7 +80,7 @@ class SelfTest(Stage):
     Output: `planted/part-*.parquet`, `agreement/agreement.json`.
     """
 
-    version: ClassVar[int] = 15
+    version: ClassVar[int] = 16
     resumable: ClassVar[bool] = True
     config: SelfTestNodeConfig
 

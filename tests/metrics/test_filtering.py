@@ -47,3 +47,14 @@ def test_the_interval_of_an_agreement_covers_the_truth(shared):
     truth = (first & second).sum() / (first | second).sum()
     intervals = [agreement(*flags(60), seed=seed)["jaccard_interval"] for seed in range(300)]
     assert 0.92 <= np.mean([low <= truth <= high for low, high in intervals]) <= 0.98
+
+
+def test_the_pair_that_decides_is_the_one_of_which_least_is_known():
+    pair = {"among": "planted", "kappa": 0.5, "n": 60, "both": 40, "either": 45}
+    sure = pair | {"eyes": ["filter", "judge"], "jaccard": 0.85, "jaccard_interval": (0.82, 0.88), "kappa": 0.4}
+    vague = pair | {"eyes": ["filter", "auditor"], "jaccard": 0.87, "jaccard_interval": (0.6, 0.97)}
+    shows = np.ones(40, bool)
+    found = selftest_metrics(planted(is_copy=shows, is_recognised=shows), shows, [sure, vague], 0.95)
+    assert found["consistency_jaccard"].interval == (0.6, 0.97)
+    assert "filter and auditor" in found["consistency_jaccard"].note
+    assert found["consistency_kappa"].value == 0.4

@@ -21,6 +21,23 @@ def test_near_copies_beyond_chance_are_those_that_strangers_do_not_have():
     assert found["near_copy_excess"].value == pytest.approx((0.5 - 0.25) / 0.75)
 
 
+@pytest.mark.parametrize("rate", [0.002, 0.01, 0.05, 0.2])
+def test_the_interval_holds_the_share_of_copies_however_few_pictures_they_are_of(rate):
+    rng, held, trials = np.random.default_rng(5), 0, 300
+    popular = 1 / np.arange(1, 41)
+    for _ in range(trials):
+        copied, whose = rng.random(600) < rate, rng.choice(40, 600, p=popular / popular.sum())
+        low, high = near_copy_rates(copied, whose, [0.0], ["x"], 0.5)["near_copy_rate"].interval
+        held += low <= rate <= high
+    assert held >= 0.94 * trials
+
+
+def test_nothing_near_is_the_surer_the_more_samples_however_alike_their_nearest():
+    for n in (300, 1200):
+        (_, high) = near_copy_rates(np.zeros(n), np.arange(n) % 3, [0.0], ["x"], 0.5)["near_copy_rate"].interval
+        assert high == pytest.approx(1 - 0.05 ** (1 / n), rel=1e-6)
+
+
 def test_copies_by_hand():
     found = certain_rates("copied", [0.9, 0.9, 0.1, 0.9], [0.9, 0.1, 0.1, 0.1], 0.5, (200, 100))
     assert found["copied_rate"].value == 0.75

@@ -7,6 +7,8 @@ import pyarrow as pa
 import pytest
 
 from raydistill.core.columns import MATCHES
+from raydistill.core.config import EvaluateConfig
+from raydistill.core.store import Store
 from raydistill.matching.calibration import calibrate
 from raydistill.stages.audit import _worst_way
 from raydistill.stages.auditor import Auditor
@@ -76,3 +78,24 @@ def test_a_way_of_which_no_image_was_made_is_not_dropped_from_the_worst(auditor)
     one_less = _worst_way(samples, ways, ["guidance_1", "guidance_4", "steps_5"], auditor)
     assert one_less.value is None
     assert "steps_5" in one_less.note
+
+
+def test_nobody_counts_more_often_among_the_control_than_train_has_images_of_one(tmp_path):
+    train, matches = Store.open(str(tmp_path / "train")), Store.open(str(tmp_path / "matches"))
+    shown = Store.open(str(tmp_path / "evaluation"))
+    train.write_table("part-0.parquet", pa.table({"image_id": ["a", "b", "c"], "patient_id": ["p", "p", "q"]}))
+    whose = ["often"] * 40 + [f"e{i}" for i in range(20)]
+    shown.write_table("part-0.parquet", pa.table({"image_id": [f"i{i}" for i in range(60)], "patient_id": whose}))
+    unseen = {"unseen_score": [0.0] * 60, "unseen_patient_id": whose, "nearest_patient_id": ["p"] * 60}
+    unseen |= {"structure_image_id": ["a"] * 60, "unseen_structure_score": [0.0] * 60}
+    unseen |= {name: [[0.0]] * 60 for name in ("matched_scores", "unseen_matched_scores")}
+    unseen |= {name: [["p"]] * 60 for name in ("matched_patient_ids", "unseen_matched_patient_ids")}
+    scores = [0.9] * 40 + [0.1] * 20
+    for role in ("calibration", "evaluation", "probe"):
+        table = rows(MATCHES, 60, query_patient_id=whose, score=scores, structure_score=scores, **unseen)
+        (matches / role).write_table("part-0.parquet", table)
+    auditor = Auditor.of({"matches": matches, "train": train, "evaluation": shown}, EvaluateConfig())
+    assert auditor.control["query_patient_id"].to_pylist().count("often") == 2
+    control = auditor.risk(rows(MATCHES, 60, score=scores, structure_score=scores, **unseen))["control_rate"]
+    assert control.n == 22
+    assert "22 of 60 evaluation images" in control.note
