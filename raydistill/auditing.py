@@ -44,12 +44,14 @@ def wire_audit(c: Config) -> list[Stage]:
 
     before: list[Stage] = [data, auditor, gallery, strangers, sight]
     asked: dict[str, View] = {}
+    how_asked: AttackNodeConfig | None = None
     if given.model:
+        how_asked = AttackNodeConfig(attack=c.attack, samples=c.student_samples)
         what = GivenModelConfig(model=given.model, local_files_only=given.local_files_only, resolution=side)
         model, prompts = GivenModel("student", what, {}, s), {"prompts": data["prompts"]}
         from_it = {"model": model["model"], **prompts}
         samples: Stage = Sample("student_samples", c.student_samples, from_it, s)
-        attack = Attack("student_attack", AttackNodeConfig(attack=c.attack, samples=c.student_samples), from_it, s)
+        attack = Attack("student_attack", how_asked, from_it, s)
         found = Match("attack_matches", c.match, {"images": attack["samples"], **seen}, s)
         asked = {"model": model["model"], "attack_matches": found["auditor"], "attack_samples": attack["samples"]}
         before += [model, samples, attack, found]
@@ -62,5 +64,11 @@ def wire_audit(c: Config) -> list[Stage]:
     judged |= {"gallery": gallery["auditor"], "strangers": strangers["auditor"]}
     evaluation = Audited("student_evaluation", c.evaluate, judged, s)
     held = {"evaluation": evaluation[""], "cohort": data["cohort"]}
-    decision = AuditDecision("audit_decision", AuditDecisionConfig(budgets=c.release.budgets), held, s)
-    return [*before, matches, evaluation, decision]
+    judged_by = AuditDecisionConfig(
+        budgets=c.release.budgets,
+        evaluate=c.evaluate,
+        selftest=c.selftest,
+        prompts=c.ingest.prompts,
+        asked=how_asked,
+    )
+    return [*before, matches, evaluation, AuditDecision("audit_decision", judged_by, held, s)]

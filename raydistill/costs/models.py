@@ -155,6 +155,8 @@ def more_sampling(stage: TopUp, known: Known) -> Work:
 def attack(stage: Attack, known: Known) -> Work:
     """Images and passes of all ways together."""
     ways = ways_of(stage)
+    if ways is None:
+        return _made(stage, known, stage.config.samples, None, None)
     images, passes = sum(map(known.asked, ways)), sum(known.asked(way) * passes_of(way) for way in ways)
     work = _made(stage, known, stage.config.samples, images, passes)
     return replace(work, said=f"{work.said} in {len(ways)} ways")

@@ -55,7 +55,8 @@ class Known:
         if "rows" in counts:
             return counts["rows"]
         if isinstance(node, Attack):
-            return sum(self.asked(way) for way in ways_of(node))
+            ways = ways_of(node)
+            return None if ways is None else sum(map(self.asked, ways))
         return samples_of(node.config) if isinstance(node, Sample) else None
 
     def asked(self, way: SampleConfig) -> int:
@@ -135,9 +136,11 @@ def samples_of(sampling: SampleConfig) -> int | None:
     return Requests(read_prompts(requests.table), requests, 0, "").total(sampling.num_samples)
 
 
-def ways_of(attack: Attack) -> Sequence[SampleConfig]:
-    """Return what an attack asks for in each of its ways; `Known.asked` says how much."""
-    return list(attack.config.attack.ways(attack.config.samples).values())
+def ways_of(attack: Attack) -> Sequence[SampleConfig] | None:
+    """Return what an attack asks for in each of its ways; `Known.asked` says how much. None where nobody knows yet."""
+    how, samples = attack.config.attack, attack.config.samples
+    usual = samples.num_samples if how.num_samples else samples_of(samples)
+    return None if usual is None else list(how.ways(samples.model_copy(update={"num_samples": usual})).values())
 
 
 def passes_of(sampling: SampleConfig) -> float:

@@ -10,6 +10,8 @@ Metrics = Mapping[str, MetricResult]
 
 LINKAGE = "prompt_linkage"
 CALIBRATED = "membership_calibrated_auc"
+ATTACKS = ("membership", "membership_calibrated")
+"""How the metrics of both membership attacks begin: by the model's loss, and beside that of a shadow model."""
 
 NO_SHADOW = insufficient("there is no shadow model: evaluate.shadow_share is 0", n=0, unit="area under the ROC curve")
 
@@ -48,12 +50,14 @@ def model_checks(student: Metrics, budgets: Budgets) -> list[Check]:
     """
     limits = dict.fromkeys(("membership_auc", CALIBRATED), budgets.max_membership_auc)
     limits["utility_loss"] = budgets.max_utility_loss
-    few = {f"membership{way}_{name}": limit for way in ("", "_calibrated") for name, limit in _of_few(budgets).items()}
-    attacked = {name: limit for name, limit in few.items() if name in student}
-    return [
-        *against("student", {CALIBRATED: NO_SHADOW, **student}, "max", limits),
-        *against("student", student, "unproven", attacked),
-    ]
+    return [*against("student", {CALIBRATED: NO_SHADOW, **student}, "max", limits), *member_checks(student, budgets)]
+
+
+def member_checks(student: Metrics, budgets: Budgets) -> list[Check]:
+    """Hold what the membership attacks that were made find of patients, and of a few members, against its budgets."""
+    of_few = {"patient_auc": budgets.max_membership_auc, "tpr_at_fpr_0.01": budgets.max_membership_tpr}
+    few = {f"{attack}_{name}": limit for attack in ATTACKS for name, limit in of_few.items()}
+    return against("student", student, "unproven", {name: limit for name, limit in few.items() if name in student})
 
 
 def prompt_checks(student: Metrics, k: int) -> list[Check]:
@@ -83,10 +87,6 @@ def selftest_checks(selftest: Metrics, budgets: Budgets) -> list[Check]:
         *against("selftest", selftest, "min", {name: budget for name, budget in at_least.items() if budget}),
         *against("selftest", selftest, "max", {"false_flag_rate": budgets.max_false_flag_rate}),
     ]
-
-
-def _of_few(budgets: Budgets) -> dict[str, float]:
-    return {"patient_auc": budgets.max_membership_auc, "tpr_at_fpr_0.01": budgets.max_membership_tpr}
 
 
 def _limits(budgets: Budgets) -> dict[str, float]:

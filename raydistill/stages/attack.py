@@ -8,7 +8,7 @@ from raydistill.core.seeds import derive_seed
 from raydistill.data.requests import Requests
 from raydistill.distributed.shards import Shard, cut
 from raydistill.stages.base import Context, Outcome, Stage
-from raydistill.stages.sample import deciding, make_samples, rows_per_piece, rows_per_shard, side_of
+from raydistill.stages.sample import deciding, make_samples, requests_of, rows_per_piece, rows_per_shard, side_of
 
 
 class AttackNodeConfig(Section):
@@ -32,12 +32,14 @@ class Attack(Stage):
 
     def key_config(self) -> dict[str, Any]:
         """Name what decides the samples."""
-        dumped = super().key_config()
-        return dumped | {"samples": deciding(dumped["samples"], self.config.samples)}
+        dumped, how = super().key_config(), self.config
+        # Version of how many are asked for where the student's own follow from its prompts: no other attack changed.
+        counted = {"counted": 2} if how.samples.requests.per_prompt and not how.attack.num_samples else {}
+        return dumped | counted | {"samples": deciding(dumped["samples"], how.samples)}
 
     def run(self, context: Context) -> Outcome:
         """Ask in every way, one after another."""
-        ways, side = self.config.attack.ways(self.config.samples), side_of(context.inputs["model"])
+        ways, side = self._ways(context), side_of(context.inputs["model"])
         frequencies, made = context.inputs["prompts"].read_table(), 0
         for name, way in ways.items():
             requests = Requests(frequencies, way.requests, derive_seed(context.seed, name), name, is_shuffled=True)
@@ -48,6 +50,12 @@ class Attack(Stage):
             make_samples(context, named, requests, way)
             made += total
         return Outcome(counts={"rows": made}, facts={"ways": list(ways)})
+
+    def _ways(self, context: Context) -> dict[str, SampleConfig]:
+        """Return the ways, where the student's own samples are as many as `per_prompt` comes to."""
+        samples = self.config.samples
+        usual = requests_of(context, samples, context.seed, self.node).total(samples.num_samples)
+        return self.config.attack.ways(samples.model_copy(update={"num_samples": usual}))
 
 
 def way_of(sample_id: str) -> str:

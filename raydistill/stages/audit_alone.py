@@ -3,14 +3,29 @@
 from functools import partial
 from typing import Any, ClassVar
 
-from raydistill.core.config import Budgets, EvaluateConfig
+from raydistill.core.config import Budgets, EvaluateConfig, PromptConfig, SelfTestConfig
 from raydistill.core.errors import NothingToDo
 from raydistill.core.progress import Progress
 from raydistill.core.section import Section
 from raydistill.distributed.task import run_on_worker
-from raydistill.metrics.gate import against, risk_checks
-from raydistill.metrics.result import MetricResult, decide
-from raydistill.metrics.shortfalls import short_of_budgets, short_of_evidence, short_of_people
+from raydistill.metrics.floors import (
+    short_of_asking,
+    short_of_attack,
+    short_of_audit,
+    short_of_k,
+    short_of_membership,
+    short_of_plants,
+)
+from raydistill.metrics.gate import against, member_checks, prompt_checks, risk_checks
+from raydistill.metrics.result import Check, MetricResult, decide
+from raydistill.metrics.shortfalls import (
+    short_of_absence,
+    short_of_budgets,
+    short_of_evidence,
+    short_of_exchangeability,
+    short_of_people,
+)
+from raydistill.stages.attack import AttackNodeConfig
 from raydistill.stages.audit import audit
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.certifying import roles
@@ -51,15 +66,19 @@ class Audited(Stage):
 
 
 class AuditDecisionConfig(Section):
-    """What is held against what."""
+    """What is held against what, and how it was measured; `asked`: how a model was, where there is one."""
 
     budgets: Budgets
+    evaluate: EvaluateConfig
+    selftest: SelfTestConfig
+    prompts: PromptConfig
+    asked: AttackNodeConfig | None = None
 
 
 class AuditDecision(Stage):
     """Inputs: `evaluation` (`Audited`), `cohort`. Output: `verdict.json`; nothing is certified or released."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     config: AuditDecisionConfig
 
     def run(self, context: Context) -> Outcome:
@@ -67,10 +86,9 @@ class AuditDecision(Stage):
         found = {
             name: MetricResult(**one) for name, one in context.inputs["evaluation"].read_json("metrics.json").items()
         }
-        budgets, evaluated = self.config.budgets, context.manifests["evaluation"]
-        limits = {"membership_auc": budgets.max_membership_auc} if "membership_auc" in found else {}
-        checks = [*risk_checks(found, budgets), *against("student", found, "max", limits)]
-        verdict, reasons = decide(checks, self._short(context, found, evaluated.counts["evaluation_patients"]))
+        checks, evaluated = self._checks(found), context.manifests["evaluation"]
+        patients = evaluated.counts["evaluation_patients"]
+        verdict, reasons = decide(checks, [*self._short(context, found, patients), *self._lenient(found)])
         said: dict[str, Any] = {
             "verdict": verdict,
             "reasons": reasons,
@@ -80,10 +98,33 @@ class AuditDecision(Stage):
         context.out.write_json("verdict.json", said)
         return Outcome(counts={"checks": len(checks)}, facts={"verdict": said["verdict"]})
 
+    def _checks(self, found: dict[str, MetricResult]) -> list[Check]:
+        budgets = self.config.budgets
+        limits = {"membership_auc": budgets.max_membership_auc} if "membership_auc" in found else {}
+        return [
+            *risk_checks(found, budgets),
+            *prompt_checks(found, self.config.prompts.k),
+            *against("student", found, "max", limits),
+            *member_checks(found, budgets),
+        ]
+
     def _short(self, context: Context, found: dict[str, MetricResult], patients: int) -> list[str]:
         return [
             *([] if context.manifests["cohort"].facts.get("roles_given") else [NO_ROLES]),
             *short_of_evidence(found, patients, self.config.budgets),
             *short_of_people(roles(context)),
             *short_of_budgets(self.config.budgets),
+            *short_of_exchangeability(found, self.config.budgets),
+            *short_of_absence(found, self.config.budgets),
         ]
+
+    def _lenient(self, found: dict[str, MetricResult]) -> list[str]:
+        """List the settings that no claim can stand on, of those that an audit reads."""
+        how, asked, k = self.config.evaluate, self.config.asked, self.config.prompts.k
+        short = [*short_of_audit(how), *short_of_plants(self.config.selftest)]
+        if prompt_checks(found, k):
+            short += short_of_k(k)
+        if asked:
+            short += short_of_membership(how) + short_of_attack(asked.attack, asked.samples)
+            short += short_of_asking(found, asked.attack, asked.samples)
+        return short

@@ -11,6 +11,7 @@ from raydistill.core.section import Section
 from raydistill.core.signing import read_key
 from raydistill.diffusion.provenance import copied, drawn_from, private_files, weights_of
 from raydistill.metrics.certificate import SCHEMA, Certificate
+from raydistill.metrics.floors import short_of_asking, short_of_method
 from raydistill.metrics.gate import (
     model_checks,
     prompt_checks,
@@ -19,10 +20,10 @@ from raydistill.metrics.gate import (
 )
 from raydistill.metrics.result import Check, MetricResult, decide
 from raydistill.metrics.shortfalls import (
+    short_of_absence,
     short_of_budgets,
     short_of_evidence,
     short_of_exchangeability,
-    short_of_method,
     short_of_people,
     short_of_utility,
 )
@@ -125,11 +126,13 @@ class Release(Stage):
         patients = context.manifests["student_evaluation"].counts["evaluation_patients"]
         student = _results(context.inputs["student_evaluation"].read_json("metrics.json"))
         real = _results(context.inputs["real_evaluation"].read_json("metrics.json"))
-        budgets = self.config.release.budgets
-        found = short_of_method(self.config.evidence, self.config.prompts.k) + short_of_budgets(budgets)
+        budgets, evidence = self.config.release.budgets, self.config.evidence
+        found = short_of_method(evidence, self.config.prompts.k) + short_of_budgets(budgets)
+        found += short_of_asking(student, evidence.attack, evidence.student_samples)
         found += short_of_people(roles(context))
         found += short_of_evidence(student, patients, budgets)
-        found += short_of_exchangeability(student, budgets) + short_of_utility(real, budgets)
+        found += short_of_exchangeability(student, budgets) + short_of_absence(student, budgets)
+        found += short_of_utility(real, budgets)
         policy = context.manifests["filter"].facts["policy"]
         if not policy.get("is_feasible", True):
             found.append(f"No setting of the filter kept every bound of the search: {policy['broken']}.")

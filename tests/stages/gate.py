@@ -69,14 +69,19 @@ PUBLIC = {"started_from": {"sha256": VAE}, "private_start": {}}
 
 
 def results(values):
-    made = {name: value if isinstance(value, MetricResult) else result(*value) for name, value in values.items()}
+    made = {name: value if isinstance(value, MetricResult) else _of(name, *value) for name, value in values.items()}
     return {name: value.model_dump(mode="json") for name, value in made.items()}
 
 
-def result(value, *interval):
+def _of(name, *values):
+    """An attack asks for twice as many."""
+    return result(*values, n=200 if name.startswith("attacked_") else 100)
+
+
+def result(value, *interval, n=100):
     if value is None:
         return insufficient("too few", n=3, unit="share")
-    return MetricResult(value=value, interval=interval or None, n=100, unit="share", estimator="by hand")
+    return MetricResult(value=value, interval=interval or None, n=n, unit="share", estimator="by hand")
 
 
 def write_weights(folder, values):

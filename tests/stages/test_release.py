@@ -1,13 +1,16 @@
 """The gate: what passes, what fails, what lacks evidence, and what a student may have touched."""
 
 from datetime import date
+from typing import get_args
 
 import pytest
 from transformers import ResNetConfig, ResNetModel
 
-from raydistill.core.config import Budgets, Config, ReleaseConfig
+from raydistill.core.config import Budgets, Config, EvaluateConfig, Preset, ReleaseConfig, SelfTestConfig
 from raydistill.core.errors import ConfigError
+from raydistill.core.loading import load_config
 from raydistill.diffusion.folder import WEIGHTS
+from raydistill.metrics.floors import short_of_membership, short_of_method, short_of_strengths
 from raydistill.metrics.result import insufficient
 from raydistill.stages.outcomes import broken_in_words
 from raydistill.stages.release import Release, ReleaseNodeConfig
@@ -23,7 +26,7 @@ def test_it_passes_when_every_interval_keeps_its_budget(tmp_path):
     assert certificate["filter"] == {"identity_threshold": 0.5}
     people = {"train": {"images": 60, "patients": 30}, "probe": {"images": 12, "patients": 6}}
     assert certificate["cohort"] == people
-    assert certificate["samples"] == {"as asked for by default": 100, "asked harder": 100}
+    assert certificate["samples"] == {"as asked for by default": 100, "asked harder": 200}
     assert date.fromisoformat(certificate["decided"]) >= date(2026, 1, 1)
 
 
@@ -233,19 +236,22 @@ def test_sides_that_differ_in_more_than_training_are_no_evidence(tmp_path, arm, 
     ("lenient", "name"),
     [
         ({"evaluate": {"confidence": 0.05}}, "evaluate.confidence is 0.05"),
-        ({"evaluate": {"membership_timesteps": [0.99]}}, "membership_timesteps is 1"),
         ({"evaluate": {"shadow_share": 0.0005}}, "shadow_share is 0.0005"),
         ({"evaluate": {"probe_steps": 1}}, "evaluate.probe_steps is 1"),
-        ({"selftest": {"strengths": [0.01]}}, "selftest.strengths is 1"),
-        ({"attack": {"guidance_scales": [1]}}, "attack.guidance_scales is 1"),
-        ({"selftest": {"strengths": [0.01, 0.02, 0.03, 0.04]}}, "selftest.strengths, strongest is 0.04"),
-        ({"selftest": {"strengths": [0.5, 0.6, 0.7, 0.8]}}, "selftest.strengths, weakest is 0.5"),
-        ({"evaluate": {"membership_timesteps": [0.3, 0.3, 0.3]}}, "membership_timesteps is 1"),
-        ({"evaluate": {"membership_timesteps": [0.97, 0.98, 0.99]}}, "membership_timesteps, earliest is 0.97"),
-        ({"attack": {"guidance_scales": [2.0, 2.0001]}}, "attack.guidance_scales, strongest is 2"),
+        ({"evaluate": {"audit_fpir": 0.6}}, "evaluate.audit_fpir is 0.6, and 0.1 is the most"),
+        ({"evaluate": {"audit_near_copy_fpir": 0.3}}, "evaluate.audit_near_copy_fpir is 0.3, and 0.05 is the most"),
+        ({"selftest": {"strengths": [0.01]}}, "selftest.strengths, distinct in steps is 1"),
+        ({"attack": {"guidance_scales": [1]}}, "attack.guidance_scales, distinct up to 15 is 1"),
+        ({"attack": {"guidance_scales": [2.0, 2.0001]}}, "attack.guidance_scales, distinct up to 15 is 1"),
+        ({"attack": {"guidance_scales": [4.0, 999.0, 1000.0]}}, "attack.guidance_scales, distinct up to 15 is 1"),
+        ({"attack": {"guidance_scales": [1.0, 2.0, 12.0]}}, "attack.guidance_scales, from 3 to 10 is 0"),
         ({"attack": {"few_steps": 1000}}, "attack.few_steps is 1000"),
+        ({"attack": {"few_steps": 1}}, "attack.few_steps is 1, and 3 is the least"),
         ({"attack": {"num_samples": 255}}, "attack.num_samples in all ways is 1020"),
+        ({"attack": {"guidance_scales": [1.0, 4.0, 99.0]}}, "attack.num_samples in all ways is 768, and 1024"),
         ({"attack": {"num_inference_steps": 4}}, "attack.num_inference_steps is 4"),
+        ({"student_samples": {"num_inference_steps": 9}}, "student_samples, fewest steps is 9"),
+        ({"student_samples": {"ways": [[2.0, 20], [2.0, 1]]}}, "student_samples, fewest steps is 1"),
         ({"ingest": {"prompts": {"k": 1}}}, "ingest.prompts.k is 1, and 5 is the least"),
         ({"ingest": {"prompts": {"k": 4}}}, "ingest.prompts.k is 4"),
     ],
@@ -256,6 +262,84 @@ def test_evidence_that_was_made_leniently_is_none(tmp_path, lenient, name):
     assert name in verdict["reasons"][0]
     part, changed = next(iter(lenient.get("ingest", lenient).items()))
     assert all(certificate["settings"][part][key] == value for key, value in changed.items())
+
+
+LEVELS, STRENGTHS = "membership_timesteps", "selftest.strengths"
+
+
+@pytest.mark.parametrize(
+    ("levels", "why"),
+    [
+        ((0.99,), f"{LEVELS}, distinct from 0.05 to 0.7 is 0, and 3 is the least"),
+        ((0.1, 0.3, 0.3, 0.3003), f"{LEVELS}, distinct from 0.05 to 0.7 is 2"),
+        ((0.001, 0.1, 0.2, 0.3, 0.99), f"{LEVELS}, latest of these is 0.3"),
+        ((0.001, 0.3, 0.4, 0.5), f"{LEVELS}, earliest of these is 0.3"),
+        ((0.1, 0.3, 0.5, 0.97, 0.98, 0.99), f"{LEVELS}, share beyond these is 0.5"),
+        ((0.1, 0.3, 0.5, 0.8), None),
+    ],
+)
+def test_noise_levels_at_which_nobody_can_be_told_are_no_attack(levels, why):
+    told = short_of_membership(EvaluateConfig(membership_timesteps=levels))
+    assert why in told[0] if why else told == []
+
+
+@pytest.mark.parametrize(
+    ("strengths", "steps", "why"),
+    [
+        ((0.001, 0.002, 0.003, 0.4), 10, f"{STRENGTHS}, distinct in steps is 2, and 4 is the least"),
+        ((0.1, 0.2, 0.3, 0.3, 0.35), 1000, f"{STRENGTHS}, strongest is 0.35"),
+        ((0.3, 0.4, 0.5, 0.6), 20, f"{STRENGTHS}, weakest is 0.3"),
+        ((*(0.001 * n for n in range(1, 9)), 0.3, 0.4), 1000, f"{STRENGTHS}, upper half is 0.006"),
+        ((0.01, 0.02, 0.03, 0.04, 0.05, 0.2, 0.3, 0.4), 10, f"{STRENGTHS}, upper half is 0.1"),
+        ((0.1, 0.2, 0.9, 0.95), 20, f"{STRENGTHS}, lower half is 0.9, and 0.6 is the most"),
+        ((0.1, 0.2, 0.35, 0.5), 10, None),
+    ],
+)
+def test_a_heap_of_copies_from_hardly_any_noise_is_no_self_test(strengths, steps, why):
+    told = short_of_strengths(SelfTestConfig(strengths=strengths, num_inference_steps=steps))
+    assert why in told[0] if why else told == []
+
+
+@pytest.mark.parametrize("name", [None, *get_args(Preset), "demo", "nih64", "stable_diffusion"])
+def test_what_comes_with_the_package_is_strict_enough(name, monkeypatch):
+    monkeypatch.setenv("RAYDISTILL_NIH64", "x.parquet")
+    monkeypatch.setenv("RAYDISTILL_COHORT", "x.parquet")
+    preset = [f"preset={name}"] if name in get_args(Preset) else []
+    config = load_config(None if preset or name is None else f"jobs/{name}.yaml", preset)
+    assert short_of_method(config.evidence, config.ingest.prompts.k) == []
+
+
+def test_an_attack_is_as_large_as_was_judged_whatever_was_configured(tmp_path):
+    """Of `per_prompt` nobody knows beforehand what it comes to."""
+    asked = {"student_samples": {"num_samples": 1, "requests": {"per_prompt": 100}}}
+    assert decide(tmp_path / "twice", measured=asked)[0]["verdict"] == "pass"
+    harder = {"attacked_excess_risk": result(0.0, -0.02, 0.03, n=180)}
+    verdict, _ = decide(tmp_path / "fewer", student=harder, measured=asked)
+    assert verdict["verdict"] == "insufficient_evidence"
+    assert verdict["reasons"][0] == (
+        "The attack is too small for any claim: 180 of its samples were judged beside 100 that were asked for as "
+        "usual, and 200 are needed: set attack.num_samples, those of each way, to 50."
+    )
+    few_failed = {"attacked_excess_risk": result(0.0, -0.02, 0.03, n=195)}
+    assert decide(tmp_path / "failed", student=few_failed)[0]["verdict"] == "pass"
+    useless = asked | {"attack": {"guidance_scales": [1.0, 4.0, 999.0], "num_samples": 50}}
+    assert "150 of its samples" in decide(tmp_path / "useless", measured=useless)[0]["reasons"][0]
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        *((f"membership{way}_{area}", "harder for the model") for way in ("", "_calibrated") for area in ("auc", "patient_auc")),
+        ("closer_to_train_share", "keep further from train patients"),
+        ("attacked_closer_to_train_share", "keep further from train patients"),
+    ],
+)  # fmt: skip
+def test_who_is_told_by_absence_is_betrayed_too(tmp_path, name, why):
+    verdict, _ = decide(tmp_path / "absent", student={name: (0.05, 0.02, 0.1)})
+    assert verdict["verdict"] == "insufficient_evidence"
+    assert verdict["reasons"][0].startswith(f"{name} is 0.05 (0.02 to 0.1), all of it under 0.4: ")
+    assert why in verdict["reasons"][0]
+    assert decide(tmp_path / "unproven", student={name: (0.35, 0.28, 0.42)})[0]["verdict"] == "pass"
 
 
 @pytest.mark.parametrize("role", ["train", "calibration", "evaluation"])
