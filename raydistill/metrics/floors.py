@@ -64,13 +64,13 @@ def short_of_membership(how: EvaluateConfig) -> list[str]:
     levels = how.membership_timesteps
     telling = [level for level in levels if low <= level <= high]
     name = "evaluate.membership_timesteps"
+    # Of the schedule's thousand; and of none the first line says enough.
     floors = {
-        # Of the schedule's thousand: levels that come to the same one are one.
         f"{name}, distinct from {low:g} to {high:g}": (len({int(1000 * level) for level in telling}), 3),
-        f"{name}, latest of these": (max(telling, default=0.0), 0.4),
+        f"{name}, latest of these": (max(telling, default=high), 0.4),
     }
     ceilings = {
-        f"{name}, earliest of these": (min(telling, default=1.0), 0.2),
+        f"{name}, earliest of these": (min(telling, default=low), 0.2),
         f"{name}, share beyond these": (1 - len(telling) / len(levels), MOST_IDLE),
     }
     return _lenient(floors, ceilings)

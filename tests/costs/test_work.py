@@ -52,6 +52,16 @@ def test_images_of_each_prompt_are_counted_where_the_prompts_are_known(tmp_path)
     assert found.said.startswith("9 images")
 
 
+def test_an_attack_on_images_of_each_prompt_is_counted_where_these_are(tmp_path):
+    usual = "student_samples.requests.per_prompt=3"
+    assert works(usual)["student_attack"].amount is None
+    assert works(usual, "attack.num_samples=20")["student_attack"].amount == 20 * 60
+    table = tmp_path / "prompts.csv"
+    table.write_text("prompt,count\nx,2\ny,2\n")
+    # Of twelve images twice as many, in four ways.
+    assert works(usual, f"student_samples.requests.table={table}")["student_attack"].amount == 6 * 60
+
+
 def test_a_budget_that_is_spent_at_once_leaves_nothing_more(tmp_path):
     table = tmp_path / "prompts.csv"
     table.write_text("prompt,count\nx,2\ny,1\n")

@@ -12,13 +12,14 @@ from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from raydistill.cli import app
-from raydistill.core.config import Config
+from raydistill.core.config import Config, PromptConfig
 from raydistill.core.errors import ConfigError, InputError
 from raydistill.core.store import Store
 from raydistill.core.training import DiffusionConfig
 from raydistill.data.images import encode_png
 from raydistill.data.phantom import render
 from raydistill.diffusion.components import build_tiny
+from raydistill.metrics.result import insufficient
 from raydistill.pipeline import wire
 from raydistill.runner import Runner
 from raydistill.running import finish
@@ -102,9 +103,27 @@ def test_a_model_is_asked_harder_and_attacked_too(local_ray, cohort, tmp_path):
     assert student["attacked_excess_risk"]["value"] is not None
     assert student["membership_auc"]["interval"][0] < 0.5 < student["membership_auc"]["interval"][1]
     assert any("student.membership_auc" in reason for reason in result.reasons)
+    assert any("attack.few_steps is 1" in reason for reason in result.reasons)
     assert runner.artifact("student", runner.manifests["student"].key).exists("model/model_index.json")
 
 
+def decided(folder, config, changed=None, given=True):
+    """Let an audit's gate judge numbers by hand."""
+    root = Store.open(str(folder))
+    (root / "evaluation").write_json("metrics.json", results({**STUDENT, **(changed or {})}))
+    people = dict.fromkeys(("train", "probe", "calibration", "evaluation"), 60)
+    (root / "cohort").write_json("cohort.json", {"images": people, "patients": people})
+    facts = {"evaluation": {}, "cohort": {"roles_given": given}}
+    manifests = {node: SimpleNamespace(counts={"evaluation_patients": 120}, facts=own) for node, own in facts.items()}
+    wire(config)[-1].run(Context({node: root / node for node in facts}, root / "out", root / "work", 0, manifests))
+    return (root / "out").read_json("verdict.json")
+
+
+PHANTOM = {"source": {"kind": "phantom"}, "ingest": {"resolution": SIDE}}
+STRICT = {given: Config(**PHANTOM, audited={given: "x"}) for given in ("images", "model")}
+
+
+@pytest.mark.parametrize("audited", STRICT)
 @pytest.mark.parametrize(
     ("changed", "given", "verdict", "said"),
     [
@@ -112,21 +131,63 @@ def test_a_model_is_asked_harder_and_attacked_too(local_ray, cohort, tmp_path):
         ({}, False, "insufficient_evidence", "without a column `role`"),
         ({"auditor_tpir": (0.1, 0.0, 0.2)}, True, "insufficient_evidence", "too blind"),
         ({"membership_auc": (0.7, 0.65, 0.75)}, True, "fail", "student.membership_auc"),
+        ({"membership_auc": (0.1, 0.05, 0.2)}, True, "insufficient_evidence", "whose absence is learned"),
+        ({"membership_patient_auc": (0.7, 0.65, 0.75)}, True, "fail", "student.membership_patient_auc"),
+        ({"membership_tpr_at_fpr_0.01": (0.3, 0.2, 0.4)}, True, "fail", "student.membership_tpr_at_fpr_0.01"),
+        ({"membership_probe_auc": (0.7, 0.65, 0.75)}, True, "insufficient_evidence", "nobody trained on are told"),
+        ({"prompt_k": (4, 4, 4)}, True, "fail", "student.prompt_k"),
         ({"copied_excess": (0.02, 0.011, 0.03)}, False, "fail", "student.copied_excess"),
     ],
 )
-def test_the_verdict_is_that_of_the_gate_and_needs_given_roles(tmp_path, changed, given, verdict, said):
-    root = Store.open(str(tmp_path))
-    (root / "evaluation").write_json("metrics.json", results({**STUDENT, **changed}))
-    people = dict.fromkeys(("train", "probe", "calibration", "evaluation"), 60)
-    (root / "cohort").write_json("cohort.json", {"images": people, "patients": people})
-    facts = {"evaluation": {}, "cohort": {"roles_given": given}}
-    manifests = {node: SimpleNamespace(counts={"evaluation_patients": 120}, facts=own) for node, own in facts.items()}
-    stage = wire(config_of({"kind": "phantom"}, {"images": "x"}))[-1]
-    stage.run(Context({node: root / node for node in facts}, root / "out", root / "work", 0, manifests))
-    found = (root / "out").read_json("verdict.json")
+def test_the_verdict_is_that_of_the_gate_and_needs_given_roles(tmp_path, audited, changed, given, verdict, said):
+    found = decided(tmp_path, STRICT[audited], changed, given)
     assert found["verdict"] == verdict
     assert said in found["reasons"][0]
+
+
+LENIENT = {
+    "images": ["evaluate.bootstrap", "selftest.num_images", "ingest.prompts.k"],
+    "model": [
+        "evaluate.bootstrap",
+        "selftest.num_images",
+        "ingest.prompts.k",
+        "student_samples, fewest steps",
+        "attack.num_inference_steps",
+        "attack.few_steps",
+        "attack.num_samples in all ways",
+    ],
+}
+
+
+@pytest.mark.parametrize("audited", LENIENT)
+def test_an_audit_with_lenient_settings_is_never_a_pass(tmp_path, audited):
+    """Of the settings that it reads; a filter's copies it doesn't plant, and an image isn't asked for."""
+    config = config_of({"kind": "phantom"}, {audited: "x"}, selftest={"num_images": 8, "strengths": [0.9]})
+    config = config.model_copy(update={"ingest": config.ingest.model_copy(update={"prompts": PromptConfig(k=3)})})
+    found = decided(tmp_path, config)
+    assert found["verdict"] == "insufficient_evidence"
+    said = [reason for reason in found["reasons"] if "too lenient for any claim" in reason]
+    assert [reason.split(": ")[1].rpartition(" is ")[0].partition(" is ")[0] for reason in said] == LENIENT[audited]
+    assert found["reasons"][: len(said)] == said
+
+
+def test_images_without_prompts_ask_nothing_of_k(tmp_path):
+    config = Config(**PHANTOM | {"ingest": {"resolution": SIDE, "prompts": {"k": 1}}}, audited={"images": "x"})
+    nobody = insufficient("no prompt says anything", n=0, unit="train patients")
+    assert decided(tmp_path, config, {"prompt_k": nobody})["verdict"] == "pass"
+
+
+def test_how_it_was_measured_is_part_of_a_decision():
+    keys = [
+        wire(Config(**PHANTOM, audited={"model": "x"}, **changed))[-1].key_config()
+        for changed in (
+            {},
+            {"evaluate": {"audit_fpir": 0.02}},
+            {"selftest": {"num_images": 40}},
+            {"attack": {"few_steps": 4}},
+        )
+    ]
+    assert all(keys[0] != key for key in keys[1:])
 
 
 @pytest.mark.parametrize("given", [{}, {"images": "a", "model": "b"}])
