@@ -11,8 +11,8 @@ LEAST_K = 5
 Source: El Emam and Dankar 2008, Protecting privacy using k-anonymity, JAMIA 15:627."""
 
 STRONGEST_GUIDANCE, STRONG_GUIDANCE = 15.0, (3.0, 10.0)
-"""Guidance beyond the former leaves pictures of nobody: asked so, not even a copier is found out. What draws what was
-learned by heart lies within the latter."""
+"""Guidance far beyond the usual drives pictures out of what pictures can be, so that they resemble nobody, and a copier
+would pass; the former is on the safe side of that. The latter is strong, and usual."""
 
 TELLING = (0.05, 0.7)
 """Shares of the noise schedule at which a model's loss can tell whom it knows: in less noise nobody needs to know the
@@ -50,11 +50,15 @@ def short_of_audit(how: EvaluateConfig) -> list[str]:
 
     An auditor that takes most strangers for somebody finds everybody, and can tell nothing of anybody.
     """
-    points = {"evaluate.audit_fpir": how.audit_fpir, "evaluate.audit_near_copy_fpir": how.audit_near_copy_fpir}
-    floors = {"evaluate.confidence": (how.confidence, 0.95), "evaluate.bootstrap": (how.bootstrap, 200)}
-    floors |= {name: (point, least) for (name, point), least in zip(points.items(), (0.01, 0.005), strict=True)}
+    identity, structure = how.audit_fpir, how.audit_near_copy_fpir
+    floors = {
+        "evaluate.confidence": (how.confidence, 0.95),
+        "evaluate.bootstrap": (how.bootstrap, 200),
+        "evaluate.audit_fpir": (identity, 0.01),
+        "evaluate.audit_near_copy_fpir": (structure, 0.005),
+    }
     return _lenient(
-        floors, {name: (point, most) for (name, point), most in zip(points.items(), (0.1, 0.05), strict=True)}
+        floors, {"evaluate.audit_fpir": (identity, 0.1), "evaluate.audit_near_copy_fpir": (structure, 0.05)}
     )
 
 
@@ -121,7 +125,11 @@ def short_of_attack(attack: AttackConfig, samples: SampleConfig) -> list[str]:
     if not samples.requests.per_prompt:
         harder = sum(way.num_samples for way in _telling(attack, samples))
         floors["attack.num_samples in all ways"] = (harder, ATTACK_SHARE * samples.num_samples)
-    return _lenient(floors, {"attack.few_steps": (attack.few_steps, 10)})
+    ceilings = {
+        "student_samples, strongest guidance": (max(scale for scale, _ in usual), STRONGEST_GUIDANCE),
+        "attack.few_steps": (attack.few_steps, 10),
+    }
+    return _lenient(floors, ceilings)
 
 
 def short_of_k(k: int) -> list[str]:
