@@ -10,7 +10,7 @@ from raydistill.core.section import Section
 from raydistill.distributed.task import run_on_worker
 from raydistill.metrics.gate import against, risk_checks
 from raydistill.metrics.result import MetricResult, decide
-from raydistill.metrics.shortfalls import short_of_budgets, short_of_evidence, short_of_people
+from raydistill.metrics.shortfalls import looser_budgets, short_of_budgets, short_of_evidence, short_of_people
 from raydistill.stages.audit import audit
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.certifying import roles
@@ -59,7 +59,7 @@ class AuditDecisionConfig(Section):
 class AuditDecision(Stage):
     """Inputs: `evaluation` (`Audited`), `cohort`. Output: `verdict.json`; nothing is certified or released."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     config: AuditDecisionConfig
 
     def run(self, context: Context) -> Outcome:
@@ -70,10 +70,12 @@ class AuditDecision(Stage):
         budgets, evaluated = self.config.budgets, context.manifests["evaluation"]
         limits = {"membership_auc": budgets.max_membership_auc} if "membership_auc" in found else {}
         checks = [*risk_checks(found, budgets), *against("student", found, "max", limits)]
-        verdict, reasons = decide(checks, self._short(context, found, evaluated.counts["evaluation_patients"]))
+        caveats = [one.sentence for one in looser_budgets(budgets)]
+        verdict, reasons = decide(checks, self._short(context, found, evaluated.counts["evaluation_patients"]), caveats)
         said: dict[str, Any] = {
             "verdict": verdict,
             "reasons": reasons,
+            "caveats": caveats,
             "checks": [check.model_dump(mode="json") for check in checks],
             "decisions": len(context.out.siblings()),
         }

@@ -122,11 +122,14 @@ def test_the_verdict_is_that_of_the_gate_and_needs_given_roles(tmp_path, changed
     (root / "cohort").write_json("cohort.json", {"images": people, "patients": people})
     facts = {"evaluation": {}, "cohort": {"roles_given": given}}
     manifests = {node: SimpleNamespace(counts={"evaluation_patients": 120}, facts=own) for node, own in facts.items()}
-    stage = wire(config_of({"kind": "phantom"}, {"images": "x"}))[-1]
+    looser = {"budgets": {"max_leak_rate": 0.5}}
+    stage = wire(config_of({"kind": "phantom"}, {"images": "x"}, release=looser))[-1]
     stage.run(Context({node: root / node for node in facts}, root / "out", root / "work", 0, manifests))
     found = (root / "out").read_json("verdict.json")
     assert found["verdict"] == verdict
     assert said in found["reasons"][0]
+    caveat = "release.budgets.max_leak_rate is 0.5, looser than raydistill's own 0.05."
+    assert found["caveats"] == found["reasons"][-1:] == [caveat]
 
 
 @pytest.mark.parametrize("given", [{}, {"images": "a", "model": "b"}])
