@@ -10,9 +10,9 @@ from raydistill.metrics.result import Verdict
 SCHEMA_URI = "https://json-schema.org/draft/2020-12/schema"
 
 
-SCHEMA = 3
-"""Of the form. 2 had no `decisions`; 1 had no `settings.prompts`, could name folders of a machine, and called samples
-"as released"."""
+SCHEMA = 4
+"""Of the form. 3 had no `roles_given`; 2 had no `decisions`; 1 had no `settings.prompts`, could name folders of a
+machine, and called samples "as released"."""
 
 
 class _Part(BaseModel):
@@ -61,6 +61,10 @@ class Certificate(_Part):
     reasons: list[str]
     student: Student
     cohort: dict[str, Role] = Field(description="On whom it was measured: real images and patients, by role.")
+    roles_given: bool = Field(
+        description="Whether the source said who is in which role, and was believed; else raydistill dealt patients by "
+        "chance."
+    )
     samples: dict[str, int] = Field(
         description="The student's images that were judged, all before the filter: as asked for by default, and asked "
         "harder. Those that are released are the former less what the filter drops."
@@ -72,12 +76,15 @@ class Certificate(_Part):
         "patients share each."
     )
     evaluations: int = Field(
-        ge=0, description="Students evaluated in this run folder; of several the one that passes is a chosen one."
+        ge=0,
+        description="Students whose evaluation lies in this run folder; of several the one that passes is a chosen "
+        "one. Another run folder begins anew, and what was deleted isn't counted.",
     )
     decisions: int = Field(
         ge=0,
-        description="Decisions taken in this run folder, this one among them: more than evaluations, where the budgets "
-        "were changed after looking. Of several the one that passes is a chosen one.",
+        description="Decisions that lie in this run folder, this one among them: more than evaluations, where the "
+        "budgets were changed after looking. Of several the one that passes is a chosen one. Another run folder begins "
+        "anew, and what was deleted isn't counted.",
     )
     evidence: dict[str, Evidence] = Field(description="Every node that the decision read.")
     limits: str

@@ -207,7 +207,7 @@ class Check(BaseModel):
         return f"{self.ending}: that it is more than {_digits(self.budget)} is {said}"
 
 
-def decide(checks: Sequence[Check], short: Sequence[str]) -> tuple[Verdict, list[str]]:
+def decide(checks: Sequence[Check], short: Sequence[str], caveats: Sequence[str] = ()) -> tuple[Verdict, list[str]]:
     """Return the verdict of checks, and of what no claim can be made without.
 
     What broke a budget decided; what is short of evidence comes before what is merely uncertain.
@@ -215,11 +215,12 @@ def decide(checks: Sequence[Check], short: Sequence[str]) -> tuple[Verdict, list
     Args:
         checks: all of them.
         short: sentences; with any of them nothing passes.
+        caveats: sentences that change no verdict, and must be read with every one; they come last.
     """
     verdict, reasons = judge(checks)
     broken = sum(check.outcome == "fail" for check in checks)
     verdict = "insufficient_evidence" if short and verdict == "pass" else verdict
-    return verdict, [*reasons[:broken], *short, *reasons[broken:]]
+    return verdict, [*reasons[:broken], *short, *reasons[broken:], *caveats]
 
 
 def judge(checks: Sequence[Check]) -> tuple[Verdict, list[str]]:

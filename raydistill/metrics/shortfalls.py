@@ -1,6 +1,7 @@
 """What no claim can be made without, however good the numbers: people, an auditor that sees, sides that are alike."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from raydistill.core.config import Budgets
 from raydistill.metrics.gate import ATTACKS, Metrics, against
@@ -66,6 +67,43 @@ def short_of_budgets(budgets: Budgets) -> list[str]:
     idle = [name for name, limit in budgets if name.startswith("min_") and not limit]
     idle += [name for name, limit in budgets if name.startswith("max_") and limit >= 1 and name != "max_utility_loss"]
     return [f"release.budgets.{name} is {getattr(budgets, name):g}, so it judges nothing." for name in idle]
+
+
+@dataclass(frozen=True)
+class Looser:
+    """A budget that allows more than raydistill's own.
+
+    Args:
+        name: of the setting in `release.budgets`.
+        limit: as it is set.
+        own: what it is by default.
+    """
+
+    name: str
+    limit: float
+    own: float
+
+    @property
+    def slack(self) -> float:
+        """How far it lies from raydistill's own towards what judges nothing: at most 1, and 0 or less if no looser."""
+        return (self.limit - self.own) / (float(self.name.startswith("max_")) - self.own)
+
+    @property
+    def sentence(self) -> str:
+        """Say it with both numbers."""
+        return f"release.budgets.{self.name} is {self.limit:g}, looser than raydistill's own {self.own:g}."
+
+
+def looser_budgets(budgets: Budgets) -> list[Looser]:
+    """List the budgets that allow more than raydistill's own, the loosest first.
+
+    They are the custodian's to set and refuse nothing, but nobody shall read a verdict without them.
+
+    Args:
+        budgets: the bounds.
+    """
+    held = [Looser(name, limit, own) for (name, limit), (_, own) in zip(budgets, Budgets(), strict=True)]
+    return sorted((one for one in held if one.slack > 0), key=lambda one: -one.slack)
 
 
 def short_of_people(cohort: Mapping[str, Mapping[str, int]]) -> list[str]:

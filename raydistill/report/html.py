@@ -80,6 +80,7 @@ def render(runner: Artifacts, summary: Mapping[str, Any], *, public: bool) -> st
         agreement=tables.agreement(evidence, metrics),
         sources=_sources(evidence),
         cohort=tables.cohort(evidence, public=public),
+        roles_given=tables.roles_given(evidence),
         scrubbed=tables.scrubbed(evidence, public=public),
         nodes=tables.node_rows(evidence, summary, public=public),
         software=_software(runner),

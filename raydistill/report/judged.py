@@ -1,10 +1,11 @@
 """What was held against a budget, sorted by how it ended, and what decided without one."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from raydistill.metrics.result import SIDES, Check
+from raydistill.metrics.shortfalls import Looser, looser_budgets
 from raydistill.report.evidence import Evidence
 from raydistill.report.outside import WITHHELD, is_hidden, without_count
 from raydistill.report.words import title
@@ -47,11 +48,15 @@ class Standing:
         checks: what was held against a budget, by how it ended, what decides first.
         alone: reasons beside the checks that decided, or all of them where there is no check.
         short: of the other reasons those that no check is: what any claim needs and hasn't.
+        caveats: what decided nothing and must be read with the verdict; looser budgets among it.
+        looser: budgets that allow more than raydistill's own, the loosest first.
     """
 
     checks: Mapping[str, list[Judged]]
     alone: list[str]
     short: list[str]
+    caveats: list[str] = field(default_factory=list)
+    looser: list[Looser] = field(default_factory=list)
 
     @property
     def broken(self) -> list[Judged]:
@@ -84,10 +89,12 @@ def standing(evidence: Evidence, summary: Mapping[str, Any]) -> Standing:
     reasons = list(summary["reasons"])
     checks = {} if reasons == [WITHHELD] else _checks(evidence, summary["metrics"])
     spoken = Standing(checks, [], []).spoken
-    without = [reason for reason in reasons if reason not in spoken]
+    caveats = list(evidence.decided().get("caveats", ()))
+    without = [reason for reason in reasons if reason not in spoken and reason not in caveats]
     # Reasons begin with what decided: in a failed run with checks that is a check, or one sentence before all of them.
     decisive = len(without) if not checks else int(summary["verdict"] == "fail" and without[:1] == reasons[:1])
-    return Standing(checks, without[:decisive], without[decisive:])
+    looser = looser_budgets(evidence.artifacts.config.release.budgets)
+    return Standing(checks, without[:decisive], without[decisive:], caveats, looser)
 
 
 def _checks(evidence: Evidence, metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Judged]]:

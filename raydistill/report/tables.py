@@ -128,6 +128,12 @@ def scrubbed(evidence: Evidence, *, public: bool) -> dict[str, Any] | None:
     return {**found, "k": manifest.facts["prompts"]["k"]} if manifest and found and found["texts"] else None
 
 
+def roles_given(evidence: Evidence) -> bool:
+    """Whether the source said who is in which role; else patients were dealt by chance."""
+    manifest = evidence.artifacts.manifests.get("ingest")
+    return bool(manifest and manifest.facts.get("roles_given"))
+
+
 def cohort(evidence: Evidence, *, public: bool) -> list[tuple[str, Any, Any]]:
     """Count images and patients of every role; small counts aren't shown outside the house."""
     manifest = evidence.artifacts.manifests.get("ingest")

@@ -7,7 +7,7 @@ from typing import Any
 from raydistill.core.config import Budgets
 from raydistill.metrics.result import Check, Kind
 from raydistill.report.numbers import show
-from raydistill.report.verdict import BANNERS
+from raydistill.report.verdict import BANNERS, worst_leak
 from raydistill.report.words import ADJUSTED, STRANGERS
 
 Result = Mapping[str, Any]
@@ -46,7 +46,8 @@ def tiles(metrics: Metrics, budgets: Budgets) -> list[Tile]:
     student, selftest, real = (metrics.get(group, {}) for group in ("student", "selftest", "real"))
     attack = student.get("membership_calibrated_auc") or student.get("membership_auc")
     sees = budgets.min_sensitivity
-    leak = _budgeted("Student images that may show a patient, at most", student.get("leak_rate"), budgets.max_leak_rate)
+    way, most = worst_leak(student) or ("as asked for by default", student.get("leak_rate"))
+    leak = _budgeted(f"Student images, {way}, that may show a patient, at most", most, budgets.max_leak_rate)
     betrays = "How well the student betrays whose images the teacher saw (membership AUC; 0.5 is chance)"
     chosen = (
         leak and replace(leak, is_upper_end=True),

@@ -6,6 +6,7 @@ from typing import Any
 
 from raydistill.core.auditing import AuditedConfig
 from raydistill.metrics.result import SIDES
+from raydistill.metrics.shortfalls import Looser
 from raydistill.report.judged import Judged, Standing
 from raydistill.report.numbers import NOT_SHOWN, show
 from raydistill.report.outside import WITHHELD
@@ -51,14 +52,16 @@ TOO_MUCH = {
 """What broken budgets mean, by the section of their metrics; privacy first."""
 
 MOST_NAMED = 3
-"""Metrics of a section that a banner names; the tables have all."""
+"""Metrics of a section, or looser budgets, that a banner names; the page has all."""
 
 ANYWAY = "The configuration says to release anyway (release.release_anyway), against this verdict."
+ASKED = {"leak_rate": "as asked for by default", "attacked_leak_rate": "asked harder than by default"}
+"""How images were asked for, by the metric that says how many of them show a patient."""
 NO_STUDENT = "There is no student, so there is nothing to judge and nothing to release."
 
 
 def banner(summary: Mapping[str, Any], held: Standing, *, has_student: bool = True) -> Banner:
-    """Return a verdict's banner; that of a fail says what decided, that of a pass what may still be there.
+    """Return a verdict's banner: of a fail it says what decided, of a pass what it allows and may still be there.
 
     Args:
         summary: the content of summary.json, as it may be told.
@@ -72,7 +75,19 @@ def banner(summary: Mapping[str, Any], held: Standing, *, has_student: bool = Tr
         return replace(found, sentence=" ".join([*_why(held), found.sentence]))
     if summary["verdict"] != "pass":
         return found
-    return replace(found, sentence=f"{found.sentence} {remaining(summary['metrics']['student'].get('leak_rate'))}")
+    looser = {one.sentence for one in held.looser}
+    accepted = [caveat for caveat in held.caveats if caveat not in looser]
+    said = [*_by_looser(held.looser), found.sentence, *accepted, remaining(summary["metrics"]["student"])]
+    return replace(found, sentence=" ".join(said))
+
+
+def _by_looser(looser: Sequence[Looser]) -> list[str]:
+    """Say of how many budgets a pass is, in one sentence, that raydistill's own are stricter; name the loosest."""
+    if not looser:
+        return []
+    said = [f"{one.name} {one.limit:g} (its own {one.own:g})" for one in looser]
+    many = f"{len(said)} budget{'s' if len(said) > 1 else ''}"
+    return [f"Pass, by {many} looser than raydistill's own: {_few(said)}."]
 
 
 def _why(held: Standing) -> list[str]:
@@ -91,13 +106,18 @@ def _why(held: Standing) -> list[str]:
 
 def _named(rows: Sequence[Judged]) -> str:
     said = []
-    for one in rows[:MOST_NAMED]:
+    for one in rows:
         hidden, unit = one.result["value"] is None, one.result["unit"]
         value = f" (its number is {NOT_SHOWN})" if hidden else f" {show(one.result['value'], unit)}"
         needed = "needed" if one.side == SIDES["min"] else "allowed"
         said.append(f"{one.title}{value}, {one.side} {show(one.budget, unit)} {needed}")
-    more = len(rows) - len(said)
-    return "; ".join([*said, f"and {more} more"] if more else said)
+    return _few(said)
+
+
+def _few(said: Sequence[str]) -> str:
+    """Say the first of several, and how many more there are."""
+    first, more = said[:MOST_NAMED], len(said) - MOST_NAMED
+    return "; ".join([*first, f"and {more} more"] if more > 0 else first)
 
 
 def about_audited(audited: AuditedConfig | None) -> str:
@@ -112,12 +132,29 @@ def about_audited(audited: AuditedConfig | None) -> str:
     )
 
 
-def remaining(leak: Mapping[str, Any] | None) -> str:
-    """Say how many images may show a patient for all that is known: the upper end of the leak's interval."""
-    if not leak or not leak["interval"]:
+def worst_leak(student: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
+    """Return how the images were asked for of which most may show a patient, and that leak; None where none is told.
+
+    Args:
+        student: the metrics, as they may be told.
+    """
+    known = [(way, student[name]) for name, way in ASKED.items() if student.get(name, {}).get("interval")]
+    return max(known, key=lambda asked: asked[1]["interval"][1], default=None)
+
+
+def remaining(student: Mapping[str, Any]) -> str:
+    """Say how many images may show a patient for all that is known: the upper end of the leak's interval.
+
+    Args:
+        student: the metrics, as they may be told.
+    """
+    found = worst_leak(student)
+    if not found:
         return "How many of the student's images may still show a patient isn't said here."
+    way, leak = found
     most, level = show(max(0.0, leak["interval"][1]), leak["unit"]), f"{100 * leak['confidence']:g}\N{NO-BREAK SPACE}%"
     return (
         f"What may still be there: up to {most} of the student's images may show a patient (the upper end of the "
-        f"{level} interval of the corrected leak, as asked for by default, before the filter)."
+        f"{level} interval of the corrected leak, {way}, before the filter, if leaked pictures are as recognisable as "
+        "new real ones of the same people)."
     )

@@ -19,6 +19,7 @@ from raydistill.metrics.floors import (
 from raydistill.metrics.gate import against, member_checks, prompt_checks, risk_checks
 from raydistill.metrics.result import Check, MetricResult, decide
 from raydistill.metrics.shortfalls import (
+    looser_budgets,
     short_of_absence,
     short_of_budgets,
     short_of_evidence,
@@ -88,10 +89,12 @@ class AuditDecision(Stage):
         }
         checks, evaluated = self._checks(found), context.manifests["evaluation"]
         patients = evaluated.counts["evaluation_patients"]
-        verdict, reasons = decide(checks, [*self._short(context, found, patients), *self._lenient(found)])
+        caveats = [one.sentence for one in looser_budgets(self.config.budgets)]
+        verdict, reasons = decide(checks, [*self._short(context, found, patients), *self._lenient(found)], caveats)
         said: dict[str, Any] = {
             "verdict": verdict,
             "reasons": reasons,
+            "caveats": caveats,
             "checks": [check.model_dump(mode="json") for check in checks],
             "decisions": len(context.out.siblings()),
         }

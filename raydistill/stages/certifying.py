@@ -20,6 +20,12 @@ def roles(context: Context) -> dict[str, dict[str, int]]:
     return {role: {unit: counts[unit][role] for unit in ("images", "patients")} for role in counts["images"]}
 
 
+def roles_given(context: Context) -> bool:
+    """Return whether the source said who is in which role; else patients were dealt by chance."""
+    given: bool = context.inputs["cohort"].read_json("cohort.json")["roles_given"]
+    return given
+
+
 def judged(context: Context) -> dict[str, int]:
     """Return how many of the student's images the risk was measured on, by how they were asked for."""
     if context.manifests["student_evaluation"].skipped:

@@ -20,6 +20,7 @@ from raydistill.metrics.gate import (
 )
 from raydistill.metrics.result import Check, MetricResult, decide
 from raydistill.metrics.shortfalls import (
+    looser_budgets,
     short_of_absence,
     short_of_budgets,
     short_of_evidence,
@@ -28,7 +29,7 @@ from raydistill.metrics.shortfalls import (
     short_of_utility,
 )
 from raydistill.stages.base import Context, Outcome, Stage
-from raydistill.stages.certifying import judged, roles, settings
+from raydistill.stages.certifying import judged, roles, roles_given, settings
 
 STUDENT_MAY_READ = {"student_latents", "teacher_samples", "more_samples", "verdicts"}
 
@@ -48,7 +49,7 @@ class Release(Stage):
     there were. Output: `verdict.json` and `certificate.json`. Whether RUN/release is filled follows from the verdict.
     """
 
-    version: ClassVar[int] = 17
+    version: ClassVar[int] = 18
     accepts_skipped: ClassVar[bool] = True
     config: ReleaseNodeConfig
 
@@ -63,21 +64,22 @@ class Release(Stage):
         """Judge, certify, write."""
         skipped = [manifest.skipped for manifest in context.manifests.values() if manifest.skipped]
         checks = [] if skipped else self._checks(context)
-        verdict, reasons = decide(checks, [] if skipped else self._short_of_evidence(context))
         touched = self._real_data_touched(context)
+        caveats = [] if skipped else self._caveats(touched)
+        verdict, reasons = decide(checks, [] if skipped else self._short_of_evidence(context), caveats)
         if skipped:
             without = context.manifests["student"].skipped
             what = "There is no student to release" if without else "The student can't be judged"
             verdict, reasons = "fail", [f"{what}: {without or skipped[0]}."]
         elif touched and not self.config.release.allow_private_weights:
             verdict = "fail"
-            reasons.insert(0, f"The student has touched real data: {'; '.join(touched)}.")
+            reasons.insert(0, f"{_said_of(touched)}.")
         held = [check.model_dump(mode="json") for check in checks]
         looks = {
             "evaluations": len(context.inputs["student_evaluation"].siblings()),
             "decisions": len(context.out.siblings()),
         }
-        said = {"verdict": verdict, "reasons": reasons, "checks": held, **looks}
+        said = {"verdict": verdict, "reasons": reasons, "caveats": caveats, "checks": held, **looks}
         context.out.write_json("verdict.json", said)
         context.out.write_json("certificate.json", self._certificate(context, verdict, reasons, touched, looks))
         return Outcome(counts={"checks": len(checks)}, facts={"verdict": verdict})
@@ -121,6 +123,15 @@ class Release(Stage):
         ]
         return found + shared + drawn + same
 
+    def _caveats(self, touched: list[str]) -> list[str]:
+        """List what the configuration allows beyond raydistill's own: a student that saw real data, looser budgets."""
+        release = self.config.release
+        accepted = touched and release.allow_private_weights
+        return [
+            *([f"{_said_of(touched)}; release.allow_private_weights accepts that."] if accepted else []),
+            *(one.sentence for one in looser_budgets(release.budgets)),
+        ]
+
     def _short_of_evidence(self, context: Context) -> list[str]:
         """List what no claim can be made without: people, an auditor that sees, something to lose, a filter."""
         patients = context.manifests["student_evaluation"].counts["evaluation_patients"]
@@ -156,6 +167,7 @@ class Release(Stage):
                 "touched_real_data": touched,
             },
             "cohort": roles(context),
+            "roles_given": roles_given(context),
             "samples": judged(context),
             "filter": context.manifests["filter"].facts.get("policy"),
             "budgets": self.config.release.budgets.model_dump(),
@@ -165,6 +177,10 @@ class Release(Stage):
             "limits": "No formal guarantee: the attacks that were run found what is stated, others may find more.",
         }
         return Certificate(**certificate).model_dump(mode="json", by_alias=True)
+
+
+def _said_of(touched: list[str]) -> str:
+    return f"The student has touched real data: {'; '.join(touched)}"
 
 
 def _shared_weights(start: Mapping[str, str], teacher: Manifest, origin: Manifest) -> list[str]:

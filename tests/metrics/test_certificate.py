@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from raydistill.metrics.certificate import Certificate, json_schema
 
 CERTIFICATE = {
-    "schema": 3,
+    "schema": 4,
     "decided": "2026-01-31",
     "verdict": "fail",
     "reasons": ["…"],
@@ -22,6 +22,7 @@ CERTIFICATE = {
         "touched_real_data": [],
     },
     "cohort": {"train": {"images": 60, "patients": 30}, "probe": {"images": 12, "patients": "fewer than 11"}},
+    "roles_given": False,
     "samples": {"as asked for by default": 512, "asked harder": 1024},
     "filter": {"identity_threshold": 0.5},
     "budgets": {"max_excess_risk": 0.05},
@@ -52,7 +53,7 @@ def test_a_certificate_keeps_to_its_schema():
 @pytest.mark.parametrize(
     "changed",
     [
-        *({"verdict": "perhaps"}, {"schema": 1}, {"patient": "x"}, {"student": {}}),
+        *({"verdict": "perhaps"}, {"schema": 3}, {"patient": "x"}, {"student": {}}),
         *({"decided": "yesterday"}, {"cohort": {"train": {"images": 60}}}, {"samples": {"asked harder": "many"}}),
     ],
 )

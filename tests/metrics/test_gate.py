@@ -1,11 +1,13 @@
 """Budgets against numbers: what passes, what fails, and that a proven copy fails however rare."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from raydistill.core.config import Budgets
 from raydistill.metrics.gate import model_checks, risk_checks, selftest_checks
 from raydistill.metrics.result import MetricResult, insufficient, judge
-from raydistill.metrics.shortfalls import short_of_evidence
+from raydistill.metrics.shortfalls import looser_budgets, short_of_evidence
 
 BUDGETS = Budgets()
 
@@ -32,6 +34,27 @@ def student(**changed):
         "near_copy_control_rate": (0.01, 0.0, 0.03),
     }
     return {name: result(*values) for name, values in (good | changed).items()}
+
+
+@given(name=st.sampled_from(list(Budgets.model_fields)), limit=st.floats(0, 1))
+def test_a_budget_is_named_exactly_where_it_allows_more_than_raydistill_s_own(name, limit):
+    own = getattr(BUDGETS, name)
+    limit = limit if own < 1 else 1 + round(2 * own * limit)
+    looser = limit > own if name.startswith("max_") else limit < own
+    found = looser_budgets(Budgets(**{name: limit}))
+    assert [(one.name, one.limit, one.own) for one in found] == [(name, limit, own)] * looser
+    assert all(0 < one.slack <= 1 for one in found)
+
+
+def test_the_loosest_budget_is_named_first():
+    set_so = {
+        "max_excess_risk": 0.99,
+        "max_membership_auc": 0.7,
+        "min_evaluation_patients": 10,
+        "min_sensitivity": 0.89,
+    }
+    names = [one.name for one in looser_budgets(Budgets(**set_so))]
+    assert names == ["max_excess_risk", "min_evaluation_patients", "max_membership_auc", "min_sensitivity"]
 
 
 def test_what_keeps_every_budget_passes():

@@ -16,6 +16,7 @@ from raydistill.metrics.certificate import SCHEMA
 from raydistill.metrics.filtering import filter_metrics, selftest_metrics
 from raydistill.metrics.identification import rates, similarities, subgroup_rates
 from raydistill.metrics.result import Check, MetricResult, insufficient, results_table
+from raydistill.metrics.shortfalls import looser_budgets
 from raydistill.runner import Runner
 from raydistill.stages.certifying import settings
 from raydistill.summary import summarise
@@ -354,13 +355,14 @@ def compare(b):
 
 def decide(b, verdict):
     """The decision, with the reason that made it and one that didn't."""
-    reasons = list(dict.fromkeys([REASONS[verdict], REASONS["pass"]]))
+    caveats = [one.sentence for one in looser_budgets(b.runner.config.release.budgets)]
+    reasons = [*dict.fromkeys([REASONS[verdict], REASONS["pass"]]), *caveats]
     checks = [check.model_dump(mode="json") for check in dict.fromkeys([CHECKS[verdict], CHECKS["pass"]])]
     decision = {"verdict": verdict, "reasons": reasons}
     cohort = b.runner.manifests["ingest"].facts
     roles = {role: {unit: cohort[unit][role] for unit in ("images", "patients")} for role in cohort["images"]}
     certificate = {
-        "schema": SCHEMA, "decided": "2026-01-01", **decision, "cohort": roles,
+        "schema": SCHEMA, "decided": "2026-01-01", **decision, "cohort": roles, "roles_given": False,
         "samples": {"as asked for by default": b.samples},
         "settings": settings(b.runner.config.evidence, b.runner.config.ingest.prompts),
         "student": {
@@ -371,7 +373,7 @@ def decide(b, verdict):
     }  # fmt: skip
     b.artifact(
         "decision",
-        files={"verdict.json": decision | {"checks": checks}, "certificate.json": certificate},
+        files={"verdict.json": decision | {"checks": checks, "caveats": caveats}, "certificate.json": certificate},
         inputs=["student", "verdicts"],
     )
 

@@ -19,10 +19,10 @@ pytestmark = pytest.mark.usefixtures("without_plotly")
 NOTHING_HELD = Standing({}, [], [])
 
 
-def leak(value=0.012, low=-0.031, high=0.0443, confidence=0.95):
+def leak(value=0.012, low=-0.031, high=0.0443, confidence=0.95, name="leak_rate"):
     about = {"unit": "share of samples that show a patient", "estimator": "by hand", "n": 48}
     found = MetricResult(value=value, interval=(low, high), confidence=confidence, **about)
-    return {"leak_rate": found.model_dump(mode="json")}
+    return {name: found.model_dump(mode="json")}
 
 
 @pytest.mark.parametrize(("confidence", "level"), [(0.95, "95"), (0.9875, "98.75")])
@@ -37,6 +37,70 @@ def test_a_pass_says_up_to_how_many_images_may_show_a_patient(tmp_path, public, 
     publish(runner, summary)
     for card in ("README.md", "student/README.md"):
         assert said in (runner.run / "release").read_bytes(card).decode()
+
+
+@pytest.mark.parametrize(("harder", "most", "way"), [(0.0471, 0.0471, "asked harder"), (0.02, 0.0443, "as asked for")])
+def test_of_both_ways_of_asking_the_one_that_may_leak_more_is_told(tmp_path, harder, most, way):
+    runner, summary = build(tmp_path)
+    summary["metrics"]["student"] |= leak() | leak(high=harder, name="attacked_leak_rate")
+    text = Page(render(runner, summary, public=True)).text("summary")
+    assert f"up to {show(most, 'share')} of the student's images may show a patient" in text
+    assert f"of the corrected leak, {way}" in text
+    assert "if leaked pictures are as recognisable as new real ones of the same people" in text
+    first = tiles(summary["metrics"], Budgets())[0]
+    assert (first.result["interval"][1], way in first.label) == (most, True)
+
+
+LOOSER = {"max_excess_risk": 0.99, "max_leak_rate": 0.5, "max_membership_auc": 0.7, "min_sensitivity": 0.85}
+
+
+@pytest.mark.parametrize("public", [False, True])
+def test_a_pass_by_looser_budgets_says_how_many_and_names_the_loosest_first(tmp_path, public):
+    runner, summary = build(tmp_path, Config(name="phantom", release={"budgets": LOOSER}))
+    by = (
+        "Pass, by 4 budgets looser than raydistill's own: max_excess_risk 0.99 (its own 0.05); max_leak_rate 0.5 "
+        "(its own 0.05); max_membership_auc 0.7 (its own 0.6); and 1 more."
+    )
+    page = render(runner, summary, public=public)
+    text = Page(page).text("summary")
+    assert text.startswith(f"✓Pass {by} {BANNERS['pass'].sentence}")
+    assert "4 to be read with the verdict" in text
+    assert "lack what any claim needs" not in text
+    assert "release.budgets.min_sensitivity is 0.85, looser than raydistill's own 0.9." in text
+    publish(runner, summary)
+    for card in ("README.md", "student/README.md", "croissant.json"):
+        assert by in (runner.run / "release").read_bytes(card).decode()
+
+
+@pytest.mark.parametrize("verdict", ["fail", "insufficient_evidence"])
+def test_looser_budgets_stand_below_another_verdict_and_decide_nothing(tmp_path, verdict):
+    text, plain = (
+        Page(render(*build(tmp_path / name, Config(name="phantom", release=release), verdict=verdict), public=True))
+        for name, release in (("looser", {"budgets": LOOSER}), ("own", {}))
+    )
+    text, plain = text.text("summary"), plain.text("summary")
+    assert "4 to be read with the verdict" in text
+    assert text.split("4 to be read")[0] == plain[: text.index("4 to be read")]
+    assert "looser" not in plain
+
+
+def test_a_pass_of_a_student_that_touched_real_data_says_so_once(tmp_path):
+    runner, summary = build(tmp_path)
+    touched = "The student has touched real data: its training read ingest; release.allow_private_weights accepts that."
+    decision = runner.artifact("decision", runner.manifests["decision"].key)
+    decision.write_json("verdict.json", decision.read_json("verdict.json") | {"caveats": [touched]})
+    text = Page(render(runner, summary | {"reasons": [*summary["reasons"], touched]}, public=True)).text("summary")
+    assert f"{BANNERS['pass'].sentence} {touched} " in text
+    assert text.count(touched) == 1
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_the_cohort_says_where_the_source_gave_the_roles(tmp_path, given):
+    runner, summary = build(tmp_path)
+    ingest = runner.manifests["ingest"]
+    runner.manifests["ingest"] = ingest.model_copy(update={"facts": ingest.facts | {"roles_given": given}})
+    text = Page(render(runner, summary, public=True)).text("run")
+    assert ("Who is in which role was given by the source." in text) is given
 
 
 def test_a_pass_without_a_leak_that_may_be_told_says_so(tmp_path):

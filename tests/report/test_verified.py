@@ -133,7 +133,7 @@ def test_a_release_without_weights_is_none(copy):
 def test_a_certificate_keeps_to_its_schema(copy, change, words):
     changed = json.loads((copy / "certificate.json").read_text()) | change
     (copy / "certificate.json").write_text(json.dumps(changed))
-    with pytest.raises(LineageError, match=rf"certificate\.json in .* isn't of schema 3.*{words}"):
+    with pytest.raises(LineageError, match=rf"certificate\.json in .* isn't of schema 4.*{words}"):
         verify_release(relisted(copy))
 
 

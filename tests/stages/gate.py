@@ -60,7 +60,12 @@ NODES = (
     "student_evaluation",
     "cohort",
 )
-COHORT = {"images": {"train": 60, "probe": 12}, "patients": {"train": 30, "probe": 6}, "findings": ["nodule"]}
+COHORT = {
+    "images": {"train": 60, "probe": 12},
+    "patients": {"train": 30, "probe": 6},
+    "findings": ["nodule"],
+    "roles_given": False,
+}
 READ = {"images": "teacher_samples", "verdicts": "verdicts"}
 TEACHER = {"unet": "a" * 64, "text_encoder": "b" * 64}
 

@@ -120,7 +120,8 @@ def decided(folder, config, changed=None, given=True):
 
 
 PHANTOM = {"source": {"kind": "phantom"}, "ingest": {"resolution": SIDE}}
-STRICT = {given: Config(**PHANTOM, audited={given: "x"}) for given in ("images", "model")}
+LOOSER = {"budgets": {"max_leak_rate": 0.5}}
+STRICT = {given: Config(**PHANTOM, audited={given: "x"}, release=LOOSER) for given in ("images", "model")}
 
 
 @pytest.mark.parametrize("audited", STRICT)
@@ -143,6 +144,8 @@ def test_the_verdict_is_that_of_the_gate_and_needs_given_roles(tmp_path, audited
     found = decided(tmp_path, STRICT[audited], changed, given)
     assert found["verdict"] == verdict
     assert said in found["reasons"][0]
+    caveat = "release.budgets.max_leak_rate is 0.5, looser than raydistill's own 0.05."
+    assert found["caveats"] == found["reasons"][-1:] == [caveat]
 
 
 LENIENT = {

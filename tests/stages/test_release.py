@@ -114,6 +114,23 @@ def test_with_a_budget_that_judges_nothing_nothing_is_certified(tmp_path, name, 
     assert bad["verdict"] == "fail"
 
 
+def test_a_pass_by_looser_budgets_names_them_last_and_in_the_certificate(tmp_path):
+    budgets = Budgets(max_leak_rate=0.5, min_sensitivity=0.8, max_membership_auc=0.58)
+    verdict, certificate = decide(tmp_path, config=ReleaseConfig(budgets=budgets))
+    assert verdict["verdict"] == certificate["verdict"] == "pass"
+    said = [
+        "release.budgets.max_leak_rate is 0.5, looser than raydistill's own 0.05.",
+        "release.budgets.min_sensitivity is 0.8, looser than raydistill's own 0.9.",
+    ]
+    assert verdict["caveats"] == verdict["reasons"][-2:] == certificate["reasons"][-2:] == said
+    assert all(" keeps " in reason or " passes " in reason for reason in verdict["reasons"][:-2])
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_certificate_says_whether_the_source_gave_the_roles(tmp_path, given):
+    assert decide(tmp_path, cohort=COHORT | {"roles_given": given})[1]["roles_given"] is given
+
+
 def test_consistency_judges_only_when_it_has_a_budget_and_without_one_nothing_is_certified(tmp_path):
     low = {"consistency_jaccard": (0.0, 0.0, 0.1)}
     assert decide(tmp_path / "judged", selftest=low)[0]["verdict"] == "fail"
@@ -144,6 +161,8 @@ def test_a_student_that_touched_real_data_is_refused_unless_allowed(tmp_path, ho
     allowed = ReleaseConfig(allow_private_weights=True)
     verdict, certificate = decide(tmp_path / "allowed", config=allowed, **how)
     assert verdict["verdict"] == "pass"
+    said = f"The student has touched real data: {why}; release.allow_private_weights accepts that."
+    assert verdict["caveats"] == verdict["reasons"][-1:] == certificate["reasons"][-1:] == [said]
     assert certificate["student"]["touched_real_data"] == [why]
 
 
@@ -347,7 +366,7 @@ def test_who_is_told_by_absence_is_betrayed_too(tmp_path, name, why):
 def test_nothing_passes_on_a_role_of_which_no_certificate_can_tell(tmp_path, role):
     people = {**COHORT["patients"], "calibration": 20, "evaluation": 30}
     for patients, expected in ((10, "insufficient_evidence"), (11, "pass")):
-        cohort = {"images": dict.fromkeys(people, 60), "patients": people | {role: patients}}
+        cohort = COHORT | {"images": dict.fromkeys(people, 60), "patients": people | {role: patients}}
         verdict, _ = decide(tmp_path / expected, cohort=cohort)
         assert verdict["verdict"] == expected
         assert ("no certificate can tell" in verdict["reasons"][0]) is (patients == 10)
