@@ -3,6 +3,7 @@
 from datetime import date
 from typing import get_args
 
+import numpy as np
 import pytest
 from transformers import ResNetConfig, ResNetModel
 
@@ -350,16 +351,19 @@ def test_an_attack_is_as_large_as_was_judged_whatever_was_configured(tmp_path):
     ("name", "why"),
     [
         *((f"membership{way}_{area}", "harder for the model") for way in ("", "_calibrated") for area in ("auc", "patient_auc")),
-        ("closer_to_train_share", "keep further from train patients"),
-        ("attacked_closer_to_train_share", "keep further from train patients"),
+        ("closer_to_train_excess", "keep further from train patients"),
+        ("attacked_closer_to_train_excess", "keep further from train patients"),
     ],
 )  # fmt: skip
 def test_who_is_told_by_absence_is_betrayed_too(tmp_path, name, why):
-    verdict, _ = decide(tmp_path / "absent", student={name: (0.05, 0.02, 0.1)})
+    least = 0.4 if "membership" in name else -0.1
+    proven, unproven = (tuple(least + np.array(off)) for off in ((-0.2, -0.3, -0.05), (-0.05, -0.12, 0.02)))
+    verdict, _ = decide(tmp_path / "absent", student={name: proven})
     assert verdict["verdict"] == "insufficient_evidence"
-    assert verdict["reasons"][0].startswith(f"{name} is 0.05 (0.02 to 0.1), all of it under 0.4: ")
+    assert verdict["reasons"][0].startswith(f"{name} is ")
+    assert f"all of it under {least:g}: " in verdict["reasons"][0]
     assert why in verdict["reasons"][0]
-    assert decide(tmp_path / "unproven", student={name: (0.35, 0.28, 0.42)})[0]["verdict"] == "pass"
+    assert decide(tmp_path / "unproven", student={name: unproven})[0]["verdict"] == "pass"
 
 
 @pytest.mark.parametrize("role", ["train", "calibration", "evaluation"])
