@@ -43,7 +43,8 @@ class ReidEmbedder:
     """
 
     def __init__(self, network: ReidNetwork, device: str = "cpu") -> None:
-        self.network = network.eval().to(device)
+        # The order of numbers in which CPUs convolve fastest.
+        self.network = network.eval().to(device, memory_format=torch.channels_last)
         self.device = device
 
     @classmethod
