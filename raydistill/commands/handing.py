@@ -134,6 +134,8 @@ def _release(place: str, pem: bytes | None, say: Say) -> dict[str, Any]:
     found = verify_release(release, pem)
     assert found
     say(f"{found.files} files are what {SUMS} says; verdict: {found.verdict}, {found.decided}")
+    for caveat in found.caveats:
+        say(f"but: {caveat}")
     for path in found.beside:
         say(f"not of the release, but of a hub: {path}")
     return asdict(found)

@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from raydistill.core.errors import InputError
 from raydistill.core.imports import build
@@ -44,7 +45,8 @@ class ReidEmbedder:
 
     def __init__(self, network: ReidNetwork, device: str = "cpu") -> None:
         # The order of numbers in which CPUs convolve fastest.
-        self.network = network.eval().to(device, memory_format=torch.channels_last)
+        self.network = network.eval().to(device)
+        convert_conv2d_weight_memory_format(self.network, torch.channels_last)
         self.device = device
 
     @classmethod

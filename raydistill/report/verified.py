@@ -6,10 +6,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from raydistill.core.config import Budgets
 from raydistill.core.errors import LineageError
 from raydistill.core.signing import SIGNATURE, SUMS, check_signature
 from raydistill.core.store import Store
 from raydistill.metrics.certificate import SCHEMA, Certificate
+from raydistill.metrics.shortfalls import looser_budgets
 from raydistill.report.certified import CERTIFICATE
 from raydistill.report.checksums import read_sums
 
@@ -36,6 +38,7 @@ class Verified:
         decided: the day of it, ISO 8601.
         is_signed: whether the list has a signature; by whom only the custodian's key tells.
         beside: files that aren't of the release, but of the hub that it came from.
+        caveats: what was allowed beyond raydistill's own: budgets, and a student that saw real data.
     """
 
     files: int
@@ -43,6 +46,7 @@ class Verified:
     decided: str
     is_signed: bool
     beside: tuple[str, ...]
+    caveats: tuple[str, ...]
 
 
 def verify_release(release: Store, public_key: bytes | None = None) -> Verified | None:
@@ -80,7 +84,15 @@ def verify_release(release: Store, public_key: bytes | None = None) -> Verified 
     certificate = _certificate(release)
     _check_kinds(release, sorted(listed))
     signed, day = release.exists(SIGNATURE), certificate.decided.isoformat()
-    return Verified(len(listed), certificate.verdict, day, signed, tuple(sorted(beside)))
+    caveats = _caveats(certificate)
+    return Verified(len(listed), certificate.verdict, day, signed, tuple(sorted(beside)), caveats)
+
+
+def _caveats(certificate: Certificate) -> tuple[str, ...]:
+    known = {name: limit for name, limit in certificate.budgets.items() if name in Budgets.model_fields}
+    touched = certificate.student.touched_real_data
+    said = [f"The student has touched real data: {'; '.join(touched)}."] if touched else []
+    return (*said, *(one.sentence for one in looser_budgets(Budgets().model_copy(update=known))))
 
 
 def _certificate(release: Store) -> Certificate:

@@ -54,9 +54,20 @@ def said(*arguments):
 
 def test_a_whole_release_and_its_student_alone_hold(made):
     count = sum(path.is_file() for path in made.rglob("*"))
-    assert verify_release(Store.open(str(made))) == Verified(count - 1, "pass", "2026-01-01", False, ())
+    assert verify_release(Store.open(str(made))) == Verified(count - 1, "pass", "2026-01-01", False, (), ())
     alone = sum(path.is_file() for path in (made / "student").rglob("*"))
     assert verify_release(Store.open(str(made / "student"))).files == alone - 1
+
+
+def test_what_was_allowed_beyond_raydistill_s_own_is_said(copy):
+    certificate = json.loads((copy / "certificate.json").read_text())
+    certificate["budgets"]["max_leak_rate"] = 0.5
+    certificate["student"]["touched_real_data"] = ["its training read ingest"]
+    (copy / "certificate.json").write_text(json.dumps(certificate))
+    relisted(copy)
+    said_of_it = said("verify", copy).output
+    assert "but: The student has touched real data: its training read ingest." in said_of_it
+    assert "but: release.budgets.max_leak_rate is 0.5, looser than raydistill's own 0.05." in said_of_it
 
 
 @pytest.mark.parametrize("part", ["", "student"])
