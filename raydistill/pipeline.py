@@ -148,7 +148,8 @@ def wire(c: Config) -> list[Stage]:
     # Was the search worth it? Nothing is chosen by this.
     how_compared = RulesNodeConfig(evaluate=c.evaluate, seeds=c.tune.rule_seeds)
     compared = {**judged, **chosen, "verdicts": verdicts["verdicts"], "auditor": t_matches["auditor"]}
-    rules = Rules("simple_rules", how_compared, {**compared, "evaluation": evaluation, "findings": data["findings"]}, s)
+    compared |= {"train": train, "evaluation": evaluation, "findings": data["findings"]}
+    rules = Rules("simple_rules", how_compared, compared, s)
 
     release = Release(
         "decision",

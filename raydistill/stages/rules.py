@@ -13,14 +13,11 @@ from raydistill.core.columns import AUDITED, JUDGED
 from raydistill.core.config import EvaluateConfig
 from raydistill.core.errors import NothingToDo
 from raydistill.core.section import Compute, Section
-from raydistill.core.store import Store
-from raydistill.matching.calibration import calibrate
 from raydistill.matching.policy import Policy
 from raydistill.matching.rules import simple_rules
 from raydistill.matching.selection import WAY, in_the_way
-from raydistill.metrics.identification import rates
 from raydistill.metrics.result import MetricResult
-from raydistill.stages.auditor import likeness_of, numbers
+from raydistill.stages.auditor import Auditor
 from raydistill.stages.base import Context, Outcome, Stage
 from raydistill.stages.images import read_sampled, rows_of
 from raydistill.stages.rule_utility import CHOSEN, utilities
@@ -34,7 +31,7 @@ class RulesNodeConfig(Section):
 
 
 class Rules(Stage):
-    """Inputs: `samples`, `verdicts`, `policy`, `matches` (the filter's), `auditor`'s, `evaluation`, `findings`.
+    """Inputs: `samples`, `verdicts`, `policy`, `matches`, those in `auditor`'s eye, `train`, `evaluation`, `findings`.
 
     Output: `metrics.json`: `rule_utility.<rule>`, `rule_regret.<rule>`, `rule_excess_risk.<rule>`, `rule_kept.<rule>`.
     """
@@ -61,7 +58,8 @@ class Rules(Stage):
         strangers = (inputs["matches"] / "calibration").read_table()
         rules = {CHOSEN: chosen} | simple_rules(matches, strangers, chosen, how.confidence, context.seed)
         audited = rows_of(inputs["auditor"] / "samples", ids, AUDITED, "query_id")
-        metrics = _kept(rules, how) | _risks(rules, audited, inputs["auditor"], how)
+        auditor = Auditor.of({**inputs, "matches": inputs["auditor"]}, how)
+        metrics = _kept(rules, how) | _risks(rules, audited, auditor)
         metrics |= utilities(context, rules, samples, how, self.config.seeds)
         context.out.write_json("metrics.json", {name: one.model_dump(mode="json") for name, one in metrics.items()})
         return Outcome(counts={"samples": samples.num_rows, "rules": len(rules)})
@@ -76,24 +74,9 @@ def _kept(rules: dict[str, NDArray[np.bool_]], how: EvaluateConfig) -> dict[str,
     }
 
 
-def _risks(
-    rules: dict[str, NDArray[np.bool_]], audited: pa.Table, matches: Store, how: EvaluateConfig
-) -> dict[str, MetricResult]:
-    """Measure what each rule leaves behind, in the eye of the auditor, at its own threshold, as an audit does."""
-    strangers, control = ((matches / role).read_table() for role in ("calibration", "evaluation"))
-    people = strangers["query_patient_id"].to_pylist()
-    threshold = calibrate(strangers["score"].to_numpy(), people, how.audit_fpir, how.confidence).threshold
-    metrics = {}
-    for rule, keep in rules.items():
-        kept = audited.filter(pa.array(keep))
-        found = rates(
-            numbers(kept, "score"),
-            numbers(kept, "nearest_patient_id"),
-            numbers(control, "score"),
-            numbers(control, "query_patient_id"),
-            threshold,
-            how.confidence,
-            likeness_of(kept, strangers, "unseen_score", threshold, how.confidence),
-        )
-        metrics[f"rule_excess_risk.{rule}"] = found["excess_risk"]
-    return metrics
+def _risks(rules: dict[str, NDArray[np.bool_]], audited: pa.Table, auditor: Auditor) -> dict[str, MetricResult]:
+    """Measure what each rule leaves behind as an audit does."""
+    return {
+        f"rule_excess_risk.{rule}": auditor.rates(audited.filter(pa.array(keep)))["excess_risk"]
+        for rule, keep in rules.items()
+    }

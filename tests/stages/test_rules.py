@@ -45,7 +45,7 @@ def compared(tmp_path, monkeypatch):
         inputs = {"samples": at["teacher_samples"] / "samples", "verdicts": at["verdicts"] / "verdicts"}
         inputs |= {"matches": at["teacher_matches"] / "filter", "auditor": at["teacher_matches"] / "auditor"}
         inputs |= {"policy": at["tune"] / "policy"}
-        inputs |= {"evaluation": out / "evaluation", "findings": out / "findings"}
+        inputs |= {"evaluation": out / "evaluation", "findings": out / "findings", "train": at["ingest"] / "train"}
         stage = Rules("simple_rules", RulesNodeConfig(evaluate=EvaluateConfig(bootstrap=200), seeds=3), {}, 0)
         stage.run(Context(inputs, out, out / "work", 0, {}, silent))
         return {"search": out.read_json("metrics.json")}

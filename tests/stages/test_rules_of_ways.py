@@ -35,11 +35,12 @@ def context(tmp_path):
     for eye in ("matches", "auditor"):
         # Of each way one resembles somebody more than any stranger does.
         store.write_table(f"{eye}/samples/part-0.parquet", matched(IDS, [0.0] * 6 + [0.99] * 2))
-        for role in ("calibration", "evaluation"):
+        for role in ("calibration", "evaluation", "probe"):
             store.write_table(f"{eye}/{role}/part-0.parquet", matched(strangers, np.linspace(0, 0.9, 40)))
-    store.write_table("evaluation/part-0.parquet", records("evaluation", np.ones((2, 16, 16), np.uint8)))
+    for role in ("train", "evaluation"):
+        store.write_table(f"{role}/part-0.parquet", records(role, np.ones((2, 16, 16), np.uint8)))
     store.write_json("findings/findings.json", {"findings": []})
-    names = ("samples", "verdicts", "policy", "matches", "auditor", "evaluation", "findings")
+    names = ("samples", "verdicts", "policy", "matches", "auditor", "train", "evaluation", "findings")
     return Context(inputs={name: store / name for name in names}, out=store / "out", work=store / "work", seed=0)
 
 
