@@ -222,11 +222,11 @@ class Store:
         kind = self._info(name).type
         if kind == fs.FileType.File:
             self.filesystem.delete_file(self._at(name))
-        elif kind == fs.FileType.Directory and self.filesystem.type_name == "gcs":
-            # There a folder is nothing by itself, and pyarrow misses it once its files are gone.
-            self.filesystem.delete_dir_contents(self._at(name))
         elif kind == fs.FileType.Directory:
-            self.filesystem.delete_dir(self._at(name))
+            # At Google a folder is nothing by itself, and pyarrow misses it once its files are gone.
+            is_google = self.filesystem.type_name == "gcs"
+            delete = self.filesystem.delete_dir_contents if is_google else self.filesystem.delete_dir
+            delete(self._at(name))
 
     def make(self) -> None:
         """Make the folder where file systems have folders; object stores need none."""

@@ -1,6 +1,6 @@
 """What no claim can be made without, however good the numbers: people, an auditor that sees, sides that are alike."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from raydistill.core.config import Budgets
@@ -104,6 +104,11 @@ def looser_budgets(budgets: Budgets) -> list[Looser]:
     """
     held = [Looser(name, limit, own) for (name, limit), (_, own) in zip(budgets, Budgets(), strict=True)]
     return sorted((one for one in held if one.slack > 0), key=lambda one: -one.slack)
+
+
+def said_of_touched(touched: Sequence[str]) -> str:
+    """Begin the sentence that says in which ways a student has touched real data, at least one."""
+    return f"The student has touched real data: {'; '.join(touched)}"
 
 
 def short_of_people(cohort: Mapping[str, Mapping[str, int]]) -> list[str]:

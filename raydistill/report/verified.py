@@ -11,7 +11,7 @@ from raydistill.core.errors import LineageError
 from raydistill.core.signing import SIGNATURE, SUMS, check_signature
 from raydistill.core.store import Store
 from raydistill.metrics.certificate import SCHEMA, Certificate
-from raydistill.metrics.shortfalls import looser_budgets
+from raydistill.metrics.shortfalls import looser_budgets, said_of_touched
 from raydistill.report.certified import CERTIFICATE
 from raydistill.report.checksums import read_sums
 
@@ -91,7 +91,7 @@ def verify_release(release: Store, public_key: bytes | None = None) -> Verified 
 def _caveats(certificate: Certificate) -> tuple[str, ...]:
     known = {name: limit for name, limit in certificate.budgets.items() if name in Budgets.model_fields}
     touched = certificate.student.touched_real_data
-    said = [f"The student has touched real data: {'; '.join(touched)}."] if touched else []
+    said = [f"{said_of_touched(touched)}."] if touched else []
     return (*said, *(one.sentence for one in looser_budgets(Budgets().model_copy(update=known))))
 
 

@@ -104,7 +104,7 @@ class Auditor:
         metrics["leak_rate"] = self._leaked(samples, alike)
         copied = numbers(self.control, "structure_score"), whose
         seen_as = "unseen_structure_score", self.structure.threshold
-        by_structure = likeness_of(samples, self.strangers, *seen_as, self.confidence)
+        by_structure = _likeness_of(samples, self.strangers, *seen_as, self.confidence)
         # One picture that is copied again and again is one piece of evidence, whomever the network takes it for.
         whom = np.array([self.owners[name] for name in samples["structure_image_id"].to_pylist()], dtype=str)
         metrics |= near_copy_rates(structures, whom, *copied, self.structure.threshold, how, by_structure)
@@ -164,7 +164,7 @@ class Auditor:
         return hits, patients, identification.people_weights(patients, self.people[0].to_numpy())
 
     def _alike(self, samples: pa.Table) -> Likeness | None:
-        return likeness_of(samples, self.strangers, "unseen_score", self.identity.threshold, self.confidence)
+        return _likeness_of(samples, self.strangers, "unseen_score", self.identity.threshold, self.confidence)
 
     def _taken_for_unseen(self, samples: pa.Table, alike: Likeness | None) -> MetricResult:
         if alike is None:
@@ -200,7 +200,7 @@ class Auditor:
         return rate_result(rate, unit=unit, reference="ISO/IEC 19795-1; Holt and Smith 1979", note=note)
 
 
-def likeness_of(
+def _likeness_of(
     samples: pa.Table, strangers: pa.Table, column: str, threshold: float, confidence: float
 ) -> Likeness | None:
     """Say how often samples, and calibration people, are taken for somebody of the unseen gallery; None without any.

@@ -21,6 +21,7 @@ from raydistill.metrics.gate import (
 from raydistill.metrics.result import Check, MetricResult, decide
 from raydistill.metrics.shortfalls import (
     looser_budgets,
+    said_of_touched,
     short_of_absence,
     short_of_budgets,
     short_of_evidence,
@@ -73,7 +74,7 @@ class Release(Stage):
             verdict, reasons = "fail", [f"{what}: {without or skipped[0]}."]
         elif touched and not self.config.release.allow_private_weights:
             verdict = "fail"
-            reasons.insert(0, f"{_said_of(touched)}.")
+            reasons.insert(0, f"{said_of_touched(touched)}.")
         held = [check.model_dump(mode="json") for check in checks]
         looks = {
             "evaluations": len(context.inputs["student_evaluation"].siblings()),
@@ -128,7 +129,7 @@ class Release(Stage):
         release = self.config.release
         accepted = touched and release.allow_private_weights
         return [
-            *([f"{_said_of(touched)}; release.allow_private_weights accepts that."] if accepted else []),
+            *([f"{said_of_touched(touched)}; release.allow_private_weights accepts that."] if accepted else []),
             *(one.sentence for one in looser_budgets(release.budgets)),
         ]
 
@@ -177,10 +178,6 @@ class Release(Stage):
             "limits": "No formal guarantee: the attacks that were run found what is stated, others may find more.",
         }
         return Certificate(**certificate).model_dump(mode="json", by_alias=True)
-
-
-def _said_of(touched: list[str]) -> str:
-    return f"The student has touched real data: {'; '.join(touched)}"
 
 
 def _shared_weights(start: Mapping[str, str], teacher: Manifest, origin: Manifest) -> list[str]:
